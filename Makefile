@@ -1,0 +1,99 @@
+# Equishard. `make help` lists the targets.
+BUILD ?= build
+CC = mpicc
+PKG_CONFIG ?= pkg-config
+LIBRARIES = hdf5-openmpi yaml-0.1 jansson libxxhash
+
+OPTIMIZE ?= -O3 -march=$(ARCH) -fno-math-errno
+ARCH ?= native
+SANITIZE ?=
+WARNINGS = -Wall -Wextra -Wconversion -Wno-sign-conversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Werror
+CPPFLAGS += -D_GNU_SOURCE -Iinclude -Isrc $(shell $(PKG_CONFIG) --cflags $(LIBRARIES) 2>/dev/null)
+CFLAGS += -std=c11 -g $(OPTIMIZE) $(SANITIZE) $(WARNINGS) -fPIC -fvisibility=hidden -MMD -MP
+# BLIS before ScaLAPACK: the first BLAS in the symbol search answers everybody's calls.
+LDLIBS += -Wl,--no-as-needed -lblis -lscalapack-openmpi -llapack -Wl,--as-needed \
+          $(shell $(PKG_CONFIG) --libs $(LIBRARIES) 2>/dev/null) -ldl -lm -lpthread
+
+ROOMS = base dist polar rules model optimizer checkpoint service
+LIBRARY_SOURCES = $(foreach room,$(ROOMS),$(wildcard src/$(room)/*.c))
+COMMAND_SOURCES = $(wildcard src/cli/*.c)
+TEST_SOURCES = $(wildcard tests/unit/test_*.c tests/distributed/test_*.c)
+HELPER_SOURCES = $(filter-out $(TEST_SOURCES),$(wildcard tests/*.c tests/unit/*.c tests/distributed/*.c))
+
+objects = $(patsubst %.c,$(BUILD)/objects/%.o,$(1))
+LIBRARY = $(BUILD)/libequishard.so
+ARCHIVE = $(BUILD)/objects/libequishard.a
+COMMAND = $(BUILD)/equishard
+TESTS = $(patsubst tests/%.c,$(BUILD)/tests/%,$(TEST_SOURCES))
+EXAMPLES = $(patsubst tests/examples/%.c,$(BUILD)/%,$(wildcard tests/examples/*.c))
+
+.PHONY: all run test test-all lint format check-memory bench clean help bootstrap tests examples
+.DELETE_ON_ERROR:
+
+all: bootstrap ## install what is missing, build the library and the command
+	@$(MAKE) --no-print-directory $(LIBRARY) $(COMMAND)
+
+bootstrap:
+	@launch/bootstrap.sh
+
+run: all ## train the example model; RUN='--name x --trainers 2' passes options on
+	launch/pretrain.sh $(RUN)
+
+tests: $(TESTS) examples $(LIBRARY) $(COMMAND)
+examples: $(EXAMPLES)
+
+test: bootstrap ## every test, in less than 10 minutes on 2 cores
+	@$(MAKE) --no-print-directory tests
+	tests/run --build $(BUILD)
+
+test-all: bootstrap ## the slow tests too
+	@$(MAKE) --no-print-directory tests
+	tests/run --build $(BUILD) --all
+
+check-memory: bootstrap ## the unit and distributed suites with AddressSanitizer, UBSan and a leak check
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)-memory OPTIMIZE="-O1 -fno-omit-frame-pointer" \
+	  SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all" tests
+	tests/run --build $(BUILD)-memory --memory
+
+lint: bootstrap ## clang-format, cppcheck, shellcheck
+	clang-format --dry-run -Werror $(shell git ls-files '*.c' '*.h')
+	cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
+	  --suppress=missingIncludeSystem -D_GNU_SOURCE -Iinclude -Isrc src tests
+	shellcheck $(shell git ls-files 'launch/*.sh' 'tests/*.sh' tests/run .ci/run)
+
+format: ## lay the C sources out
+	clang-format -i $(shell git ls-files -co --exclude-standard '*.c' '*.h')
+
+clean: ## remove what was built
+	rm -rf $(BUILD) $(BUILD)-memory
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+
+$(ARCHIVE): $(call objects,$(LIBRARY_SOURCES))
+	@rm -f $@
+	@ar rcs $@ $^
+
+$(LIBRARY): $(call objects,$(LIBRARY_SOURCES))
+	@echo "  $@"
+	@$(CC) -shared $(CFLAGS) -Wl,-z,defs -Wl,-Bsymbolic-functions -o $@ $^ $(LDLIBS)
+
+$(COMMAND): $(call objects,$(COMMAND_SOURCES)) $(ARCHIVE)
+	@echo "  $@"
+	@$(CC) $(CFLAGS) -o $@ $^ $(LDLIBS)
+
+$(BUILD)/tests/%: $(BUILD)/objects/tests/%.o $(call objects,$(HELPER_SOURCES)) $(ARCHIVE)
+	@mkdir -p $(@D)
+	@$(CC) $(CFLAGS) -o $@ $^ $(LDLIBS) $(shell $(PKG_CONFIG) --libs check)
+
+$(BUILD)/%: tests/examples/%.c $(LIBRARY)
+	@echo "  $@"
+	@$(CC) -std=c11 -O2 -Wall -Wextra -Werror $(SANITIZE) -Iinclude -o $@ $< -L$(BUILD) -lequishard -Wl,-rpath,'$$ORIGIN' -lm
+
+$(BUILD)/objects/%.o: %.c
+	@mkdir -p $(@D)
+	@echo "  $<"
+	@$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+
+$(BUILD)/objects/tests/%.o: CPPFLAGS += -Itests
+-include $(shell find $(BUILD)/objects -name '*.d' 2>/dev/null)

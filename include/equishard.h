@@ -1,0 +1,283 @@
+/*
+ * Equishard: a sharded optimizer service for training jobs that run under mpirun.
+ *
+ * A job has trainers, which compute gradients, and owners, which hold the weights and the optimizer
+ * state as block-cyclic shards. In service mode owners are ranks of their own (`equishard serve`); in
+ * embedded mode every rank is both. One training step of a trainer is
+ *
+ *     eqs_push(p, gradient of p)  for every parameter p
+ *     eqs_step(session)
+ *     eqs_pull(p, weight of p)    for every parameter p
+ *
+ * Every function returns an eqs_status. A function is called by trainers unless its comment says
+ * otherwise. *Collective* functions are called by every trainer, in the same order, with the same
+ * arguments where the comment says so, and fail on all ranks together with the same status.
+ * The library prints the message of a failed collective call once, on the rank where it arose; the
+ * caller only ends the program with the status. eqs_error_message() has the text of the last failure.
+ *
+ * The library is not thread-safe: one thread per process calls it.
+ */
+#ifndef EQUISHARD_H
+#define EQUISHARD_H
+
+#include <mpi.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#pragma GCC visibility push(default)
+
+#define EQS_VERSION "0.1.0"
+#define EQS_MAX_DIMS 8
+
+/* Results of calls; also the exit status of every program of the project. */
+typedef enum {
+  EQS_OK = 0,
+  EQS_FAILED = 1,    /* failed, a non-finite gradient included */
+  EQS_USAGE = 2,     /* wrong usage, configuration, model or shapes */
+  EQS_IO = 3,        /* input or output failed: disk full, not writable, missing */
+  EQS_DAMAGED = 4,   /* a checkpoint or an input file is damaged or foreign */
+  EQS_PEER_LOST = 5, /* a peer was lost or a deadline passed */
+} eqs_status;
+
+/* Element type of a tensor at the trainer. Owners hold float32. */
+typedef enum { EQS_FLOAT32, EQS_BFLOAT16, EQS_FLOAT16 } eqs_dtype;
+
+/* How the trainers hold a tensor, in the words of PyTorch's DTensor. */
+typedef enum {
+  EQS_REPLICATE, /* every trainer has the same full tensor */
+  EQS_SHARD,     /* split along dimension 0 into chunks of ceil(shape[0] / trainers), as torch.chunk */
+  EQS_PARTIAL,   /* every trainer has a full-size contribution; they are reduced (gradients only) */
+} eqs_placement;
+
+typedef struct eqs_session eqs_session;
+typedef struct eqs_parameter eqs_parameter;
+
+/* A parameter as the trainer holds it. Row-major, contiguous. */
+typedef struct {
+  const char *name;            /* "model.layers.0.self_attn.q_proj.weight" */
+  const char *module_type;     /* class of the module that holds it, "Linear"; may be NULL */
+  eqs_dtype dtype;             /* of weights and gradients */
+  int ndim;                    /* 0 ... EQS_MAX_DIMS */
+  int64_t shape[EQS_MAX_DIMS]; /* the full tensor's, whatever the placement */
+  eqs_placement gradient;      /* EQS_PARTIAL: the push is the reduction over trainers */
+  eqs_placement weight;        /* EQS_REPLICATE or EQS_SHARD */
+} eqs_parameter_info;
+
+/* A parameter group: what one entry of the configuration's `groups` matched. */
+typedef struct {
+  const char *rule; /* "muon"; valid while the session is open */
+  double lr;        /* as in force for the next step, before the configuration's schedule */
+  int64_t parameters;
+} eqs_group_info;
+
+/* The state after the last completed step. */
+typedef struct {
+  int64_t step;         /* steps taken since the beginning of training, restarts included */
+  int64_t skipped;      /* steps skipped for non-finite gradients */
+  int skipped_last;     /* whether the last one was */
+  double gradient_norm; /* 2-norm of the whole reduced gradient, before clipping */
+} eqs_step_info;
+
+/* Seconds spent in a phase since eqs_session_start, over the ranks that have the phase. */
+typedef struct {
+  char name[32]; /* "trainer push", "owner update" */
+  double minimum, mean, maximum;
+  int slowest; /* rank in the session's communicator of the maximum */
+} eqs_phase;
+
+/* Bytes this rank moved between trainers and owners since eqs_session_start. */
+typedef struct {
+  int64_t gradient_sent, gradient_received, weight_sent, weight_received; /* payload, headers included */
+  int64_t messages_sent, messages_received;
+} eqs_traffic;
+
+/* A piece of the trainer's own data that rides in a checkpoint, at /trainer/<key>. */
+typedef struct {
+  const char *key;
+  const void *bytes;
+  size_t size;
+} eqs_trainer_item;
+
+/*
+ * Open a session.
+ *
+ * comm         [in]  the trainers and the owners of the job; duplicated
+ * config_path  [in]  configuration (YAML); read by the first trainer only, its text is broadcast
+ * session      [out] the session
+ *
+ * Collective over comm, together with eqs_serve on the owners of a service job.
+ * EQS_USAGE: wrong configuration; a service job without owner, or an embedded one with owners.
+ */
+eqs_status eqs_session_open(MPI_Comm comm, const char *config_path, eqs_session **session);
+
+/*
+ * Be an owner until the trainers close the session or it fails. The owners' counterpart of all
+ * collective calls of the trainers. Waiting does not keep a core busy.
+ *
+ * comm  [in] as in eqs_session_open
+ *
+ * Returns the status with which the session ended. Collective.
+ */
+eqs_status eqs_serve(MPI_Comm comm);
+
+/*
+ * The trainers' own communicator.
+ *
+ * session   [in]
+ * trainers  [out] valid until eqs_session_close; not to be freed
+ *
+ * Not collective.
+ */
+eqs_status eqs_session_trainers(const eqs_session *session, MPI_Comm *trainers);
+
+/*
+ * Add a parameter, before eqs_session_start; the same ones in the same order on every trainer.
+ * Gradients are moved in reverse order of addition, weights in order.
+ *
+ * session    [in]
+ * info       [in]  copied
+ * weight     [in]  initial value, as info->weight places it; must stay valid until
+ *                  eqs_session_start returns. With EQS_REPLICATE the first trainers' values count.
+ * parameter  [out] valid until eqs_session_close
+ *
+ * Not collective. EQS_USAGE: a name twice, a wrong shape or placement.
+ */
+eqs_status eqs_parameter_add(eqs_session *session, const eqs_parameter_info *info, const void *weight,
+                             eqs_parameter **parameter);
+
+/*
+ * Ask for a restart: eqs_session_start will restore weights and state from a checkpoint.
+ *
+ * session  [in]
+ * path     [in] a checkpoint file, or a directory whose `latest` is taken; NULL: the
+ *               configuration's checkpoint directory
+ *
+ * Logically collective: the first trainer's path counts.
+ */
+eqs_status eqs_session_resume(eqs_session *session, const char *path);
+
+/*
+ * Give every parameter its role, rule and owners; allocate; take the initial weights or restore.
+ * Weights can be pulled afterwards.
+ *
+ * Collective. EQS_USAGE: trainers disagree on a parameter, no group matches one, a rule cannot apply
+ * to a shape, the checkpoint is of another model. EQS_IO, EQS_DAMAGED: the checkpoint.
+ */
+eqs_status eqs_session_start(eqs_session *session);
+
+/*
+ * Parameter groups, after eqs_session_start: how many, what is in one, which one a parameter is in.
+ * Not collective.
+ */
+eqs_status eqs_group_count(const eqs_session *session, int *count);
+eqs_status eqs_group_describe(const eqs_session *session, int group, eqs_group_info *info);
+eqs_status eqs_parameter_group(const eqs_parameter *parameter, int *group);
+
+/*
+ * Set the learning rate of a group for the steps that follow.
+ *
+ * Logically collective: the first trainer's value counts.
+ */
+eqs_status eqs_group_set_lr(eqs_session *session, int group, double lr);
+
+/*
+ * Start moving a gradient to the owners of its parameter, which reduce it over the trainers
+ * in a fixed order (`reduce: mean | sum`, EQS_PARTIAL only).
+ *
+ * parameter  [in]
+ * gradient   [in] as info.gradient places it; must stay unchanged until eqs_step returns.
+ *                 A parameter that no trainer pushes keeps its weight and state in this step;
+ *                 where only some push it, the others count as zero.
+ *
+ * Not collective. EQS_USAGE: pushed twice in a step.
+ */
+eqs_status eqs_push(eqs_parameter *parameter, const void *gradient);
+
+/*
+ * Take one step: reduce, check for non-finite values, clip, momentum, decay, update.
+ *
+ * Collective. EQS_FAILED: a non-finite gradient with `on_nonfinite: error`; nothing was changed.
+ */
+eqs_status eqs_step(eqs_session *session);
+
+/*
+ * Receive a weight as it is after the last step (or start).
+ *
+ * parameter  [in]
+ * weight     [out] as info.weight places it, in the trainer's dtype
+ *
+ * Not collective; but trainers that pull nothing hold up the owners until their next collective call.
+ * The cheapest order is that of addition. EQS_USAGE: nothing new to pull (pulled before, or the last
+ * step was skipped).
+ */
+eqs_status eqs_pull(eqs_parameter *parameter, void *weight);
+
+/* What the last step did. Not collective. */
+eqs_status eqs_session_step_info(const eqs_session *session, eqs_step_info *info);
+
+/*
+ * Whether the configuration's policy (`checkpoint: {every: N}`) asks for a checkpoint now.
+ * Not collective; the same answer on all trainers.
+ */
+int eqs_checkpoint_due(const eqs_session *session);
+
+/*
+ * Write a checkpoint, step-<step>.h5, into the configuration's checkpoint directory, then move
+ * `latest` to it and remove all but the newest `keep`. A checkpoint exists whole or not at all.
+ *
+ * session  [in]
+ * items    [in] the trainer's own data; the first trainer's count
+ * count    [in]
+ *
+ * Collective. EQS_IO: could not be written; earlier checkpoints are as they were.
+ */
+eqs_status eqs_checkpoint(eqs_session *session, const eqs_trainer_item *items, int count);
+
+/*
+ * Bytes that the trainer handed over when the restored checkpoint was written.
+ *
+ * session  [in]
+ * key      [in]
+ * bytes    [out] valid until eqs_session_close; NULL if there is no such key or nothing was restored
+ * size     [out]
+ *
+ * Not collective.
+ */
+eqs_status eqs_trainer_data(const eqs_session *session, const char *key, const void **bytes, size_t *size);
+
+/*
+ * Seconds per phase, over ranks.
+ *
+ * session  [in]
+ * phases   [out] `capacity` elements
+ * count    [out] how many there are
+ *
+ * Collective.
+ */
+eqs_status eqs_session_phases(eqs_session *session, eqs_phase *phases, int capacity, int *count);
+
+/* Bytes moved by this rank. Not collective. */
+eqs_status eqs_session_traffic(const eqs_session *session, eqs_traffic *traffic);
+
+/*
+ * End the session; the owners' eqs_serve returns. Sets *session to NULL. After a failed collective
+ * call nothing is exchanged any more.
+ *
+ * Collective.
+ */
+eqs_status eqs_session_close(eqs_session **session);
+
+/* Text of the last failure on this rank; "" if none. Valid until the next failure. */
+const char *eqs_error_message(void);
+
+/* Versions and paths of the libraries in use, one per line. Valid for the life of the process. */
+const char *eqs_libraries(void);
+
+#pragma GCC visibility pop
+#ifdef __cplusplus
+}
+#endif
+#endif

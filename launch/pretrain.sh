@@ -1,0 +1,42 @@
+#!/bin/bash
+# Train the example model: one MPI job of trainers and owners. `pretrain.sh --help` lists the options.
+set -u
+# shellcheck source=launch/environment.sh
+. "$(dirname "${BASH_SOURCE[0]}")/environment.sh" || exit
+
+find_python || exit
+count_cores
+for argument in "$@"; do
+  case $argument in -h | --help) exec "$PYTHON" "$ROOT/launch/pretrain.py" --prepare --help ;; esac
+done
+[ -x "$ROOT/build/equishard" ] || { say "build/equishard is missing: run make"; exit 2; }
+
+prepared=$("$PYTHON" "$ROOT/launch/pretrain.py" --prepare --cores "$CORES" "$@") || exit
+{ read -r run && read -r trainers && read -r owners && read -r threads; } <<<"$prepared"
+
+mpirun_options $((trainers + owners)) "$threads"
+export EQUISHARD_LIBRARY=${EQUISHARD_LIBRARY:-$ROOT/build/libequishard.so}
+trainer=("$PYTHON" "$ROOT/launch/pretrain.py" "$run")
+if [ -t 2 ]; then
+  trainer+=(--terminal)
+  COLUMNS=$(tput cols 2>/dev/null || echo 110)
+  export COLUMNS
+fi
+programs=(-np "$trainers" "${trainer[@]}")
+[ "$owners" -gt 0 ] && programs+=(: -np "$owners" "$ROOT/build/equishard" serve)
+say "$trainers trainers, $owners owners, $CORES cores, $PYTHON; results in $run/"
+
+run_job "${programs[@]}"
+status=$?
+name=$(basename "$run")
+case $status in
+0) ;;
+130 | 143) say "interrupted; continue with: launch/pretrain.sh --resume --name $name" ;;
+*)
+  if [ "$status" -gt 128 ]; then
+    say "a rank was lost (signal $((status - 128))); continue with: launch/pretrain.sh --resume --name $name"
+    status=5
+  fi
+  ;;
+esac
+exit "$status"

@@ -1,0 +1,20 @@
+/* The 16-bit floating-point types of trainers. */
+#ifndef EQS_BASE_NUMBERS_H
+#define EQS_BASE_NUMBERS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "equishard.h"
+
+/* Bytes of one element. */
+size_t eqs_dtype_size(eqs_dtype dtype);
+
+/* "float32", "bfloat16", "float16". */
+const char *eqs_dtype_name(eqs_dtype dtype);
+
+/* float32 from and to the trainer's type, `count` contiguous elements; to: round to nearest, ties to even. */
+void eqs_to_float(eqs_dtype dtype, const void *from, float *to, int64_t count);
+void eqs_from_float(eqs_dtype dtype, const float *from, void *to, int64_t count);
+
+#endif

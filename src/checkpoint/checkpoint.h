@@ -1,0 +1,142 @@
+/*
+ * Checkpoints: one HDF5 file each, the same bytes (the attribute `created` aside) whatever ranks and grids wrote it.
+ *
+ *     /                               attributes: format = "equishard-checkpoint", format_version, step, skipped,
+ *                                     created, equishard_version, config, complete = 1
+ *     /parameters/<name>              attributes of the parameter
+ *     /parameters/<name>/<tensor>     weight (attribute trainer_dtype), momentum, exp_avg, exp_avg_sq: float32
+ *     /trainer/<key>                  bytes
+ *     /integrity/<name>/<tensor>      XXH3-64 of every tile: a range of rows that depends on the shape alone
+ *
+ * The first owner makes the file with all its metadata and space; then every owner writes tiles at their offsets,
+ * directly; then the file is flushed, marked complete, flushed and renamed.
+ */
+#ifndef EQS_CHECKPOINT_CHECKPOINT_H
+#define EQS_CHECKPOINT_CHECKPOINT_H
+
+#include <mpi.h>
+
+#include "dist/tensor.h"
+
+#define EQS_CHECKPOINT_FORMAT "equishard-checkpoint"
+enum { EQS_MAX_TENSORS = 4, EQS_CHECKPOINT_VERSION = 1 };
+
+typedef enum { EQS_ATTRIBUTE_INTEGER, EQS_ATTRIBUTE_NUMBER, EQS_ATTRIBUTE_TEXT } eqs_attribute_kind;
+
+typedef struct {
+  const char *name;
+  eqs_attribute_kind kind;
+  int64_t integer;
+  double number;
+  const char *text;
+} eqs_attribute;
+
+typedef struct {
+  const char *name;
+  eqs_dtype trainer_dtype;
+  int ndim;
+  int64_t shape[EQS_MAX_DIMS];
+  int attributes;
+  const eqs_attribute *attribute; /* role, rule, step, and the hyper-parameters in force */
+  int tensors;
+  const char *tensor_name[EQS_MAX_TENSORS]; /* "weight" first */
+  eqs_tensor tensor[EQS_MAX_TENSORS];
+} eqs_checkpoint_parameter;
+
+typedef struct {
+  int64_t step, skipped;
+  const char *config;
+  int64_t parameters;
+  const eqs_checkpoint_parameter *parameter;
+  int items; /* the trainer's data; read on the first owner only */
+  const eqs_trainer_item *item;
+} eqs_checkpoint_contents;
+
+/*
+ * Write a checkpoint to a file: to <path>.partial first, flushed to the disk, then renamed.
+ *
+ * Collective over owners, with the same contents, but for shards and items. EQS_IO: nothing has
+ * changed under `path`; what was written beside it is removed. EQS_USAGE: a parameter, tensor, attribute or trainer
+ * item has a name that HDF5 cannot hold as one link (empty, "." or with a '/'), or that another has.
+ */
+eqs_status eqs_checkpoint_write(MPI_Comm owners, const char *path, const eqs_checkpoint_contents *contents);
+
+/*
+ * Write step-<step>.h5 in a directory (made if missing), move the link `latest` to it, remove all but the
+ * newest `keep` (0: keep all) and leftovers of writes that were cut off. Collective over owners. EQS_IO.
+ */
+eqs_status eqs_checkpoint_save(MPI_Comm owners, const char *directory, int64_t keep,
+                               const eqs_checkpoint_contents *contents);
+
+/*
+ * The checkpoint that a path means: a file itself; in a directory the one that `latest` names, or the newest
+ * complete one if there is no usable `latest` (with a warning). `file` is allocated. Not collective.
+ * EQS_IO: there is none.
+ */
+eqs_status eqs_checkpoint_find(const char *path, char **file);
+
+/* What is in a checkpoint, its tensors' values aside. */
+typedef struct {
+  char *name;
+  int ndim;
+  int64_t shape[EQS_MAX_DIMS];
+  eqs_dtype trainer_dtype;
+  int64_t step;
+  int attributes;
+  eqs_attribute *attribute; /* in alphabetical order; names and texts allocated */
+  int tensors;
+  char *tensor_name[EQS_MAX_TENSORS]; /* in alphabetical order */
+  int64_t
+      offset[EQS_MAX_TENSORS]; /* of the tensor's data in the file, of its tiles' checksums; 0 if it has no elements */
+  int64_t checksums[EQS_MAX_TENSORS];
+} eqs_checkpoint_entry;
+
+typedef struct {
+  int64_t step, skipped, version;
+  char *created, *equishard_version, *config;
+  int64_t entries;
+  eqs_checkpoint_entry *entry; /* in alphabetical order of name */
+  int items;
+  eqs_trainer_item *item; /* keys and bytes allocated */
+} eqs_checkpoint_summary;
+
+/*
+ * Open a file, check format, version, completeness, sizes and the checksums of the metadata; nothing in it is
+ * allocated before its size is checked against the file's. Not collective.
+ * EQS_IO: cannot be opened; EQS_DAMAGED: not a checkpoint, of a later version, incomplete, cut off or damaged.
+ */
+eqs_status eqs_checkpoint_summarize(const char *file, eqs_checkpoint_summary *summary);
+void eqs_checkpoint_summary_free(eqs_checkpoint_summary *summary);
+const eqs_checkpoint_entry *eqs_checkpoint_entry_find(const eqs_checkpoint_summary *summary, const char *name);
+
+/*
+ * Compare with a model: EQS_USAGE if a parameter is missing, superfluous or of another shape; the message names
+ * them (the first few, and how many). Not collective.
+ */
+eqs_status eqs_checkpoint_compare(const eqs_checkpoint_summary *summary, int64_t parameters,
+                                  const eqs_checkpoint_parameter *parameter);
+
+/*
+ * Read tensors into the shards of a model, any ranks and grids; every tile's checksum is verified. Tensors of
+ * `parameter` that the file does not have are left alone. After a failure the shards' values are undefined.
+ * path is as in eqs_checkpoint_find; the first owner's counts.
+ *
+ * Collective over owners. EQS_IO, EQS_DAMAGED; EQS_USAGE: a parameter has another shape in the file.
+ */
+eqs_status eqs_checkpoint_read(MPI_Comm owners, const char *path, int64_t parameters,
+                               const eqs_checkpoint_parameter *parameter);
+
+/*
+ * Verify all checksums, the work shared by the ranks of comm. Every damaged tile is reported through `report`
+ * (parameter, tensor, first and end row; may be NULL) on the first rank, in order; EQS_DAMAGED if there is one.
+ * path is as in eqs_checkpoint_find; the first rank's counts.
+ *
+ * tiles, bytes  [out] how many tiles were checked, and of how many bytes
+ *
+ * Collective over comm.
+ */
+typedef void (*eqs_damage_report)(const char *parameter, const char *tensor, int64_t first_row, int64_t end_row);
+eqs_status eqs_checkpoint_verify(MPI_Comm comm, const char *path, eqs_damage_report report, int64_t *tiles,
+                                 int64_t *bytes);
+
+#endif

@@ -1,0 +1,254 @@
+/* A directory of checkpoints: step-<step>.h5, and the link `latest` to the one that was written last. */
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/file.h"
+#include "checkpoint/tiles.h"
+
+/* A checkpoint of a directory. */
+typedef struct {
+  int64_t step;
+  struct timespec written;
+  char *path;
+} found_file;
+
+typedef struct {
+  int64_t count;
+  found_file *file;
+} found_files;
+
+/* "step-<digits>.h5", followed by `ending`. */
+static bool is_step_name(const char *name, const char *ending, int64_t *step)
+{
+  static const char prefix[] = "step-", suffix[] = ".h5";
+  if (strncmp(name, prefix, strlen(prefix)) != 0) return false;
+  name += strlen(prefix);
+  size_t digits = strspn(name, "0123456789");
+  if (digits == 0 || digits > 18) return false; /* more do not fit */
+  *step = strtoll(name, NULL, 10);
+  name += digits;
+  return strncmp(name, suffix, strlen(suffix)) == 0 && strcmp(name + strlen(suffix), ending) == 0;
+}
+
+/* The one written last first; of one moment, the one of the latest step. */
+static int newest_first(const void *a, const void *b)
+{
+  const found_file *left = a, *right = b;
+  if (left->written.tv_sec != right->written.tv_sec) return left->written.tv_sec > right->written.tv_sec ? -1 : 1;
+  if (left->written.tv_nsec != right->written.tv_nsec) return left->written.tv_nsec > right->written.tv_nsec ? -1 : 1;
+  return left->step > right->step ? -1 : left->step < right->step;
+}
+
+static void free_found(found_files *found)
+{
+  for (int64_t i = 0; i < found->count; i++) free(found->file[i].path);
+  free(found->file);
+}
+
+/* The files of a directory that are named as checkpoints, with an ending; newest first. */
+static eqs_status list_files(const char *directory, const char *ending, found_files *found)
+{
+  eqs_status status = EQS_OK;
+  DIR *opened = opendir(directory);
+  if (opened == NULL) return eqs_fail(EQS_IO, "%s: cannot open: %s", directory, strerror(errno));
+  for (struct dirent *entry = readdir(opened); entry; entry = readdir(opened)) {
+    struct stat about;
+    int64_t step;
+    if (!is_step_name(entry->d_name, ending, &step)) continue;
+    EQS_TRY(eqs_grow(&found->file, found->count, sizeof *found->file));
+    found_file *file = &found->file[found->count];
+    EQS_TRY(eqs_format(&file->path, "%s/%s", directory, entry->d_name));
+    found->count++;
+    file->step = step;
+    if (stat(file->path, &about) == 0) file->written = about.st_mtim;
+  }
+  if (found->count > 0) qsort(found->file, (size_t)found->count, sizeof *found->file, newest_first);
+cleanup:
+  closedir(opened);
+  return status;
+}
+
+/* Make a directory and those above it. */
+static eqs_status make_directory(const char *directory)
+{
+  eqs_status status = EQS_OK;
+  char *path = NULL;
+  EQS_TRY(eqs_copy_text(&path, directory));
+  for (char *end = path + 1;; end++) {
+    if (*end != '/' && *end != '\0') continue;
+    char ending = *end;
+    *end = '\0';
+    if (mkdir(path, 0777) != 0 && errno != EEXIST) {
+      status = eqs_fail(EQS_IO, "%s: cannot make the directory: %s", path, strerror(errno));
+      break;
+    }
+    *end = ending;
+    if (ending == '\0') break;
+  }
+cleanup:
+  free(path);
+  return status;
+}
+
+static eqs_status remove_leftovers(const char *directory)
+{
+  eqs_status status = EQS_OK;
+  found_files leftovers = {0};
+  char *link = NULL;
+  EQS_TRY(list_files(directory, ".partial", &leftovers));
+  for (int64_t i = 0; i < leftovers.count; i++) unlink(leftovers.file[i].path);
+  EQS_TRY(eqs_format(&link, "%s/latest.partial", directory));
+  unlink(link);
+cleanup:
+  free(link);
+  free_found(&leftovers);
+  return status;
+}
+
+static eqs_status prepare_directory(const char *directory, int64_t step, char **path)
+{
+  eqs_status status = EQS_OK;
+  if (directory[0] == '\0' || step < 0) return eqs_fail(EQS_USAGE, "a checkpoint needs a directory and a step");
+  EQS_TRY(make_directory(directory));
+  EQS_TRY(remove_leftovers(directory));
+  EQS_TRY(eqs_format(path, "%s/step-%08" PRId64 ".h5", directory, step));
+cleanup:
+  return status;
+}
+
+/* Point `latest` at a file of the directory, by a link beside it that takes its place at once. */
+static eqs_status move_latest(const char *directory, const char *path)
+{
+  eqs_status status = EQS_OK;
+  char *latest = NULL, *partial = NULL;
+  const char *name = path + strlen(directory) + 1;
+  EQS_TRY(eqs_format(&latest, "%s/latest", directory));
+  EQS_TRY(eqs_format(&partial, "%s/latest.partial", directory));
+  if (symlink(name, partial) != 0) {
+    status = eqs_fail(EQS_IO, "%s: cannot link: %s", partial, strerror(errno));
+    goto cleanup;
+  }
+  EQS_TRY(eqs_file_rename(partial, latest));
+cleanup:
+  free(partial);
+  free(latest);
+  return status;
+}
+
+/* Remove all but the newest `keep` checkpoints, never the one at `path`. */
+static eqs_status prune(const char *directory, const char *path, int64_t keep)
+{
+  eqs_status status = EQS_OK;
+  found_files found = {0};
+  if (keep <= 0) return EQS_OK;
+  EQS_TRY(list_files(directory, "", &found));
+  int64_t kept = 1;
+  for (int64_t i = 0; i < found.count; i++) {
+    if (strcmp(found.file[i].path, path) == 0 || kept++ < keep) continue;
+    if (unlink(found.file[i].path) != 0)
+      eqs_log(EQS_LOG_WARNING, "%s: cannot remove: %s", found.file[i].path, strerror(errno));
+  }
+cleanup:
+  free_found(&found);
+  return status;
+}
+
+static eqs_status publish(const char *directory, const char *path, int64_t keep)
+{
+  eqs_status status = EQS_OK;
+  EQS_TRY(move_latest(directory, path));
+  EQS_TRY(prune(directory, path, keep));
+cleanup:
+  return status;
+}
+
+eqs_status eqs_checkpoint_save(MPI_Comm owners, const char *directory, int64_t keep,
+                               const eqs_checkpoint_contents *contents)
+{
+  eqs_status status = EQS_OK;
+  char *path = NULL;
+  int rank;
+  MPI_Comm_rank(owners, &rank);
+  EQS_TRY(eqs_checkpoint_agree(owners, rank == 0 ? prepare_directory(directory, contents->step, &path) : EQS_OK));
+  if (rank != 0) EQS_TRY(eqs_format(&path, "%s/step-%08" PRId64 ".h5", directory, contents->step));
+  EQS_TRY(eqs_checkpoint_write(owners, path, contents));
+  EQS_TRY(eqs_checkpoint_agree(owners, rank == 0 ? publish(directory, path, keep) : EQS_OK));
+cleanup:
+  free(path);
+  return status;
+}
+
+static eqs_status check_file(const char *file)
+{
+  eqs_checkpoint_summary summary;
+  eqs_status status = eqs_checkpoint_summarize(file, &summary);
+  if (status == EQS_OK) eqs_checkpoint_summary_free(&summary);
+  return status;
+}
+
+/* The file that `latest` names, if it can be used; else *file is NULL. */
+static eqs_status follow_latest(const char *directory, char **file)
+{
+  eqs_status status = EQS_OK;
+  char *latest = NULL, name[256];
+  EQS_TRY(eqs_format(&latest, "%s/latest", directory));
+  ssize_t length = readlink(latest, name, sizeof name - 1);
+  if (length < 0) {
+    status = eqs_fail(EQS_IO, "%s: %s", latest, errno == EINVAL ? "not a link" : strerror(errno));
+    goto cleanup;
+  }
+  name[length] = '\0';
+  EQS_TRY(eqs_format(file, "%s/%s", name[0] == '/' ? "" : directory, name));
+  EQS_TRY(check_file(*file));
+cleanup:
+  if (status != EQS_OK) {
+    free(*file);
+    *file = NULL;
+  }
+  free(latest);
+  return status;
+}
+
+/* Without a usable `latest`, the newest that is whole. `reason` is why it could not be used. */
+static eqs_status find_newest(const char *directory, eqs_status reason, char **file)
+{
+  eqs_status status = EQS_OK;
+  found_files found = {0};
+  char *why = NULL;
+  EQS_TRY(eqs_copy_text(&why, eqs_error_message()));
+  EQS_TRY(list_files(directory, "", &found));
+  for (int64_t i = 0; i < found.count; i++) {
+    if (check_file(found.file[i].path) != EQS_OK) continue;
+    *file = found.file[i].path;
+    found.file[i].path = NULL;
+    eqs_log(EQS_LOG_WARNING, "%s; taking %s instead", why, *file);
+    goto cleanup;
+  }
+  status =
+      found.count > 0 ? eqs_fail(reason, "%s", why) : eqs_fail(EQS_IO, "%s: there is no checkpoint in it", directory);
+cleanup:
+  free(why);
+  free_found(&found);
+  return status;
+}
+
+eqs_status eqs_checkpoint_find(const char *path, char **file)
+{
+  struct stat about;
+  *file = NULL;
+  if (stat(path, &about) != 0) return eqs_fail(EQS_IO, "%s: %s", path, strerror(errno));
+  if (!S_ISDIR(about.st_mode)) return eqs_copy_text(file, path);
+  eqs_status status = follow_latest(path, file);
+  if (status == EQS_IO || status == EQS_DAMAGED) status = find_newest(path, status, file);
+  return status;
+}

@@ -1,0 +1,36 @@
+/* Whole transfers and durable names, with the system's errors in words. Not collective. */
+#ifndef EQS_CHECKPOINT_FILE_H
+#define EQS_CHECKPOINT_FILE_H
+
+#include "base/status.h"
+
+/* open(2); `file` is the descriptor. EQS_IO. */
+eqs_status eqs_file_open(const char *path, int flags, int *file);
+
+/* Close a descriptor that is not negative. */
+void eqs_file_close(int file);
+
+/* Size of an open file. EQS_IO. */
+eqs_status eqs_file_size(int file, const char *path, int64_t *bytes);
+
+/* All of it or a failure. EQS_IO; reading: EQS_DAMAGED if the file ends before. */
+eqs_status eqs_file_write(int file, const char *path, const void *data, int64_t bytes, int64_t offset);
+eqs_status eqs_file_read(int file, const char *path, void *data, int64_t bytes, int64_t offset);
+
+/*
+ * Have the file system set `bytes` aside, so that a full disk is noticed before data is written. File systems that
+ * cannot are left alone. keep_size: the file does not become longer.
+ */
+eqs_status eqs_file_reserve(int file, const char *path, int64_t bytes, int keep_size);
+
+/* To the disk: a file; the directory that has a path's name. EQS_IO. */
+eqs_status eqs_file_sync(int file, const char *path);
+eqs_status eqs_directory_sync(const char *path);
+
+/* rename(2), then the directory to the disk. EQS_IO. */
+eqs_status eqs_file_rename(const char *from, const char *to);
+
+/* Formatted text, allocated. */
+eqs_status eqs_format(char **text, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+#endif

@@ -1,0 +1,49 @@
+/* The HDF5 side of a checkpoint: metadata and space. Only the first owner, or a reader, of a file calls this. */
+#ifndef EQS_CHECKPOINT_HDF5_FILE_H
+#define EQS_CHECKPOINT_HDF5_FILE_H
+
+#include <hdf5.h>
+
+#include "checkpoint/checkpoint.h"
+
+/* HDF5 prints its errors unless told not to; what it was told before comes back with eqs_hdf5_speak. */
+typedef struct {
+  H5E_auto2_t function;
+  void *data;
+} eqs_hdf5_silence;
+
+void eqs_hdf5_silent(eqs_hdf5_silence *silence);
+void eqs_hdf5_speak(const eqs_hdf5_silence *silence);
+
+/* Access properties of all our files: checksummed metadata (format 1.10), serial driver. Negative on failure. */
+hid_t eqs_hdf5_access(void);
+
+/* Give back any kind of id; negative ones are ignored. */
+void eqs_hdf5_close(hid_t id);
+
+/* The innermost description of HDF5's error stack, or "". Valid until the next call. */
+const char *eqs_hdf5_error(void);
+
+/*
+ * Make a file with all groups, attributes, trainer items, and with space for tensors and checksums, but not their
+ * values; complete = 0. The bytes depend on the summary (and the clock) alone.
+ *
+ * path     [in] must not exist
+ * summary  [in, out] what is in it; on return with offsets
+ *
+ * EQS_IO.
+ */
+eqs_status eqs_hdf5_create(const char *path, eqs_checkpoint_summary *summary);
+
+/* Mark a file complete and bring it to the disk. EQS_IO. */
+eqs_status eqs_hdf5_complete(const char *path);
+
+/*
+ * XXH3-64 of everything in a summary but `created` and the offsets, so of all metadata that HDF5 would otherwise be
+ * trusted with. Serialised in the order of the file: texts with their length before, numbers as 8 bytes: format
+ * version, step, skipped, equishard_version, config; per parameter name, shape, trainer_dtype, attributes (name, kind,
+ * value), names of tensors; per trainer item key and bytes. Each list with its length before.
+ */
+uint64_t eqs_metadata_checksum(const eqs_checkpoint_summary *summary);
+
+#endif

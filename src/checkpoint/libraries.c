@@ -1,0 +1,39 @@
+/* The libraries in use, for people who wonder whether BLIS answers ScaLAPACK. */
+#include "dist/libraries.h"
+
+#include <hdf5.h>
+#include <mpi.h>
+#include <stdio.h>
+#include <string.h>
+
+/* From BLIS; its header would declare a second set of BLAS prototypes. */
+extern const char *bli_info_get_version_str(void);
+
+static const char *or_unknown(const char *path)
+{
+  return path != NULL ? path : "unknown";
+}
+
+const char *eqs_libraries(void)
+{
+  static char text[4096];
+  char mpi[MPI_MAX_LIBRARY_VERSION_STRING];
+  int length;
+  unsigned major, minor, release;
+  MPI_Get_library_version(mpi, &length);
+  mpi[strcspn(mpi, ",\n")] = '\0';
+  const char *own = eqs_library_answering("libequishard", "sgemm_");
+  if (own == NULL) own = eqs_library_answering("", "sgemm_"); /* linked into the program */
+  H5get_libversion(&major, &minor, &release);
+  snprintf(text, sizeof text,
+           "MPI: %s\n"
+           "HDF5: %u.%u.%u\n"
+           "BLIS: %s\n"
+           "sgemm of Equishard: %s\n"
+           "sgemm of ScaLAPACK: %s\n"
+           "dgemm of ScaLAPACK: %s\n",
+           mpi, major, minor, release, bli_info_get_version_str(), or_unknown(own),
+           or_unknown(eqs_library_answering("libscalapack", "sgemm_")),
+           or_unknown(eqs_library_answering("libscalapack", "dgemm_")));
+  return text;
+}

@@ -1,0 +1,221 @@
+#include "checkpoint/optimizer_state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "dist/communicator.h"
+
+enum { attribute_capacity = 32 };
+
+static void add_text(eqs_checkpoint_parameter *parameter, eqs_attribute *attributes, const char *name, const char *text)
+{
+  attributes[parameter->attributes++] = (eqs_attribute){.name = name, .kind = EQS_ATTRIBUTE_TEXT, .text = text};
+}
+
+static void add_integer(eqs_checkpoint_parameter *parameter, eqs_attribute *attributes, const char *name, int64_t value)
+{
+  attributes[parameter->attributes++] = (eqs_attribute){.name = name, .kind = EQS_ATTRIBUTE_INTEGER, .integer = value};
+}
+
+static void add_number(eqs_checkpoint_parameter *parameter, eqs_attribute *attributes, const char *name, double value)
+{
+  attributes[parameter->attributes++] = (eqs_attribute){.name = name, .kind = EQS_ATTRIBUTE_NUMBER, .number = value};
+}
+
+/* Role, rule, step and the hyper-parameters that the rule uses. */
+static void describe(const eqs_optimizer *optimizer, int64_t p, eqs_checkpoint_parameter *parameter,
+                     eqs_attribute *attributes)
+{
+  const eqs_assignment *assignment = &optimizer->plan->parameter[p].assignment;
+  const eqs_rule_options *options = &assignment->options;
+  unsigned keys = options->rule->keys;
+  parameter->attribute = attributes;
+  add_text(parameter, attributes, "role", eqs_role_names[assignment->role]);
+  add_text(parameter, attributes, "rule", options->rule->name);
+  add_integer(parameter, attributes, "step", optimizer->parameter[p].step);
+  add_number(parameter, attributes, "lr", optimizer->lr[assignment->group]);
+  add_number(parameter, attributes, "weight_decay", options->weight_decay);
+  if (keys & EQS_KEY_MOMENTUM) add_text(parameter, attributes, "momentum", eqs_momentum_names[options->momentum]);
+  if (keys & EQS_KEY_BETA) add_number(parameter, attributes, "beta", options->beta);
+  if (keys & EQS_KEY_BETAS) {
+    add_number(parameter, attributes, "beta1", options->betas[0]);
+    add_number(parameter, attributes, "beta2", options->betas[1]);
+  }
+  if (keys & EQS_KEY_ALPHA) add_number(parameter, attributes, "alpha", options->alpha);
+  if (keys & EQS_KEY_EPS) add_number(parameter, attributes, "eps", options->eps);
+  if (keys & EQS_KEY_SOLVER) add_text(parameter, attributes, "solver", eqs_solver_names[options->solver]);
+  if (keys & EQS_KEY_STEPS) add_integer(parameter, attributes, "steps", options->steps);
+  if (keys & EQS_KEY_FORM) add_text(parameter, attributes, "form", eqs_form_names[options->form]);
+  if (keys & EQS_KEY_ROW_MODE) add_text(parameter, attributes, "row_mode", eqs_row_mode_names[options->row_mode]);
+  if (keys & EQS_KEY_ORDER) add_text(parameter, attributes, "order", eqs_order_names[options->order]);
+  if (keys & EQS_KEY_SIDE) add_text(parameter, attributes, "side", eqs_side_names[options->side]);
+  if (keys & EQS_KEY_CENTER) add_integer(parameter, attributes, "center", options->center);
+  if (keys & EQS_KEY_SCALE) add_text(parameter, attributes, "scale", eqs_scale_names[options->scale]);
+  if (keys & EQS_KEY_NU_SCOPE) add_text(parameter, attributes, "nu_scope", eqs_nu_scope_names[options->nu_scope]);
+  if (keys & EQS_KEY_LAYOUT) add_text(parameter, attributes, "layout", eqs_layout_names[assignment->layout]);
+}
+
+/* Which of a parameter's matrices a tensor of the checkpoint consists of. */
+static const eqs_matrix *owned_state(const eqs_owned_matrix *matrix, int state, bool has_momentum)
+{
+  if (state == 0) return &matrix->weight;
+  if (has_momentum && state == 1) return &matrix->momentum;
+  return &matrix->states[state - 1 - has_momentum];
+}
+
+static eqs_status add_tensors(const eqs_optimizer *optimizer, int64_t p, eqs_checkpoint_parameter *parameter)
+{
+  eqs_status status = EQS_OK;
+  const eqs_planned_parameter *planned = &optimizer->plan->parameter[p];
+  const eqs_assignment *assignment = &planned->assignment;
+  bool has_momentum = assignment->options.momentum != EQS_MOMENTUM_NONE;
+  int states = eqs_state_count(&assignment->options);
+  for (int s = 0; s < states; s++) {
+    eqs_tensor_matrix *matrices;
+    EQS_TRY(eqs_allocate(&matrices, assignment->count, sizeof *matrices));
+    for (int64_t i = 0; i < assignment->count; i++) {
+      const eqs_matrix *state = owned_state(&optimizer->parameter[p].matrix[i], s, has_momentum);
+      matrices[i] = (eqs_tensor_matrix){.view = &assignment->views[i],
+                                        .layout = planned->matrix[i].layout,
+                                        .first_owner = planned->matrix[i].first_owner,
+                                        .shard = state->data};
+    }
+    parameter->tensor[s].matrices = matrices;
+    parameter->tensor[s].count = assignment->count;
+    parameter->tensor[s].rows = assignment->count > 0 ? assignment->views[0].tensor_rows : 0;
+    parameter->tensor[s].cols = assignment->count > 0 ? assignment->views[0].tensor_cols : 0;
+    parameter->tensor_name[s] = s == 0                   ? "weight"
+                                : has_momentum && s == 1 ? "momentum"
+                                                         : assignment->options.rule->state_names[s - 1 - has_momentum];
+    parameter->tensors = s + 1;
+  }
+cleanup:
+  return status;
+}
+
+typedef struct {
+  eqs_checkpoint_contents contents;
+  eqs_checkpoint_parameter *parameter;
+  eqs_attribute *attributes;
+} described;
+
+static void forget(described *all)
+{
+  for (int64_t p = 0; all->parameter != NULL && p < all->contents.parameters; p++)
+    for (int s = 0; s < all->parameter[p].tensors; s++) free((void *)all->parameter[p].tensor[s].matrices);
+  free(all->parameter);
+  free(all->attributes);
+}
+
+static eqs_status describe_all(const eqs_optimizer *optimizer, const eqs_trainer_item *items, int count, described *all)
+{
+  eqs_status status = EQS_OK;
+  int64_t parameters = optimizer->plan->parameters;
+  *all = (described){.contents = {.step = optimizer->step,
+                                  .skipped = optimizer->skipped,
+                                  .config = optimizer->config->text,
+                                  .parameters = parameters,
+                                  .items = count,
+                                  .item = items}};
+  EQS_TRY(eqs_allocate(&all->parameter, parameters, sizeof *all->parameter));
+  EQS_TRY(eqs_allocate(&all->attributes, parameters * attribute_capacity, sizeof *all->attributes));
+  for (int64_t p = 0; p < parameters; p++) {
+    const eqs_parameter_info *info = &optimizer->plan->parameter[p].info;
+    eqs_checkpoint_parameter *parameter = &all->parameter[p];
+    parameter->name = info->name;
+    parameter->trainer_dtype = info->dtype;
+    parameter->ndim = info->ndim;
+    memcpy(parameter->shape, info->shape, sizeof parameter->shape);
+    describe(optimizer, p, parameter, all->attributes + p * attribute_capacity);
+    EQS_TRY(add_tensors(optimizer, p, parameter));
+  }
+  all->contents.parameter = all->parameter;
+cleanup:
+  return status;
+}
+
+eqs_status eqs_optimizer_save(const eqs_optimizer *optimizer, const char *directory, int64_t keep,
+                              const eqs_trainer_item *items, int count)
+{
+  described all;
+  eqs_status status = eqs_agree(optimizer->owners, describe_all(optimizer, items, count, &all));
+  if (status == EQS_OK) status = eqs_checkpoint_save(optimizer->owners, directory, keep, &all.contents);
+  forget(&all);
+  return status;
+}
+
+eqs_status eqs_optimizer_write(const eqs_optimizer *optimizer, const char *file)
+{
+  described all;
+  eqs_status status = eqs_agree(optimizer->owners, describe_all(optimizer, NULL, 0, &all));
+  if (status == EQS_OK) status = eqs_checkpoint_write(optimizer->owners, file, &all.contents);
+  forget(&all);
+  return status;
+}
+
+/* The first owner finds the file; all use the same. */
+static eqs_status find_together(MPI_Comm owners, const char *path, char **file)
+{
+  eqs_status status = EQS_OK;
+  int rank;
+  int64_t length = 0;
+  MPI_Comm_rank(owners, &rank);
+  *file = NULL;
+  if (rank == 0) status = eqs_checkpoint_find(path, file);
+  if (rank == 0 && status == EQS_OK) length = (int64_t)strlen(*file) + 1;
+  EQS_TRY(eqs_agree(owners, status));
+  EQS_TRY(eqs_broadcast(owners, &length, sizeof length, 0, "the checkpoint's name"));
+  if (rank != 0) EQS_TRY(eqs_allocate(file, length, 1));
+  EQS_TRY(eqs_broadcast(owners, *file, length, 0, "the checkpoint's name"));
+cleanup:
+  return status;
+}
+
+static bool entry_has(const eqs_checkpoint_entry *entry, const char *tensor)
+{
+  for (int t = 0; t < entry->tensors; t++)
+    if (strcmp(entry->tensor_name[t], tensor) == 0) return true;
+  return false;
+}
+
+/* Steps taken come back; state that the file does not have is said. */
+static void restore_counts(eqs_optimizer *optimizer, const described *all, const eqs_checkpoint_summary *summary)
+{
+  int rank;
+  MPI_Comm_rank(optimizer->owners, &rank);
+  optimizer->step = summary->step;
+  optimizer->skipped = summary->skipped;
+  for (int64_t p = 0; p < all->contents.parameters; p++) {
+    const eqs_checkpoint_parameter *parameter = &all->parameter[p];
+    const eqs_checkpoint_entry *entry = eqs_checkpoint_entry_find(summary, parameter->name);
+    bool starts_anew = false;
+    for (int s = 1; s < parameter->tensors; s++) {
+      if (entry_has(entry, parameter->tensor_name[s])) continue;
+      starts_anew = true;
+      if (rank == 0)
+        eqs_log(EQS_LOG_WARNING, "'%s': the checkpoint has no %s; it starts at zero", parameter->name,
+                parameter->tensor_name[s]);
+    }
+    optimizer->parameter[p].step = starts_anew ? 0 : entry->step;
+  }
+}
+
+eqs_status eqs_optimizer_restore(eqs_optimizer *optimizer, const char *path, eqs_checkpoint_summary *summary)
+{
+  eqs_status status = EQS_OK;
+  described all = {0};
+  char *file = NULL;
+  *summary = (eqs_checkpoint_summary){0};
+  EQS_TRY(eqs_agree(optimizer->owners, describe_all(optimizer, NULL, 0, &all)));
+  EQS_TRY(find_together(optimizer->owners, path, &file));
+  EQS_TRY(eqs_agree(optimizer->owners, eqs_checkpoint_summarize(file, summary)));
+  EQS_TRY(eqs_agree(optimizer->owners, eqs_checkpoint_compare(summary, all.contents.parameters, all.parameter)));
+  EQS_TRY(eqs_checkpoint_read(optimizer->owners, file, all.contents.parameters, all.parameter));
+  restore_counts(optimizer, &all, summary);
+cleanup:
+  free(file);
+  forget(&all);
+  return status;
+}

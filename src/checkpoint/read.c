@@ -1,0 +1,215 @@
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "checkpoint/exchange.h"
+#include "checkpoint/file.h"
+#include "checkpoint/tiles.h"
+#include "dist/communicator.h"
+
+/* Reading of one file: what a rank does with the tiles that are its own. */
+typedef struct {
+  const char *path;
+  int file;
+  eqs_status status; /* the first failure */
+} tile_reader;
+
+/* Whether the rows are those that were written. EQS_IO, EQS_DAMAGED: cut off. */
+static eqs_status load_tile(int file, const char *path, const eqs_tile *tile, float *rows, bool *whole)
+{
+  eqs_status status = EQS_OK;
+  const eqs_stored_tensor *stored = tile->stored;
+  int64_t row_bytes = stored->cols * (int64_t)sizeof *rows;
+  uint64_t checksum;
+  EQS_TRY(eqs_file_read(file, path, rows, (tile->end_row - tile->first_row) * row_bytes,
+                        stored->offset + tile->first_row * row_bytes));
+  EQS_TRY(eqs_file_read(file, path, &checksum, sizeof checksum,
+                        stored->checksums + tile->index * (int64_t)sizeof checksum));
+  *whole = checksum == eqs_tile_checksum(tile, rows);
+cleanup:
+  return status;
+}
+
+static void read_tile(void *job, const eqs_tile *tile, float *rows)
+{
+  tile_reader *reader = job;
+  if (reader->status != EQS_OK) return; /* the rows are sent all the same, since others wait for them */
+  bool whole = true;
+  reader->status = load_tile(reader->file, reader->path, tile, rows, &whole);
+  if (reader->status == EQS_OK && !whole)
+    reader->status =
+        eqs_fail(EQS_DAMAGED, "%s: damaged: %s/%s, rows %lld to %lld: wrong checksum", reader->path,
+                 tile->stored->parameter, tile->stored->name, (long long)tile->first_row, (long long)tile->end_row - 1);
+}
+
+/* The path that the first rank means, and what is in it there; on all ranks its path. Collective. */
+static eqs_status find_file(MPI_Comm comm, const char *path, char **file, eqs_checkpoint_summary *summary)
+{
+  eqs_status status = EQS_OK;
+  int rank;
+  int64_t length = 0;
+  MPI_Comm_rank(comm, &rank);
+  if (rank == 0) {
+    status = eqs_checkpoint_find(path, file);
+    if (status == EQS_OK) status = eqs_checkpoint_summarize(*file, summary);
+    if (status == EQS_OK) length = (int64_t)strlen(*file) + 1;
+  }
+  EQS_TRY(eqs_checkpoint_agree(comm, status));
+  EQS_TRY(eqs_broadcast(comm, &length, sizeof length, 0, "the first owner's checkpoint"));
+  if (rank != 0) EQS_TRY(eqs_allocate(file, length, 1));
+  EQS_TRY(eqs_broadcast(comm, *file, length, 0, "the first owner's checkpoint"));
+cleanup:
+  return status;
+}
+
+/* Where the file has the model's tensors. EQS_USAGE: one of another shape. */
+static eqs_status locate(const eqs_checkpoint_summary *summary, const char *path, int64_t parameters,
+                         const eqs_checkpoint_parameter *parameter, eqs_tensor_table *table)
+{
+  for (int64_t p = 0; p < parameters; p++) {
+    const eqs_checkpoint_entry *entry = eqs_checkpoint_entry_find(summary, parameter[p].name);
+    if (entry && (entry->ndim != parameter[p].ndim ||
+                  memcmp(entry->shape, parameter[p].shape, (size_t)entry->ndim * sizeof *entry->shape) != 0))
+      return eqs_fail(EQS_USAGE, "%s: parameter %s has another shape in the model", path, entry->name);
+  }
+  for (int64_t i = 0; i < table->tensors; i++) {
+    eqs_stored_tensor *stored = &table->tensor[i];
+    const eqs_checkpoint_entry *entry = eqs_checkpoint_entry_find(summary, stored->parameter);
+    for (int t = 0; entry && t < entry->tensors; t++) {
+      if (strcmp(entry->tensor_name[t], stored->name) != 0) continue;
+      stored->offset = entry->offset[t];
+      stored->checksums = entry->checksums[t];
+    }
+  }
+  return EQS_OK;
+}
+
+static eqs_status prepare(MPI_Comm owners, int64_t parameters, const eqs_checkpoint_parameter *parameter,
+                          eqs_tensor_table *table, eqs_exchange **exchange)
+{
+  eqs_status status = EQS_OK;
+  EQS_TRY(eqs_table_of_model(parameters, parameter, table));
+  EQS_TRY(eqs_exchange_create(owners, table, exchange));
+cleanup:
+  return status;
+}
+
+static eqs_status read_tiles(eqs_exchange *exchange, const char *path)
+{
+  eqs_status status = EQS_OK;
+  tile_reader reader = {.path = path, .file = -1};
+  reader.status = eqs_file_open(path, O_RDONLY, &reader.file);
+  EQS_TRY(eqs_exchange_distribute(exchange, read_tile, &reader));
+  status = reader.status;
+cleanup:
+  eqs_file_close(reader.file);
+  return status;
+}
+
+eqs_status eqs_checkpoint_read(MPI_Comm owners, const char *path, int64_t parameters,
+                               const eqs_checkpoint_parameter *parameter)
+{
+  eqs_status status = EQS_OK;
+  char *file = NULL;
+  eqs_checkpoint_summary summary = {0};
+  eqs_tensor_table table = {0};
+  eqs_exchange *exchange = NULL;
+  int rank;
+  MPI_Comm_rank(owners, &rank);
+
+  EQS_TRY(eqs_checkpoint_agree(owners, prepare(owners, parameters, parameter, &table, &exchange)));
+  EQS_TRY(find_file(owners, path, &file, &summary));
+  EQS_TRY(eqs_checkpoint_agree(owners, rank == 0 ? locate(&summary, file, parameters, parameter, &table) : EQS_OK));
+  EQS_TRY(eqs_table_broadcast(owners, &table));
+  EQS_TRY(eqs_checkpoint_agree(owners, read_tiles(exchange, file)));
+cleanup:
+  eqs_exchange_destroy(&exchange);
+  eqs_checkpoint_summary_free(&summary);
+  free(table.tensor);
+  free(file);
+  return status;
+}
+
+/* Numbers of the damaged tiles among those of this rank, in order. */
+typedef struct {
+  int64_t count, *tile;
+} damage_list;
+
+static eqs_status check_tiles(MPI_Comm comm, const char *path, const eqs_tensor_table *table, damage_list *damage,
+                              int64_t *tiles, int64_t *bytes)
+{
+  eqs_status status = EQS_OK;
+  float *rows = NULL;
+  int file = -1, rank, ranks;
+  MPI_Comm_rank(comm, &rank);
+  MPI_Comm_size(comm, &ranks);
+  *tiles = *bytes = 0;
+  EQS_TRY(eqs_allocate_raw(&rows, eqs_tile_largest(table), sizeof *rows));
+  EQS_TRY(eqs_file_open(path, O_RDONLY, &file));
+  eqs_tile_walk walk = {.table = table, .ranks = ranks};
+  for (eqs_tile tile; eqs_tile_next(&walk, &tile); ++*tiles) {
+    bool whole = true;
+    *bytes += (tile.end_row - tile.first_row) * tile.stored->cols * (int64_t)sizeof *rows;
+    if (tile.rank != rank) continue;
+    EQS_TRY(load_tile(file, path, &tile, rows, &whole));
+    if (whole) continue;
+    EQS_TRY(eqs_grow(&damage->tile, damage->count, sizeof *damage->tile));
+    damage->tile[damage->count++] = tile.number;
+  }
+cleanup:
+  eqs_file_close(file);
+  free(rows);
+  return status;
+}
+
+/* Go through the damaged tiles of all ranks in order, reporting them on the first. Collective. */
+static eqs_status report_damage(MPI_Comm comm, const eqs_tensor_table *table, const damage_list *damage,
+                                eqs_damage_report report, int64_t *damaged)
+{
+  eqs_status status = EQS_OK;
+  int rank, ranks;
+  MPI_Comm_rank(comm, &rank);
+  MPI_Comm_size(comm, &ranks);
+  eqs_tile_walk walk = {.table = table, .ranks = ranks};
+  for (int64_t next = 0;; ++*damaged) {
+    int64_t number = next < damage->count ? damage->tile[next] : INT64_MAX;
+    EQS_TRY(eqs_minimum(comm, &number, 1, "the other ranks' damaged tiles"));
+    if (number == INT64_MAX) return EQS_OK;
+    if (next < damage->count && damage->tile[next] == number) next++;
+    eqs_tile tile = {.number = -1};
+    while (rank == 0 && tile.number < number && eqs_tile_next(&walk, &tile)) continue;
+    if (rank == 0 && report) report(tile.stored->parameter, tile.stored->name, tile.first_row, tile.end_row);
+  }
+cleanup:
+  return status;
+}
+
+eqs_status eqs_checkpoint_verify(MPI_Comm comm, const char *path, eqs_damage_report report, int64_t *tiles,
+                                 int64_t *bytes)
+{
+  eqs_status status = EQS_OK;
+  char *file = NULL;
+  eqs_checkpoint_summary summary = {0};
+  eqs_tensor_table table = {0};
+  damage_list damage = {0};
+  int64_t damaged = 0;
+  int rank;
+  MPI_Comm_rank(comm, &rank);
+
+  EQS_TRY(find_file(comm, path, &file, &summary));
+  EQS_TRY(eqs_checkpoint_agree(comm, rank == 0 ? eqs_table_of_file(&summary, &table) : EQS_OK));
+  EQS_TRY(eqs_table_broadcast(comm, &table));
+  EQS_TRY(eqs_checkpoint_agree(comm, check_tiles(comm, file, &table, &damage, tiles, bytes)));
+  EQS_TRY(report_damage(comm, &table, &damage, report, &damaged));
+  status = damaged == 0
+               ? EQS_OK
+               : eqs_fail(EQS_DAMAGED, "%s: damaged: %lld of %lld tiles", file, (long long)damaged, (long long)*tiles);
+  EQS_TRY(eqs_checkpoint_agree(comm, status));
+cleanup:
+  eqs_checkpoint_summary_free(&summary);
+  free(damage.tile);
+  free(table.tensor);
+  free(file);
+  return status;
+}

@@ -1,0 +1,281 @@
+#include "checkpoint/summary.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "base/memory.h"
+#include "checkpoint/hdf5_file.h"
+#include "checkpoint/tiles.h"
+
+static int by_attribute_name(const void *a, const void *b)
+{
+  return strcmp(((const eqs_attribute *)a)->name, ((const eqs_attribute *)b)->name);
+}
+
+void eqs_sort_attributes(int count, eqs_attribute *attribute)
+{
+  if (count > 0) qsort(attribute, (size_t)count, sizeof *attribute, by_attribute_name);
+}
+
+static int by_key(const void *a, const void *b)
+{
+  return strcmp(((const eqs_trainer_item *)a)->key, ((const eqs_trainer_item *)b)->key);
+}
+
+void eqs_sort_items(int count, eqs_trainer_item *item)
+{
+  if (count > 0) qsort(item, (size_t)count, sizeof *item, by_key);
+}
+
+static eqs_status copy_attribute(const eqs_attribute *from, eqs_attribute *to)
+{
+  eqs_status status = EQS_OK;
+  char *name = NULL, *text = NULL;
+  EQS_TRY(eqs_check_name("attribute", from->name));
+  EQS_TRY(eqs_copy_text(&name, from->name));
+  if (from->kind == EQS_ATTRIBUTE_TEXT) EQS_TRY(eqs_copy_text(&text, from->text ? from->text : ""));
+  *to = *from;
+  to->name = name;
+  to->text = text;
+  name = NULL;
+cleanup:
+  free(name);
+  return status;
+}
+
+static eqs_status describe_parameter(const eqs_checkpoint_parameter *parameter, eqs_checkpoint_entry *entry)
+{
+  eqs_status status = EQS_OK;
+  int order[EQS_MAX_TENSORS];
+  EQS_TRY(eqs_copy_text(&entry->name, parameter->name));
+  entry->trainer_dtype = parameter->trainer_dtype;
+  entry->ndim = parameter->ndim;
+  memcpy(entry->shape, parameter->shape, sizeof entry->shape);
+
+  EQS_TRY(eqs_allocate(&entry->attribute, parameter->attributes, sizeof *entry->attribute));
+  for (; entry->attributes < parameter->attributes; entry->attributes++)
+    EQS_TRY(copy_attribute(&parameter->attribute[entry->attributes], &entry->attribute[entry->attributes]));
+  eqs_sort_attributes(entry->attributes, entry->attribute);
+
+  eqs_tensor_order(parameter, order);
+  bool weight = false;
+  for (; entry->tensors < parameter->tensors; entry->tensors++) {
+    const char *name = parameter->tensor_name[order[entry->tensors]];
+    EQS_TRY(eqs_copy_text(&entry->tensor_name[entry->tensors], name));
+    weight = weight || strcmp(name, "weight") == 0;
+  }
+  if (!weight) status = eqs_fail(EQS_USAGE, "%s: no tensor is its weight", parameter->name);
+cleanup:
+  return status;
+}
+
+static eqs_status describe_items(int items, const eqs_trainer_item *item, eqs_checkpoint_summary *summary)
+{
+  eqs_status status = EQS_OK;
+  EQS_TRY(eqs_allocate(&summary->item, items, sizeof *summary->item));
+  for (int i = 0; i < items; i++) {
+    eqs_trainer_item *copy = &summary->item[summary->items];
+    char *key = NULL, *bytes = NULL;
+    EQS_TRY(eqs_check_name("trainer item", item[i].key));
+    EQS_TRY(eqs_copy_text(&key, item[i].key));
+    copy->key = key;
+    summary->items++;
+    EQS_TRY(eqs_allocate_raw(&bytes, (int64_t)item[i].size, 1));
+    if (item[i].size > 0) memcpy(bytes, item[i].bytes, item[i].size);
+    copy->bytes = bytes;
+    copy->size = item[i].size;
+  }
+  eqs_sort_items(summary->items, summary->item);
+  for (int i = 1; i < summary->items; i++)
+    if (strcmp(summary->item[i - 1].key, summary->item[i].key) == 0)
+      return eqs_fail(EQS_USAGE, "two trainer items are named %s", summary->item[i].key);
+cleanup:
+  return status;
+}
+
+eqs_status eqs_checkpoint_describe(const eqs_checkpoint_contents *contents, eqs_checkpoint_summary *summary)
+{
+  eqs_status status = EQS_OK;
+  const eqs_checkpoint_parameter **order = NULL;
+  *summary =
+      (eqs_checkpoint_summary){.version = EQS_CHECKPOINT_VERSION, .step = contents->step, .skipped = contents->skipped};
+  EQS_TRY(eqs_copy_text(&summary->equishard_version, EQS_VERSION));
+  EQS_TRY(eqs_copy_text(&summary->config, contents->config ? contents->config : ""));
+  EQS_TRY(eqs_parameter_order(contents->parameters, contents->parameter, &order));
+  EQS_TRY(eqs_allocate(&summary->entry, contents->parameters, sizeof *summary->entry));
+  while (summary->entries < contents->parameters) {
+    int64_t e = summary->entries++;
+    EQS_TRY(describe_parameter(order[e], &summary->entry[e]));
+  }
+  EQS_TRY(describe_items(contents->items, contents->item, summary));
+cleanup:
+  free(order);
+  if (status != EQS_OK) eqs_checkpoint_summary_free(summary);
+  return status;
+}
+
+void eqs_checkpoint_summary_free(eqs_checkpoint_summary *summary)
+{
+  for (int64_t e = 0; e < summary->entries; e++) {
+    eqs_checkpoint_entry *entry = &summary->entry[e];
+    for (int a = 0; a < entry->attributes; a++) {
+      free((void *)entry->attribute[a].name);
+      free((void *)entry->attribute[a].text);
+    }
+    for (int t = 0; t < EQS_MAX_TENSORS; t++) free(entry->tensor_name[t]);
+    free(entry->attribute);
+    free(entry->name);
+  }
+  for (int i = 0; i < summary->items; i++) {
+    free((void *)summary->item[i].key);
+    free((void *)summary->item[i].bytes);
+  }
+  free(summary->entry);
+  free(summary->item);
+  free(summary->created);
+  free(summary->equishard_version);
+  free(summary->config);
+  *summary = (eqs_checkpoint_summary){0};
+}
+
+static void add_number(XXH3_state_t *state, int64_t number)
+{
+  XXH3_64bits_update(state, &number, sizeof number);
+}
+
+static void add_bytes(XXH3_state_t *state, const void *bytes, size_t size)
+{
+  add_number(state, (int64_t)size);
+  XXH3_64bits_update(state, bytes, size);
+}
+
+static void add_text(XXH3_state_t *state, const char *text)
+{
+  add_bytes(state, text, strlen(text));
+}
+
+static void add_attribute(XXH3_state_t *state, const eqs_attribute *attribute)
+{
+  add_text(state, attribute->name);
+  add_number(state, (int64_t)attribute->kind);
+  switch (attribute->kind) {
+  case EQS_ATTRIBUTE_INTEGER: add_number(state, attribute->integer); break;
+  case EQS_ATTRIBUTE_NUMBER: XXH3_64bits_update(state, &attribute->number, sizeof attribute->number); break;
+  case EQS_ATTRIBUTE_TEXT: add_text(state, attribute->text); break;
+  }
+}
+
+static void add_entry(XXH3_state_t *state, const eqs_checkpoint_entry *entry)
+{
+  add_text(state, entry->name);
+  add_number(state, entry->ndim);
+  for (int d = 0; d < entry->ndim; d++) add_number(state, entry->shape[d]);
+  add_text(state, eqs_dtype_name(entry->trainer_dtype));
+  add_number(state, entry->attributes);
+  for (int a = 0; a < entry->attributes; a++) add_attribute(state, &entry->attribute[a]);
+  add_number(state, entry->tensors);
+  for (int t = 0; t < entry->tensors; t++) add_text(state, entry->tensor_name[t]);
+}
+
+uint64_t eqs_metadata_checksum(const eqs_checkpoint_summary *summary)
+{
+  XXH3_state_t *state = XXH3_createState();
+  if (state == NULL) return 0; /* out of memory: the reader will say that the file is damaged */
+  XXH3_64bits_reset(state);
+  add_number(state, summary->version);
+  add_number(state, summary->step);
+  add_number(state, summary->skipped);
+  add_text(state, summary->equishard_version);
+  add_text(state, summary->config);
+  add_number(state, summary->entries);
+  for (int64_t e = 0; e < summary->entries; e++) add_entry(state, &summary->entry[e]);
+  add_number(state, summary->items);
+  for (int i = 0; i < summary->items; i++) {
+    add_text(state, summary->item[i].key);
+    add_bytes(state, summary->item[i].bytes, summary->item[i].size);
+  }
+  uint64_t checksum = XXH3_64bits_digest(state);
+  XXH3_freeState(state);
+  return checksum;
+}
+
+static int by_entry_name(const void *name, const void *entry)
+{
+  return strcmp(name, ((const eqs_checkpoint_entry *)entry)->name);
+}
+
+const eqs_checkpoint_entry *eqs_checkpoint_entry_find(const eqs_checkpoint_summary *summary, const char *name)
+{
+  if (summary->entries == 0) return NULL;
+  return bsearch(name, summary->entry, (size_t)summary->entries, sizeof *summary->entry, by_entry_name);
+}
+
+/* Names of what differs: the first few, and how many. */
+typedef struct {
+  int64_t count;
+  char text[512];
+} name_list;
+
+static void add_name(name_list *list, const char *name, const char *detail)
+{
+  enum { shown = 4 };
+  size_t length = strlen(list->text);
+  if (list->count++ < shown)
+    snprintf(list->text + length, sizeof list->text - length, "%s%.80s%s", length > 0 ? ", " : "", name, detail);
+}
+
+static void describe_difference(char *text, size_t size, const char *what, const name_list *list)
+{
+  size_t length = strlen(text);
+  if (list->count > 0)
+    snprintf(text + length, size - length, "%s%lld %s (%s%s)", length > 0 ? "; " : "", (long long)list->count, what,
+             list->text, list->count > 4 ? ", ..." : "");
+}
+
+static void describe_shape(char *text, size_t size, int ndim, const int64_t *shape)
+{
+  size_t length = 0;
+  text[0] = '\0';
+  for (int d = 0; d < ndim && length < size; d++)
+    length += (size_t)snprintf(text + length, size - length, "%s%lld", d > 0 ? "x" : "", (long long)shape[d]);
+  if (ndim == 0) snprintf(text, size, "scalar");
+}
+
+eqs_status eqs_checkpoint_compare(const eqs_checkpoint_summary *summary, int64_t parameters,
+                                  const eqs_checkpoint_parameter *parameter)
+{
+  eqs_status status = EQS_OK;
+  name_list missing = {0}, superfluous = {0}, reshaped = {0};
+  const eqs_checkpoint_parameter **order = NULL;
+  EQS_TRY(eqs_parameter_order(parameters, parameter, &order));
+  int64_t p = 0, e = 0;
+  while (p < parameters || e < summary->entries) {
+    const eqs_checkpoint_entry *entry = e < summary->entries ? &summary->entry[e] : NULL;
+    int side = p == parameters ? 1 : entry == NULL ? -1 : strcmp(order[p]->name, entry->name);
+    if (side < 0) add_name(&missing, order[p]->name, "");
+    if (side > 0) add_name(&superfluous, entry->name, "");
+    if (side == 0 && (entry->ndim != order[p]->ndim ||
+                      memcmp(entry->shape, order[p]->shape, (size_t)entry->ndim * sizeof *entry->shape) != 0)) {
+      char in_file[96], in_model[96], detail[224];
+      describe_shape(in_file, sizeof in_file, entry->ndim, entry->shape);
+      describe_shape(in_model, sizeof in_model, order[p]->ndim, order[p]->shape);
+      snprintf(detail, sizeof detail, ": %s, in the model %s", in_file, in_model);
+      add_name(&reshaped, entry->name, detail);
+    }
+    if (side <= 0) p++;
+    if (side >= 0) e++;
+  }
+  if (missing.count + superfluous.count + reshaped.count > 0) {
+    char text[1792] = "";
+    describe_difference(text, sizeof text, "parameters are not in it", &missing);
+    describe_difference(text, sizeof text, "are not in the model", &superfluous);
+    describe_difference(text, sizeof text, "have another shape", &reshaped);
+    status = eqs_fail(EQS_USAGE, "the checkpoint is of another model: %s", text);
+  }
+cleanup:
+  free(order);
+  return status;
+}

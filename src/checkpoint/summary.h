@@ -1,0 +1,14 @@
+/* Summaries inside the room: of contents to be written, of a file to be read. */
+#ifndef EQS_CHECKPOINT_SUMMARY_H
+#define EQS_CHECKPOINT_SUMMARY_H
+
+#include "checkpoint/checkpoint.h"
+
+/* What a file with these contents will have in it; offsets are 0. A copy. EQS_USAGE: names, see eqs_parameter_order. */
+eqs_status eqs_checkpoint_describe(const eqs_checkpoint_contents *contents, eqs_checkpoint_summary *summary);
+
+/* Put attributes, tensors' names and items in alphabetical order; and entries. */
+void eqs_sort_attributes(int count, eqs_attribute *attribute);
+void eqs_sort_items(int count, eqs_trainer_item *item);
+
+#endif

@@ -1,0 +1,30 @@
+/* The subcommands of `equishard`, one file each. Each parses its own arguments with argp and returns an exit status. */
+#ifndef EQS_CLI_COMMAND_H
+#define EQS_CLI_COMMAND_H
+
+#include <argp.h>
+#include <mpi.h>
+
+#include "equishard.h"
+
+/* argv[0] is "equishard <name>". MPI is initialised; every rank of MPI_COMM_WORLD calls it. */
+eqs_status eqs_command_serve(int argc, char **argv);
+eqs_status eqs_command_plan(int argc, char **argv);
+eqs_status eqs_command_replay(int argc, char **argv);
+eqs_status eqs_command_inspect(int argc, char **argv);
+eqs_status eqs_command_verify(int argc, char **argv);
+
+/*
+ * Parse a subcommand's arguments. Usage errors are printed by the first rank only.
+ *
+ * done  [out] true if the command has nothing more to do (--help); the status is then EQS_OK
+ *
+ * EQS_USAGE: wrong usage, already reported. Collective over MPI_COMM_WORLD only in that all ranks
+ * have the same arguments.
+ */
+eqs_status eqs_parse_arguments(const struct argp *argp, int argc, char **argv, void *input, int *done);
+
+/* Rank in MPI_COMM_WORLD. */
+int eqs_world_rank(void);
+
+#endif

@@ -1,0 +1,205 @@
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/log.h"
+#include "checkpoint/checkpoint.h"
+#include "cli/command.h"
+
+typedef struct {
+  const char *path;
+  bool json;
+} inspect_options;
+
+static error_t parse(int key, char *argument, struct argp_state *state)
+{
+  inspect_options *options = state->input;
+  switch (key) {
+  case 'f':
+    options->json = strcmp(argument, "json") == 0;
+    if (options->json || strcmp(argument, "table") == 0) return 0;
+    argp_error(state, "--format is table or json, not %s", argument);
+    return EINVAL;
+  case ARGP_KEY_ARG:
+    if (options->path) {
+      argp_error(state, "one checkpoint at a time");
+      return EINVAL;
+    }
+    options->path = argument;
+    return 0;
+  case ARGP_KEY_NO_ARGS: argp_error(state, "a FILE or DIRECTORY is missing"); return EINVAL;
+  default: return ARGP_ERR_UNKNOWN;
+  }
+}
+
+static int64_t elements_of(const eqs_checkpoint_entry *entry)
+{
+  int64_t elements = 1;
+  for (int d = 0; d < entry->ndim; d++) elements *= entry->shape[d];
+  return elements;
+}
+
+static const eqs_attribute *find_attribute(const eqs_checkpoint_entry *entry, const char *name)
+{
+  for (int a = 0; a < entry->attributes; a++)
+    if (strcmp(entry->attribute[a].name, name) == 0) return &entry->attribute[a];
+  return NULL;
+}
+
+/* An attribute's value in words; "-" if there is none. */
+static const char *describe_attribute(const eqs_checkpoint_entry *entry, const char *name, char *text, size_t size)
+{
+  const eqs_attribute *attribute = find_attribute(entry, name);
+  snprintf(text, size, "-");
+  if (attribute == NULL) return text;
+  switch (attribute->kind) {
+  case EQS_ATTRIBUTE_INTEGER: snprintf(text, size, "%" PRId64, attribute->integer); break;
+  case EQS_ATTRIBUTE_NUMBER: snprintf(text, size, "%g", attribute->number); break;
+  case EQS_ATTRIBUTE_TEXT: return attribute->text;
+  }
+  return text;
+}
+
+static void describe_shape(const eqs_checkpoint_entry *entry, char *text, size_t size)
+{
+  size_t length = 0;
+  snprintf(text, size, "scalar");
+  for (int d = 0; d < entry->ndim && length < size; d++)
+    length += (size_t)snprintf(text + length, size - length, "%s%" PRId64, d > 0 ? "x" : "", entry->shape[d]);
+}
+
+static void print_tensors(const eqs_checkpoint_entry *entry)
+{
+  for (int t = 0; t < entry->tensors; t++) printf("%s%s", t > 0 ? " " : "", entry->tensor_name[t]);
+  printf("\n");
+}
+
+static void print_table(const char *file, int64_t bytes, int64_t elements, const eqs_checkpoint_summary *summary)
+{
+  int width = (int)strlen("parameter");
+  for (int64_t e = 0; e < summary->entries; e++) {
+    int length = (int)strlen(summary->entry[e].name);
+    if (length > width) width = length;
+  }
+  printf("file        %s\n", file);
+  printf("step        %" PRId64 " (%" PRId64 " skipped)\n", summary->step, summary->skipped);
+  printf("created     %s\n", summary->created);
+  printf("version     format %" PRId64 ", Equishard %s\n", summary->version, summary->equishard_version);
+  printf("size        %.1f MiB\n", (double)bytes / (1 << 20));
+  printf("parameters  %" PRId64 ", %" PRId64 " elements\n", summary->entries, elements);
+  printf("trainer    ");
+  for (int i = 0; i < summary->items; i++)
+    printf(" %s (%zu bytes)%s", summary->item[i].key, summary->item[i].size, i + 1 < summary->items ? "," : "");
+  printf("%s\n\n", summary->items == 0 ? " -" : "");
+
+  printf("%-*s  %-16s %-16s %-14s %-10s %s\n", width, "parameter", "shape", "role", "rule", "lr", "tensors");
+  for (int64_t e = 0; e < summary->entries; e++) {
+    const eqs_checkpoint_entry *entry = &summary->entry[e];
+    char shape[192], role[32], rule[32], lr[32];
+    describe_shape(entry, shape, sizeof shape);
+    printf("%-*s  %-16s %-16s %-14s %-10s ", width, entry->name, shape,
+           describe_attribute(entry, "role", role, sizeof role), describe_attribute(entry, "rule", rule, sizeof rule),
+           describe_attribute(entry, "lr", lr, sizeof lr));
+    print_tensors(entry);
+  }
+}
+
+/* Text that need not be UTF-8. */
+static json_t *json_text(const char *text)
+{
+  json_t *value = json_string(text);
+  return value ? value : json_string("(not UTF-8)");
+}
+
+static json_t *json_attribute(const eqs_attribute *attribute)
+{
+  switch (attribute->kind) {
+  case EQS_ATTRIBUTE_INTEGER: return json_integer(attribute->integer);
+  case EQS_ATTRIBUTE_NUMBER: return json_real(attribute->number) ?: json_null(); /* JSON has no NaN or infinity */
+  case EQS_ATTRIBUTE_TEXT: return json_text(attribute->text);
+  }
+  return json_null();
+}
+
+static json_t *json_entry(const eqs_checkpoint_entry *entry)
+{
+  json_t *shape = json_array(), *attributes = json_object(), *tensors = json_array(), *object = json_object();
+  for (int d = 0; d < entry->ndim; d++) json_array_append_new(shape, json_integer(entry->shape[d]));
+  for (int a = 0; a < entry->attributes; a++)
+    json_object_set_new_nocheck(attributes, entry->attribute[a].name, json_attribute(&entry->attribute[a]));
+  for (int t = 0; t < entry->tensors; t++) json_array_append_new(tensors, json_text(entry->tensor_name[t]));
+  json_object_set_new(object, "name", json_text(entry->name));
+  json_object_set_new(object, "shape", shape);
+  json_object_set_new(object, "trainer_dtype", json_text(eqs_dtype_name(entry->trainer_dtype)));
+  json_object_set_new(object, "tensors", tensors);
+  json_object_set_new(object, "attributes", attributes);
+  return object;
+}
+
+static void print_json(const char *file, int64_t bytes, int64_t elements, const eqs_checkpoint_summary *summary)
+{
+  json_t *object = json_object(), *trainer = json_object(), *parameters = json_array();
+  for (int i = 0; i < summary->items; i++)
+    json_object_set_new_nocheck(trainer, summary->item[i].key, json_integer((json_int_t)summary->item[i].size));
+  for (int64_t e = 0; e < summary->entries; e++) json_array_append_new(parameters, json_entry(&summary->entry[e]));
+  json_object_set_new(object, "file", json_text(file));
+  json_object_set_new(object, "step", json_integer(summary->step));
+  json_object_set_new(object, "skipped", json_integer(summary->skipped));
+  json_object_set_new(object, "created", json_text(summary->created));
+  json_object_set_new(object, "format_version", json_integer(summary->version));
+  json_object_set_new(object, "equishard_version", json_text(summary->equishard_version));
+  json_object_set_new(object, "bytes", json_integer(bytes));
+  json_object_set_new(object, "elements", json_integer(elements));
+  json_object_set_new(object, "trainer", trainer);
+  json_object_set_new(object, "config", json_text(summary->config));
+  json_object_set_new(object, "parameters", parameters);
+  json_dumpf(object, stdout, JSON_INDENT(2));
+  printf("\n");
+  json_decref(object);
+}
+
+static eqs_status inspect(const inspect_options *options)
+{
+  char *file = NULL;
+  eqs_checkpoint_summary summary = {0};
+  struct stat about = {0};
+  int64_t elements = 0;
+  eqs_status status = eqs_checkpoint_find(options->path, &file);
+  if (status == EQS_OK) status = eqs_checkpoint_summarize(file, &summary);
+  if (status != EQS_OK) {
+    eqs_log(EQS_LOG_ERROR, "%s", eqs_error_message());
+  } else {
+    stat(file, &about);
+    for (int64_t e = 0; e < summary.entries; e++) elements += elements_of(&summary.entry[e]);
+    (options->json ? print_json : print_table)(file, about.st_size, elements, &summary);
+  }
+  eqs_checkpoint_summary_free(&summary);
+  free(file);
+  return status;
+}
+
+eqs_status eqs_command_inspect(int argc, char **argv)
+{
+  static const struct argp_option options[] = {
+      {"format", 'f', "FORMAT", 0, "table (the default) or json", 0},
+      {0},
+  };
+  static const struct argp argp = {
+      .options = options,
+      .parser = parse,
+      .args_doc = "FILE|DIRECTORY",
+      .doc = "Print what is in a checkpoint: step, time, versions, the trainer's data, and every parameter with its "
+             "shape, role, rule, learning rate and tensors. In a DIRECTORY it is the checkpoint that `latest' names."
+             "\vThe values are not read; `equishard verify' checks them.\n\n"
+             "Example:\n  equishard inspect runs/example/checkpoints --format json\n"};
+  inspect_options chosen = {0};
+  int done;
+  eqs_status status = eqs_parse_arguments(&argp, argc, argv, &chosen, &done);
+  if (status != EQS_OK || done || eqs_world_rank() != 0) return status;
+  return inspect(&chosen);
+}

@@ -1,0 +1,41 @@
+/* Recorded weights and gradients in HDF5, for `equishard replay`. */
+#ifndef EQS_CLI_RECORDING_H
+#define EQS_CLI_RECORDING_H
+
+#include <stdbool.h>
+
+#include "base/status.h"
+
+typedef struct {
+  char *name;
+  int ndim;
+  int64_t shape[EQS_MAX_DIMS];
+} eqs_recorded;
+
+typedef struct {
+  int64_t file; /* HDF5's handle; 0 if closed */
+  char *path;
+  int64_t parameters;
+  eqs_recorded *parameter; /* in alphabetical order of name */
+  int64_t steps;
+} eqs_recording;
+
+/*
+ * Open a recording: /parameters/<name>/weight, /gradients/<t>/<name> for t = 0 ... steps - 1. Not collective.
+ * EQS_IO: missing; EQS_DAMAGED: not such a file.
+ */
+eqs_status eqs_recording_open(const char *path, eqs_recording *recording);
+void eqs_recording_close(eqs_recording *recording);
+
+/*
+ * Read a tensor as float32: the weight (t = -1) or the gradient of step t.
+ *
+ * tensor   [out] allocated; NULL if not present
+ * present  [out] false if this step has no gradient for the parameter
+ *
+ * EQS_USAGE: a gradient's shape is not its weight's. EQS_DAMAGED: it cannot be read.
+ */
+eqs_status eqs_recording_read(const eqs_recording *recording, int64_t parameter, int64_t t, float **tensor,
+                              bool *present);
+
+#endif

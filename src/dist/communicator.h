@@ -1,0 +1,38 @@
+/*
+ * Waiting for other ranks: with a deadline, without keeping a core busy, and agreeing on failures.
+ */
+#ifndef EQS_DIST_COMMUNICATOR_H
+#define EQS_DIST_COMMUNICATOR_H
+
+#include <mpi.h>
+
+#include "base/status.h"
+
+/* Seconds after which a wait gives up with EQS_PEER_LOST, for the whole process; 1800 at first. */
+void eqs_set_deadline(double seconds);
+double eqs_deadline(void);
+
+/*
+ * Wait for one request. `what` names what is waited for ("the trainers' gradients") in the message.
+ * Not collective. EQS_PEER_LOST: the deadline passed; the request is still pending.
+ */
+eqs_status eqs_wait(MPI_Request *request, const char *what);
+
+/* Turn the result of an MPI call into a status; `call` is its name. */
+eqs_status eqs_check_mpi(int code, const char *call);
+
+/* Collective operations over comm that wait as eqs_wait does; counts are checked against int. */
+eqs_status eqs_broadcast(MPI_Comm comm, void *data, int64_t bytes, int root, const char *what);
+eqs_status eqs_sum(MPI_Comm comm, double *values, int count, const char *what);       /* in place */
+eqs_status eqs_minimum(MPI_Comm comm, int64_t *values, int count, const char *what);  /* in place */
+
+/*
+ * Agree on the result of local work: every rank gives its own status and all return the same: EQS_OK if
+ * all had that, else the status of the lowest failed rank, whose message becomes everybody's.
+ * That rank prints it.
+ *
+ * Collective over comm.
+ */
+eqs_status eqs_agree(MPI_Comm comm, eqs_status local);
+
+#endif

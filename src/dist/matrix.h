@@ -1,0 +1,73 @@
+/*
+ * Matrices in block-cyclic layout. A rank's shard is local_rows × local_cols, row-major, without gaps.
+ * All functions are called by the members of the grid only, and are collective over them unless
+ * they say otherwise. Sums accumulate in float64 and have the same bits on all members.
+ */
+#ifndef EQS_DIST_MATRIX_H
+#define EQS_DIST_MATRIX_H
+
+#include "dist/block_cyclic.h"
+#include "dist/grid.h"
+
+typedef enum { EQS_ELEMENT_FLOAT, EQS_ELEMENT_DOUBLE } eqs_element;
+
+typedef struct {
+  const eqs_grid *grid; /* borrowed */
+  eqs_layout layout;
+  eqs_element element;
+  int64_t local_rows, local_cols;
+  void *data;
+  bool owns_data;
+} eqs_matrix;
+
+/* Bytes of one element. */
+size_t eqs_element_size(eqs_element element);
+
+/*
+ * Make a matrix of zeros. Blocks are at least 1; grid_rows and grid_cols of the layout are those of grid.
+ * Not collective.
+ */
+eqs_status eqs_matrix_create(const eqs_grid *grid, int64_t rows, int64_t cols, int64_t row_block, int64_t col_block,
+                             eqs_element element, eqs_matrix *matrix);
+
+/* A matrix of the same layout and grid, not initialised. Not collective. */
+eqs_status eqs_matrix_create_like(const eqs_matrix *model, eqs_element element, eqs_matrix *matrix);
+
+/* Free the shard. Safe on a zeroed struct and twice. Not collective. */
+void eqs_matrix_destroy(eqs_matrix *matrix);
+
+/* The shard, as what it is. */
+static inline float *eqs_floats(const eqs_matrix *matrix) { return matrix->data; }
+static inline double *eqs_doubles(const eqs_matrix *matrix) { return matrix->data; }
+
+/* Element-wise, float or double, on matrices of one layout. Not collective. */
+void eqs_matrix_copy(const eqs_matrix *from, eqs_matrix *to); /* converts the element type */
+void eqs_matrix_scale(eqs_matrix *x, double factor);
+void eqs_matrix_combine(double a, const eqs_matrix *x, double b, eqs_matrix *y); /* y <- a x + b y; b = 0 does not read y */
+void eqs_matrix_add_identity(eqs_matrix *x, double a);                           /* x <- x + a I, square or not */
+
+/* <x, y>, the sum of products; and ||x||_F. Collective. */
+eqs_status eqs_matrix_dot(const eqs_matrix *x, const eqs_matrix *y, double *dot);
+eqs_status eqs_matrix_norm(const eqs_matrix *x, double *norm);
+
+/* Sum of squares of every local row over the whole row; `sums` has local_rows elements. Collective. */
+eqs_status eqs_matrix_row_squares(const eqs_matrix *x, double *sums);
+
+/* x <- diag(factors) x, `factors` for the local rows. Not collective. */
+void eqs_matrix_scale_rows(eqs_matrix *x, const double *factors);
+
+/* x <- x - 1 * mean over the rows, for every column: float64 sums. Collective. */
+eqs_status eqs_matrix_center(eqs_matrix *x);
+
+/*
+ * Move a matrix to another layout, on the same or another grid of the same owners.
+ *
+ * owners  [in] communicator that contains both grids (the owners'); every one of its ranks takes part
+ * from    [in] on members of its grid; elsewhere only grid, layout and element are read
+ * to      [out] likewise; the element types may differ
+ *
+ * Collective over owners.
+ */
+eqs_status eqs_matrix_redistribute(MPI_Comm owners, const eqs_matrix *from, eqs_matrix *to);
+
+#endif

@@ -1,0 +1,41 @@
+/*
+ * Products of distributed matrices: BLIS on a 1×1 grid, PBLAS elsewhere. All matrices of a call are on
+ * one grid and of one element type; block sizes may differ. Collective over the grid's members.
+ */
+#ifndef EQS_DIST_PRODUCT_H
+#define EQS_DIST_PRODUCT_H
+
+#include "dist/matrix.h"
+
+typedef enum { EQS_AS_IS, EQS_TRANSPOSED } eqs_operation;
+
+/* c <- alpha op(a) op(b) + beta c; beta = 0 does not read c. */
+eqs_status eqs_multiply(double alpha, eqs_operation op_a, const eqs_matrix *a, eqs_operation op_b, const eqs_matrix *b,
+                        double beta, eqs_matrix *c);
+
+/*
+ * The Gram matrix, whole (both triangles) and exactly symmetric on 1×1:
+ * c <- alpha op(a) op(a)ᵀ: of the rows (EQS_AS_IS: a aᵀ) or of the columns (EQS_TRANSPOSED: aᵀ a).
+ */
+eqs_status eqs_gram(double alpha, eqs_operation op, const eqs_matrix *a, eqs_matrix *c);
+
+/* c <- alpha a b + beta c where a, b and c are symmetric and a and b commute: half the work on 1×1. */
+eqs_status eqs_multiply_commuting(double alpha, const eqs_matrix *a, const eqs_matrix *b, double beta, eqs_matrix *c);
+
+/*
+ * Eigenvalues (ascending, all of them on every member) and orthonormal eigenvectors of a symmetric float64
+ * matrix with square blocks. On return the columns of `vectors` belong to `values`; a is destroyed.
+ */
+eqs_status eqs_symmetric_eigen(eqs_matrix *a, double *values, eqs_matrix *vectors);
+
+/* Floating-point operations of eqs_gram and eqs_multiply_commuting on a 1×1 grid: an n×n result, inner dimension k. */
+double eqs_symmetric_product_flops(int64_t n, int64_t k);
+
+/* Floating-point operations of eqs_symmetric_eigen, about (LAPACK Users' Guide: 4/3 n³ to reduce, the rest for vectors). */
+double eqs_symmetric_eigen_flops(int64_t n);
+
+/* Work asked of BLAS, PBLAS and LAPACK by this rank since the start: floating-point operations, counted
+ * from the shapes. Not collective. */
+double eqs_flops_asked(void);
+
+#endif

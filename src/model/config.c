@@ -1,0 +1,237 @@
+#include "model/config.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "model/group.h"
+#include "model/match.h"
+
+enum { max_groups = 4096 };
+
+enum {
+  MODE,
+  INCLUDE,
+  DEFAULTS,
+  ROLES,
+  GROUPS,
+  REDUCE,
+  CLIP_GRAD_NORM,
+  ON_NONFINITE,
+  SCHEDULE,
+  CHECKPOINT,
+  METRICS,
+  CALIBRATION,
+  DEADLINE,
+  KEYS
+};
+static const char *const keys[KEYS] = {"mode",    "include",        "defaults",     "roles",    "groups",
+                                       "reduce",  "clip_grad_norm", "on_nonfinite", "schedule", "checkpoint",
+                                       "metrics", "calibration",    "deadline"};
+
+/* What the files give for each key of the whole; `defaults`, `roles` and `groups` add up instead. */
+typedef struct {
+  bool given[KEYS];
+  eqs_group_keys defaults;
+} settings;
+
+static eqs_status read_path(eqs_yaml_value value, const char *what, char **path)
+{
+  const char *text;
+  eqs_status status = eqs_yaml_read_text(value, what, &text);
+  if (status == EQS_OK && *text == '\0') status = eqs_yaml_fail(value, "%s is empty", what);
+  return status == EQS_OK ? eqs_copy_text(path, text) : status;
+}
+
+/* `checkpoint` and `metrics` have the same form: a place, and how often. keep is NULL for `metrics`. */
+static eqs_status read_output(eqs_yaml_value value, const char *what, const char *const *names, int count, char **path,
+                              int64_t *every, int64_t *keep)
+{
+  eqs_status status = EQS_OK;
+  eqs_yaml_mapping mapping;
+  int64_t minimum = keep == NULL ? 1 : 0; /* no checkpoints, or all of them, but metrics at some step */
+  EQS_TRY(eqs_yaml_read_mapping(value, what, &mapping));
+  for (int i = 0; i < mapping.count; i++) {
+    int key;
+    const eqs_yaml_pair *pair = &mapping.pairs[i];
+    EQS_TRY(eqs_yaml_key(pair, what, names, count, &key));
+    if (key == 0)
+      EQS_TRY(read_path(pair->value, names[0], path));
+    else
+      EQS_TRY(eqs_yaml_read_integer(pair->value, names[key], minimum, INT64_C(1) << 40, key == 1 ? every : keep));
+  }
+cleanup:
+  eqs_yaml_mapping_free(&mapping);
+  return status;
+}
+
+static eqs_status read_roles(eqs_yaml_value value, eqs_config *config)
+{
+  eqs_status status = EQS_OK;
+  eqs_yaml_mapping mapping;
+  EQS_TRY(eqs_yaml_read_mapping(value, "roles", &mapping));
+  for (int i = 0; i < mapping.count; i++) {
+    int role;
+    EQS_TRY(eqs_yaml_read_choice(mapping.pairs[i].value, "role", eqs_role_names, EQS_ROLES, &role));
+    EQS_TRY(eqs_grow(&config->role_pattern, config->role_patterns, sizeof *config->role_pattern));
+    eqs_role_pattern *pattern = &config->role_pattern[config->role_patterns++];
+    *pattern = (eqs_role_pattern){.role = (eqs_role)role};
+    EQS_TRY(eqs_copy_text(&pattern->glob, mapping.pairs[i].name));
+  }
+cleanup:
+  eqs_yaml_mapping_free(&mapping);
+  return status;
+}
+
+/* Read the value of one key; `groups` have to wait for all the rest. */
+static eqs_status read_setting(int key, eqs_yaml_value value, settings *all, eqs_config *config)
+{
+  static const char *const modes[] = {"service", "embedded"}, *const reductions[] = {"mean", "sum"},
+                           *const reactions[] = {"error", "skip"}, *const checkpoint[] = {"directory", "every", "keep"},
+                           *const metrics[] = {"path", "every"};
+  eqs_status status = EQS_OK;
+  int choice = 0;
+  if (key == DEFAULTS) return eqs_group_read_defaults(value, &all->defaults);
+  if (key == ROLES) return read_roles(value, config);
+  if (key == INCLUDE || key == GROUPS || all->given[key]) return EQS_OK;
+  all->given[key] = true;
+  switch (key) {
+  case MODE:
+    status = eqs_yaml_read_choice(value, "mode", modes, 2, &choice);
+    config->mode = (eqs_mode)choice;
+    config->mode_given = true;
+    return status;
+  case REDUCE:
+    status = eqs_yaml_read_choice(value, "reduce", reductions, 2, &choice);
+    config->reduce_sum = choice;
+    return status;
+  case ON_NONFINITE:
+    status = eqs_yaml_read_choice(value, "on_nonfinite", reactions, 2, &choice);
+    config->skip_nonfinite = choice;
+    return status;
+  case CLIP_GRAD_NORM:
+    if (eqs_yaml_is_null(value)) return EQS_OK;
+    return eqs_yaml_read_number(value, keys[key], EQS_RANGE_POSITIVE, &config->clip_grad_norm);
+  case SCHEDULE: return eqs_schedule_read(value, &config->schedule);
+  case CHECKPOINT:
+    return read_output(value, keys[key], checkpoint, 3, &config->checkpoint.directory, &config->checkpoint.every,
+                       &config->checkpoint.keep);
+  case METRICS: return read_output(value, keys[key], metrics, 2, &config->metrics.path, &config->metrics.every, NULL);
+  case CALIBRATION: return read_path(value, keys[key], &config->calibration);
+  default: return eqs_yaml_read_number(value, keys[key], EQS_RANGE_POSITIVE, &config->deadline);
+  }
+}
+
+static eqs_status read_settings(eqs_yaml_file *file, settings *all, eqs_config *config, eqs_yaml_value *groups)
+{
+  eqs_status status = EQS_OK;
+  eqs_yaml_mapping mapping = {0};
+  eqs_yaml_value root = eqs_yaml_root(file);
+  if (root.node == NULL) return eqs_yaml_fail(root, "the configuration is empty");
+  EQS_TRY(eqs_yaml_read_mapping(root, "a configuration", &mapping));
+  for (int i = 0; i < mapping.count; i++) {
+    const eqs_yaml_pair *pair = &mapping.pairs[i];
+    int key;
+    EQS_TRY(eqs_yaml_key(pair, "a configuration", keys, KEYS, &key));
+    EQS_TRY(read_setting(key, pair->value, all, config));
+    if (key != GROUPS) continue;
+    if (!eqs_yaml_is_list(pair->value)) return eqs_yaml_fail(pair->value, "groups must be a list");
+    *groups = pair->value;
+    if (file->path == config->file[0]) config->groups_line = eqs_yaml_line(pair->key);
+  }
+cleanup:
+  eqs_yaml_mapping_free(&mapping);
+  return status;
+}
+
+static eqs_status read_groups(eqs_yaml_value list, const settings *all, eqs_config *config)
+{
+  eqs_status status = EQS_OK;
+  int length;
+  if (list.node == NULL) return EQS_OK;
+  EQS_TRY(eqs_yaml_list_length(list, "groups", max_groups, &length));
+  for (int i = 0; i < length; i++) {
+    EQS_TRY(eqs_grow(&config->group, config->groups, sizeof *config->group));
+    eqs_group_config *group = &config->group[config->groups++];
+    EQS_TRY(eqs_group_read(eqs_yaml_item(list, i), &all->defaults, &config->schedule, group));
+    group->file = list.file->path;
+  }
+cleanup:
+  return status;
+}
+
+static eqs_status copy_texts(const eqs_sources *sources, eqs_config *config)
+{
+  static const char between[] = "\n# included: ";
+  eqs_status status = EQS_OK;
+  size_t length = 1;
+  EQS_TRY(eqs_allocate(&config->file, sources->count, sizeof *config->file));
+  for (config->files = 0; config->files < sources->count; config->files++) {
+    const eqs_source *source = &sources->sources[config->files];
+    EQS_TRY(eqs_copy_text(&config->file[config->files], source->path));
+    length += strlen(source->text) + strlen(source->path) + sizeof between + 1;
+  }
+  EQS_TRY(eqs_allocate_raw(&config->text, (int64_t)length, 1));
+  char *end = stpcpy(config->text, sources->sources[0].text);
+  for (int i = 1; i < sources->count; i++) {
+    end = stpcpy(stpcpy(stpcpy(end, between), sources->sources[i].path), "\n");
+    end = stpcpy(end, sources->sources[i].text);
+  }
+cleanup:
+  return status;
+}
+
+static eqs_status create(const eqs_sources *sources, eqs_config **config)
+{
+  eqs_status status = eqs_allocate(config, 1, sizeof **config);
+  if (status != EQS_OK) return status;
+  (*config)->deadline = 1800;
+  (*config)->checkpoint.keep = 3;
+  (*config)->metrics.every = 1;
+  (*config)->groups_line = 1;
+  return copy_texts(sources, *config);
+}
+
+eqs_status eqs_config_parse(const eqs_sources *sources, eqs_config **config)
+{
+  eqs_status status = EQS_OK;
+  eqs_yaml_file *files = NULL;
+  eqs_yaml_value *groups = NULL;
+  settings all = {0};
+  *config = NULL;
+  if (sources->count < 1) return eqs_fail(EQS_USAGE, "there is no configuration");
+  EQS_TRY(create(sources, config));
+  EQS_TRY(eqs_allocate(&files, sources->count, sizeof *files));
+  EQS_TRY(eqs_allocate(&groups, sources->count, sizeof *groups));
+  for (int i = 0; i < sources->count; i++) {
+    EQS_TRY(eqs_yaml_load((*config)->file[i], sources->sources[i].text, &files[i]));
+    EQS_TRY(read_settings(&files[i], &all, *config, &groups[i]));
+  }
+  for (int i = 0; i < sources->count; i++) EQS_TRY(read_groups(groups[i], &all, *config));
+  if ((*config)->groups == 0)
+    status = eqs_fail(EQS_USAGE, "%s:%d: the configuration has no groups", (*config)->file[0], (*config)->groups_line);
+cleanup:
+  for (int i = 0; files != NULL && i < sources->count; i++) eqs_yaml_unload(&files[i]);
+  free(files);
+  free(groups);
+  if (status != EQS_OK) eqs_config_free(config);
+  return status;
+}
+
+void eqs_config_free(eqs_config **config)
+{
+  eqs_config *freed = *config;
+  if (freed == NULL) return;
+  for (int i = 0; i < freed->files; i++) free(freed->file[i]);
+  for (int i = 0; i < freed->groups; i++) eqs_group_free(&freed->group[i]);
+  for (int i = 0; i < freed->role_patterns; i++) free(freed->role_pattern[i].glob);
+  free(freed->file);
+  free(freed->group);
+  free(freed->role_pattern);
+  free(freed->checkpoint.directory);
+  free(freed->metrics.path);
+  free(freed->calibration);
+  free(freed->text);
+  free(freed);
+  *config = NULL;
+}

@@ -1,0 +1,139 @@
+/*
+ * The configuration: YAML text to groups and settings. Everything is checked here, before anything is allocated:
+ * messages begin with "file:line: ".
+ */
+#ifndef EQS_MODEL_CONFIG_H
+#define EQS_MODEL_CONFIG_H
+
+#include "model/role.h"
+#include "rules/rule.h"
+
+/* The texts of a configuration file and of the files that it includes, the file itself first. */
+typedef struct {
+  char *path;
+  char *text; /* zero-terminated */
+} eqs_source;
+
+typedef struct {
+  int count;
+  eqs_source *sources;
+} eqs_sources;
+
+/* Learning rate as a multiple of `lr`, for jobs without a scheduler of their own. */
+typedef enum {
+  EQS_SCHEDULE_CONSTANT,
+  EQS_SCHEDULE_LINEAR,
+  EQS_SCHEDULE_COSINE,
+  EQS_SCHEDULE_WSD,
+  EQS_SCHEDULES
+} eqs_schedule_kind;
+extern const char *const eqs_schedule_names[EQS_SCHEDULES];
+
+/* YAML: `schedule: {kind: cosine, warmup: 100, steps: 30000, decay: 12000, final: 0.1}` */
+typedef struct {
+  eqs_schedule_kind kind;
+  int64_t warmup; /* steps from 0 to 1, linear */
+  int64_t steps;  /* length of the run; required unless constant */
+  int64_t decay;  /* wsd: length of the linear decay at the end */
+  double final;   /* multiple at the end of the run; 0 */
+} eqs_schedule;
+
+typedef struct eqs_match eqs_match; /* patterns: model/match.h */
+
+/* One entry of `groups`. */
+typedef struct {
+  eqs_match *match;
+  const char *file; /* borrowed from the configuration */
+  int line;
+  double lr;
+  eqs_rule_options options;
+  bool center_given, layout_given;
+  eqs_tensor_layout layout; /* if layout_given, else the role's */
+  int64_t head_dim;         /* 0 if not given */
+  int64_t *split;           /* rows of the pieces of a fused tensor; NULL if not given */
+  int splits;
+  int grid_rows, grid_cols;     /* 0 if not given */
+  int64_t row_block, col_block; /* 0 if not given */
+  eqs_schedule schedule;        /* the configuration's if not given */
+} eqs_group_config;
+
+/* One entry of `roles`: parameters whose name the glob matches. */
+typedef struct {
+  char *glob;
+  eqs_role role;
+} eqs_role_pattern;
+
+typedef enum { EQS_MODE_SERVICE, EQS_MODE_EMBEDDED } eqs_mode;
+
+typedef struct {
+  eqs_mode mode; /* default service */
+  bool mode_given;
+  bool reduce_sum;       /* `reduce: sum`; default mean */
+  double clip_grad_norm; /* 0: none */
+  bool skip_nonfinite;   /* `on_nonfinite: skip`; default error */
+  eqs_schedule schedule;
+  double deadline; /* `deadline:` seconds; default 1800 */
+  struct {
+    char *directory; /* NULL if not given */
+    int64_t every;   /* steps; 0: only when asked */
+    int64_t keep;    /* newest K; 0: all; default 3 */
+  } checkpoint;
+  struct {
+    char *path;    /* NULL if not given */
+    int64_t every; /* steps; default 1 */
+  } metrics;
+  char *calibration; /* path; NULL if not given */
+  int files;         /* of the sources, for messages */
+  char **file;
+  int groups_line; /* of `groups` in the first file; 1 if only files that it includes have some */
+  int groups;
+  eqs_group_config *group;
+  int role_patterns; /* `roles:`, in order, first match wins */
+  eqs_role_pattern *role_pattern;
+  char *text; /* the YAML text, as it goes into checkpoints: the file's, followed by those it includes */
+} eqs_config;
+
+/*
+ * Read a file and the files it includes: relative to the including file, no cycles, each file once, in the order in
+ * which their groups follow one another. What the including file gives of other keys, `defaults` too, counts before
+ * what included files give. EQS_IO: not to be read; EQS_USAGE: not YAML, or too large.
+ */
+eqs_status eqs_sources_read(const char *path, eqs_sources *sources);
+void eqs_sources_free(eqs_sources *sources);
+
+/* Sources as one block of bytes, for a broadcast, and back. `bytes` is allocated. */
+eqs_status eqs_sources_pack(const eqs_sources *sources, void **bytes, int64_t *size);
+eqs_status eqs_sources_unpack(const void *bytes, int64_t size, eqs_sources *sources);
+
+/* Parse. EQS_USAGE: an error, with file and line. The sources may be freed afterwards. */
+eqs_status eqs_config_parse(const eqs_sources *sources, eqs_config **config);
+
+/* Free; sets *config to NULL. */
+void eqs_config_free(eqs_config **config);
+
+/* What a parameter gets. */
+typedef struct {
+  eqs_role role;
+  int group;                /* index into config->group */
+  eqs_rule_options options; /* with the role's default of `center` */
+  eqs_tensor_layout layout; /* row for element-wise rules, which see the whole tensor as one matrix */
+  int64_t count;            /* matrices */
+  eqs_view *views;          /* allocated; free with eqs_assignment_free. Of one shape, but for `split` */
+} eqs_assignment;
+
+/*
+ * Role, group, options and matrices of a parameter. The layout of a group that gives none:
+ * - row_norm and hybrid, whose rows are units: the role's (eqs_role_layout);
+ * - muon, polar, right_spectral and left_spectral: the matrices as they act in the model. A polar factor has no units,
+ *   so nothing is transposed; but gate and up that alternate in the columns of one tensor (gpt-oss) are two matrices:
+ *   gate_up_interleaved_split. A concatenated gate/up (OLMoE) stays whole, and so do heads: `layout` splits them;
+ * - element-wise rules (adamw): none.
+ *
+ * EQS_USAGE: no group matches; the rule cannot apply to the shape; the layout does not fit. The message names the
+ * parameter, and the group's file and line.
+ */
+eqs_status eqs_config_assign(const eqs_config *config, const char *name, const char *module_type, int ndim,
+                             const int64_t *shape, eqs_assignment *assignment);
+void eqs_assignment_free(eqs_assignment *assignment);
+
+#endif

@@ -1,0 +1,270 @@
+#include "model/group.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "model/match.h"
+
+_Static_assert(1 << EQS_GROUP_LAYOUT == EQS_KEY_LAYOUT, "the key layout has another bit");
+
+enum { max_pieces = 64, max_steps = 100, max_rules = 32 };
+
+static const char *key_name(int key)
+{
+  static const char *const own[EQS_GROUP_KEYS - EQS_KEYS] = {"match", "rule", "lr",    "weight_decay", "head_dim",
+                                                             "split", "grid", "block", "schedule"};
+  return key < EQS_KEYS ? eqs_rule_key_names[key] : own[key - EQS_KEYS];
+}
+
+static bool rule_uses(const eqs_rule *rule, int key)
+{
+  if (key == EQS_GROUP_HEAD_DIM || key == EQS_GROUP_SPLIT) return rule->keys & EQS_KEY_LAYOUT;
+  return key >= EQS_KEYS || rule->keys >> key & 1;
+}
+
+static bool is_absent(eqs_yaml_value value)
+{
+  return value.node == NULL;
+}
+
+/* Which key every pair of a mapping is; `where` is what the mapping is, for messages. */
+static eqs_status read_keys(eqs_yaml_value value, const char *where, eqs_group_keys *keys)
+{
+  eqs_status status = EQS_OK;
+  eqs_yaml_mapping mapping = {0};
+  const char *names[EQS_GROUP_KEYS];
+  for (int i = 0; i < EQS_GROUP_KEYS; i++) names[i] = key_name(i);
+  *keys = (eqs_group_keys){0};
+  EQS_TRY(eqs_yaml_read_mapping(value, where, &mapping));
+  for (int i = 0; i < mapping.count; i++) {
+    int key;
+    EQS_TRY(eqs_yaml_key(&mapping.pairs[i], where, names, EQS_GROUP_KEYS, &key));
+    keys->value[key] = mapping.pairs[i].value;
+  }
+cleanup:
+  eqs_yaml_mapping_free(&mapping);
+  return status;
+}
+
+static eqs_status read_rule(eqs_yaml_value value, const eqs_rule **rule)
+{
+  const char *names[max_rules];
+  int count = 0, choice;
+  for (; count < max_rules && eqs_rule_at(count) != NULL; count++) names[count] = eqs_rule_at(count)->name;
+  eqs_status status = eqs_yaml_read_choice(value, "rule", names, count, &choice);
+  if (status == EQS_OK) *rule = eqs_rule_at(choice);
+  return status;
+}
+
+static eqs_status read_betas(eqs_yaml_value value, double betas[2])
+{
+  eqs_status status = EQS_OK;
+  int length;
+  EQS_TRY(eqs_yaml_list_length(value, "betas", 2, &length));
+  if (!eqs_yaml_is_list(value) || length != 2)
+    return eqs_yaml_fail(value, "betas must be two numbers, like [0.9, 0.95]");
+  for (int i = 0; i < 2; i++)
+    EQS_TRY(eqs_yaml_read_number(eqs_yaml_item(value, i), "betas", EQS_RANGE_BELOW_ONE, &betas[i]));
+cleanup:
+  return status;
+}
+
+static eqs_status read_split(eqs_yaml_value value, eqs_group_config *group)
+{
+  eqs_status status = EQS_OK;
+  int length;
+  if (!eqs_yaml_is_list(value))
+    return eqs_yaml_fail(value, "split must be a list of row counts, like [2048, 1024, 1024]");
+  EQS_TRY(eqs_yaml_list_length(value, "split", max_pieces, &length));
+  if (length == 0) return eqs_yaml_fail(value, "split is an empty list");
+  EQS_TRY(eqs_allocate(&group->split, length, sizeof *group->split));
+  group->splits = length;
+  for (int i = 0; i < length; i++)
+    EQS_TRY(eqs_yaml_read_integer(eqs_yaml_item(value, i), "split", 1, INT64_MAX, &group->split[i]));
+cleanup:
+  return status;
+}
+
+static eqs_status read_grid(eqs_yaml_value value, eqs_group_config *group)
+{
+  int64_t pair[2];
+  eqs_status status = eqs_yaml_read_pair(value, "grid", INT_MAX, pair);
+  if (status != EQS_OK) return status;
+  if (pair[0] > INT_MAX / pair[1]) return eqs_yaml_fail(value, "grid has more ranks than there can be");
+  group->grid_rows = (int)pair[0];
+  group->grid_cols = (int)pair[1];
+  return EQS_OK;
+}
+
+/* 64, [64, 32] or 64x32. */
+static eqs_status read_block(eqs_yaml_value value, eqs_group_config *group)
+{
+  eqs_status status = EQS_OK;
+  int64_t pair[2];
+  const char *text;
+  if (!eqs_yaml_is_list(value) && eqs_yaml_read_text(value, "block", &text) == EQS_OK && strchr(text, 'x') != NULL) {
+    EQS_TRY(eqs_yaml_read_pair(value, "block", INT_MAX, pair));
+  } else {
+    int length;
+    EQS_TRY(eqs_yaml_list_length(value, "block", 2, &length));
+    if (length == 0) return eqs_yaml_fail(value, "block is an empty list");
+    for (int i = 0; i < 2; i++)
+      EQS_TRY(eqs_yaml_read_integer(eqs_yaml_item(value, i < length ? i : 0), "block", 1, INT_MAX, &pair[i]));
+  }
+  group->row_block = pair[0];
+  group->col_block = pair[1];
+cleanup:
+  return status;
+}
+
+/* Read a name into an enum. */
+#define READ_CHOICE(what, names, count, target)                                                                        \
+  do {                                                                                                                 \
+    int choice = 0;                                                                                                    \
+    EQS_TRY(eqs_yaml_read_choice(value, (what), (names), (count), &choice));                                           \
+    (target) = choice;                                                                                                 \
+  } while (0)
+
+/* Read the value of one key. The group's rule is known. */
+static eqs_status read_value(int key, eqs_yaml_value value, eqs_group_config *group)
+{
+  eqs_status status = EQS_OK;
+  eqs_rule_options *options = &group->options;
+  const char *name = key_name(key);
+  int64_t steps;
+  switch (key < EQS_KEYS ? 1 << key : 0) {
+  case EQS_KEY_MOMENTUM: READ_CHOICE("momentum", eqs_momentum_names, EQS_MOMENTA, options->momentum); break;
+  case EQS_KEY_BETA: EQS_TRY(eqs_yaml_read_number(value, name, EQS_RANGE_BELOW_ONE, &options->beta)); break;
+  case EQS_KEY_BETAS: EQS_TRY(read_betas(value, options->betas)); break;
+  case EQS_KEY_ALPHA: EQS_TRY(eqs_yaml_read_number(value, name, EQS_RANGE_NOT_NEGATIVE, &options->alpha)); break;
+  case EQS_KEY_EPS: EQS_TRY(eqs_yaml_read_number(value, name, EQS_RANGE_POSITIVE, &options->eps)); break;
+  case EQS_KEY_SOLVER: READ_CHOICE("solver", eqs_solver_names, EQS_SOLVERS, options->solver); break;
+  case EQS_KEY_STEPS:
+    EQS_TRY(eqs_yaml_read_integer(value, name, 1, max_steps, &steps));
+    options->steps = (int)steps;
+    break;
+  case EQS_KEY_FORM: READ_CHOICE("form", eqs_form_names, EQS_FORMS, options->form); break;
+  case EQS_KEY_ROW_MODE: READ_CHOICE("row_mode", eqs_row_mode_names, EQS_ROW_MODES, options->row_mode); break;
+  case EQS_KEY_ORDER: READ_CHOICE("order", eqs_order_names, EQS_ORDERS, options->order); break;
+  case EQS_KEY_SIDE: READ_CHOICE("side", eqs_side_names, EQS_SIDES, options->side); break;
+  case EQS_KEY_CENTER:
+    EQS_TRY(eqs_yaml_read_boolean(value, name, &options->center));
+    group->center_given = true;
+    break;
+  case EQS_KEY_SCALE: READ_CHOICE("scale", eqs_scale_names, EQS_SCALES, options->scale); break;
+  case EQS_KEY_NU_SCOPE: READ_CHOICE("nu_scope", eqs_nu_scope_names, EQS_NU_SCOPES, options->nu_scope); break;
+  case EQS_KEY_LAYOUT:
+    READ_CHOICE("layout", eqs_layout_names, EQS_LAYOUTS, group->layout);
+    group->layout_given = true;
+    break;
+  default: break;
+  }
+  switch (key) {
+  case EQS_GROUP_LR: EQS_TRY(eqs_yaml_read_number(value, name, EQS_RANGE_NOT_NEGATIVE, &group->lr)); break;
+  case EQS_GROUP_WEIGHT_DECAY:
+    EQS_TRY(eqs_yaml_read_number(value, name, EQS_RANGE_NOT_NEGATIVE, &options->weight_decay));
+    break;
+  case EQS_GROUP_HEAD_DIM: EQS_TRY(eqs_yaml_read_integer(value, name, 1, INT64_MAX, &group->head_dim)); break;
+  case EQS_GROUP_SPLIT: EQS_TRY(read_split(value, group)); break;
+  case EQS_GROUP_GRID: EQS_TRY(read_grid(value, group)); break;
+  case EQS_GROUP_BLOCK: EQS_TRY(read_block(value, group)); break;
+  case EQS_GROUP_SCHEDULE: EQS_TRY(eqs_schedule_read(value, &group->schedule)); break;
+  default: break;
+  }
+cleanup:
+  return status;
+}
+
+eqs_status eqs_group_read_defaults(eqs_yaml_value value, eqs_group_keys *defaults)
+{
+  eqs_status status = EQS_OK;
+  eqs_group_keys keys;
+  eqs_group_config scratch = {0};
+  const eqs_rule *rule;
+  EQS_TRY(read_keys(value, "defaults", &keys));
+  eqs_yaml_value match = keys.value[EQS_GROUP_MATCH];
+  if (!is_absent(match)) return eqs_yaml_fail(match, "defaults apply to all groups: they have no match");
+  if (!is_absent(keys.value[EQS_GROUP_RULE])) EQS_TRY(read_rule(keys.value[EQS_GROUP_RULE], &rule));
+  for (int key = 0; key < EQS_GROUP_KEYS; key++) {
+    if (is_absent(keys.value[key])) continue;
+    EQS_TRY(read_value(key, keys.value[key], &scratch));
+    if (is_absent(defaults->value[key])) defaults->value[key] = keys.value[key];
+  }
+cleanup:
+  eqs_group_free(&scratch);
+  return status;
+}
+
+/* The rule, then lr: what every group must have, itself or by `defaults`. */
+static eqs_status find_rule(eqs_yaml_value at, const eqs_group_keys *keys, const eqs_group_keys *defaults,
+                            const eqs_rule **rule)
+{
+  eqs_yaml_value named = keys->value[EQS_GROUP_RULE];
+  if (is_absent(named)) named = defaults->value[EQS_GROUP_RULE];
+  if (is_absent(named)) return eqs_yaml_fail(at, "the group has no rule");
+  if (is_absent(keys->value[EQS_GROUP_LR]) && is_absent(defaults->value[EQS_GROUP_LR]))
+    return eqs_yaml_fail(at, "the group has no lr");
+  return read_rule(named, rule);
+}
+
+static eqs_status refuse_unused(const eqs_group_keys *keys, const eqs_rule *rule)
+{
+  for (int key = 0; key < EQS_GROUP_KEYS; key++)
+    if (!is_absent(keys->value[key]) && !rule_uses(rule, key))
+      return eqs_yaml_fail(keys->value[key], "rule %s does not use %s", rule->name, key_name(key));
+  return EQS_OK;
+}
+
+/* Take what the group's rule uses of the defaults; head_dim only with heads. */
+static void inherit(eqs_group_keys *keys, const eqs_group_keys *defaults, const eqs_rule *rule)
+{
+  for (int key = 0; key < EQS_GROUP_KEYS; key++)
+    if (is_absent(keys->value[key]) && rule_uses(rule, key) && key != EQS_GROUP_HEAD_DIM)
+      keys->value[key] = defaults->value[key];
+  eqs_yaml_value layout = keys->value[EQS_GROUP_LAYOUT];
+  int choice;
+  if (is_absent(keys->value[EQS_GROUP_HEAD_DIM]) && !is_absent(layout) &&
+      eqs_yaml_read_choice(layout, "layout", eqs_layout_names, EQS_LAYOUTS, &choice) == EQS_OK &&
+      eqs_layout_has_heads((eqs_tensor_layout)choice))
+    keys->value[EQS_GROUP_HEAD_DIM] = defaults->value[EQS_GROUP_HEAD_DIM];
+}
+
+static eqs_status check_together(eqs_yaml_value at, const eqs_group_keys *keys, const eqs_group_config *group)
+{
+  bool heads = group->layout_given && eqs_layout_has_heads(group->layout);
+  if (heads && group->head_dim == 0)
+    return eqs_yaml_fail(at, "layout %s needs head_dim", eqs_layout_names[group->layout]);
+  if (!heads && group->head_dim > 0)
+    return eqs_yaml_fail(keys->value[EQS_GROUP_HEAD_DIM], "head_dim is used with layout heads_qkv and heads_o only");
+  const char *refusal = eqs_rule_refusal(&group->options);
+  return refusal == NULL ? EQS_OK : eqs_yaml_fail(at, "rule %s: %s", group->options.rule->name, refusal);
+}
+
+eqs_status eqs_group_read(eqs_yaml_value value, const eqs_group_keys *defaults, const eqs_schedule *schedule,
+                          eqs_group_config *group)
+{
+  eqs_status status = EQS_OK;
+  eqs_group_keys keys;
+  const eqs_rule *rule = NULL;
+  *group = (eqs_group_config){.line = eqs_yaml_line(value), .schedule = *schedule};
+  EQS_TRY(read_keys(value, "a group", &keys));
+  EQS_TRY(find_rule(value, &keys, defaults, &rule));
+  EQS_TRY(refuse_unused(&keys, rule));
+  inherit(&keys, defaults, rule);
+  group->options = eqs_rule_defaults(rule);
+  EQS_TRY(eqs_match_read(keys.value[EQS_GROUP_MATCH], &group->match));
+  for (int key = 0; key < EQS_GROUP_KEYS; key++)
+    if (!is_absent(keys.value[key])) EQS_TRY(read_value(key, keys.value[key], group));
+  EQS_TRY(check_together(value, &keys, group));
+cleanup:
+  return status;
+}
+
+void eqs_group_free(eqs_group_config *group)
+{
+  eqs_match_free(&group->match);
+  free(group->split);
+  group->split = NULL;
+}

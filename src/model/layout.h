@@ -1,0 +1,52 @@
+/* The matrices inside a tensor: which elements form them. */
+#ifndef EQS_MODEL_LAYOUT_H
+#define EQS_MODEL_LAYOUT_H
+
+#include <stdbool.h>
+
+#include "base/status.h"
+#include "dist/fragment.h"
+
+typedef enum {
+  EQS_LAYOUT_ROW,                      /* m×n or E×m×n: as stored; rows are the units */
+  EQS_LAYOUT_COL,                      /* m×n or E×m×n: transposed; columns are the units (down projections) */
+  EQS_LAYOUT_HEADS_QKV,                /* (H·h)×d, h = head_dim: H matrices h×d */
+  EQS_LAYOUT_HEADS_O,                  /* d×(H·h): H matrices d×h */
+  EQS_LAYOUT_GATE_UP_CONCAT_PAIR,      /* E×2r×d, gate rows then up rows: E matrices r×2d, (gate_j, up_j) in row j */
+  EQS_LAYOUT_GATE_UP_INTERLEAVED_PAIR, /* E×d×2r, gate and up columns alternate: E matrices r×2d, likewise */
+  EQS_LAYOUT_GATE_UP_CONCAT_SPLIT,     /* E×2r×d: 2E matrices r×d */
+  EQS_LAYOUT_GATE_UP_INTERLEAVED_SPLIT, /* E×d×2r: 2E matrices d×r */
+  EQS_LAYOUTS
+} eqs_tensor_layout;
+
+/* Names as in the configuration, indexed by the enum. */
+extern const char *const eqs_layout_names[EQS_LAYOUTS];
+
+/* Whether the layout cuts heads out, and so needs head_dim. */
+bool eqs_layout_has_heads(eqs_tensor_layout layout);
+
+/*
+ * The matrices of a tensor, in the order of the stack, then of the pieces, then of heads or gate and up.
+ *
+ * layout, head_dim  [in] head_dim with heads_qkv and heads_o only
+ * splits, split     [in] rows of the pieces of a fused tensor (q, k and v in one), their sum the rows of each
+ *                        matrix as stored; the layout applies to each piece. 0, NULL: one piece
+ * ndim, shape       [in] 2 or 3 dimensions; of 3 the first is the stack E (for pairs and splits 2 mean E = 1)
+ * count, views      [out] allocated; free with free(). All of one shape, except that pieces of different sizes give
+ *                        views of different shapes. None when the tensor has no elements
+ *
+ * EQS_USAGE: the layout does not fit the shape; the message says why.
+ */
+eqs_status eqs_layout_views(eqs_tensor_layout layout, int64_t head_dim, int splits, const int64_t *split, int ndim,
+                            const int64_t *shape, int64_t *count, eqs_view **views);
+
+/*
+ * A tensor of any shape as one matrix, for element-wise rules: all dimensions but the last are rows, the last is
+ * columns; one dimension of n elements is n×1, a scalar 1×1. Otherwise as eqs_layout_views.
+ */
+eqs_status eqs_layout_whole(int ndim, const int64_t *shape, int64_t *count, eqs_view **views);
+
+/* "[64, 2048, 1024]" */
+void eqs_shape_text(int ndim, const int64_t *shape, char *text, size_t size);
+
+#endif

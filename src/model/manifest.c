@@ -1,0 +1,134 @@
+#include "model/manifest.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/memory.h"
+
+enum { max_file_bytes = 256 << 20 };
+
+static eqs_status load(const char *path, json_t **root)
+{
+  eqs_status status = EQS_OK;
+  struct stat about;
+  json_error_t error;
+  int file = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* a pipe would block for ever */
+  if (file < 0 || fstat(file, &about) != 0) EQS_TRY(eqs_fail(EQS_IO, "%s: cannot be read: %s", path, strerror(errno)));
+  if (!S_ISREG(about.st_mode)) EQS_TRY(eqs_fail(EQS_IO, "%s: cannot be read: not a regular file", path));
+  if (about.st_size > max_file_bytes) EQS_TRY(eqs_fail(EQS_USAGE, "%s: larger than 256 MiB", path));
+  *root = json_loadfd(file, JSON_REJECT_DUPLICATES, &error);
+  if (*root == NULL) status = eqs_fail(EQS_USAGE, "%s:%d: JSON: %s", path, error.line, error.text);
+cleanup:
+  if (file >= 0) close(file);
+  return status;
+}
+
+static eqs_status read_shape(const json_t *shape, eqs_manifest_entry *entry)
+{
+  int64_t elements = 1;
+  bool empty = false;
+  if (!json_is_array(shape)) return eqs_fail(EQS_USAGE, "shape must be a list");
+  if (json_array_size(shape) > EQS_MAX_DIMS)
+    return eqs_fail(EQS_USAGE, "shape has %zu dimensions, but %d are possible", json_array_size(shape), EQS_MAX_DIMS);
+  entry->ndim = (int)json_array_size(shape);
+  for (int i = 0; i < entry->ndim; i++) {
+    const json_t *size = json_array_get(shape, (size_t)i);
+    if (!json_is_integer(size) || json_integer_value(size) < 0)
+      return eqs_fail(EQS_USAGE, "shape must be a list of whole numbers of at least 0");
+    entry->shape[i] = json_integer_value(size);
+    empty = empty || entry->shape[i] == 0;
+  }
+  for (int i = 0; i < entry->ndim && !empty; i++)
+    if (!eqs_multiply_sizes(elements, entry->shape[i], &elements))
+      return eqs_fail(EQS_USAGE, "shape has more than 2^63 elements");
+  return EQS_OK;
+}
+
+static eqs_status read_entry(const json_t *value, eqs_manifest_entry *entry)
+{
+  eqs_status status = EQS_OK;
+  if (!json_is_object(value)) return eqs_fail(EQS_USAGE, "must be an object");
+  const char *name = json_string_value(json_object_get(value, "name"));
+  const json_t *type = json_object_get(value, "module_type");
+  if (name == NULL || *name == '\0') return eqs_fail(EQS_USAGE, "name must be a text");
+  if (type != NULL && !json_is_string(type) && !json_is_null(type))
+    return eqs_fail(EQS_USAGE, "module_type must be a text");
+  EQS_TRY(read_shape(json_object_get(value, "shape"), entry));
+  EQS_TRY(eqs_copy_text(&entry->name, name));
+  EQS_TRY(eqs_copy_text(&entry->module_type, json_string_value(type)));
+cleanup:
+  return status;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+  const eqs_manifest_entry *const *left = a, *const *right = b;
+  return strcmp((*left)->name, (*right)->name);
+}
+
+static eqs_status sort_by_name(eqs_manifest *manifest)
+{
+  eqs_status status = eqs_allocate(&manifest->by_name, manifest->count, sizeof *manifest->by_name);
+  if (status != EQS_OK || manifest->count == 0) return status;
+  for (int64_t i = 0; i < manifest->count; i++) manifest->by_name[i] = &manifest->entries[i];
+  qsort(manifest->by_name, (size_t)manifest->count, sizeof *manifest->by_name, compare_names);
+  for (int64_t i = 1; i < manifest->count; i++)
+    if (strcmp(manifest->by_name[i - 1]->name, manifest->by_name[i]->name) == 0)
+      return eqs_fail(EQS_USAGE, "parameter %.500s is there twice", manifest->by_name[i]->name);
+  return EQS_OK;
+}
+
+static eqs_status read_entries(const json_t *root, eqs_manifest *manifest)
+{
+  eqs_status status = EQS_OK;
+  const json_t *list = json_object_get(root, "parameters");
+  if (!json_is_array(list)) return eqs_fail(EQS_USAGE, "no manifest: a list \"parameters\" is missing");
+  manifest->count = (int64_t)json_array_size(list);
+  EQS_TRY(eqs_allocate(&manifest->entries, manifest->count, sizeof *manifest->entries));
+  for (int64_t i = 0; i < manifest->count; i++) {
+    status = read_entry(json_array_get(list, (size_t)i), &manifest->entries[i]);
+    if (status != EQS_OK) return eqs_fail_in(status, "parameters[%lld]", (long long)i);
+  }
+  EQS_TRY(sort_by_name(manifest));
+cleanup:
+  return status;
+}
+
+eqs_status eqs_manifest_read(const char *path, eqs_manifest *manifest)
+{
+  eqs_status status = EQS_OK;
+  json_t *root = NULL;
+  *manifest = (eqs_manifest){0};
+  EQS_TRY(load(path, &root));
+  status = read_entries(root, manifest);
+  if (status != EQS_OK) status = eqs_fail_in(status, "%s", path);
+cleanup:
+  json_decref(root);
+  if (status != EQS_OK) eqs_manifest_free(manifest);
+  return status;
+}
+
+void eqs_manifest_free(eqs_manifest *manifest)
+{
+  for (int64_t i = 0; i < manifest->count && manifest->entries != NULL; i++) {
+    free(manifest->entries[i].name);
+    free(manifest->entries[i].module_type);
+  }
+  free(manifest->entries);
+  free(manifest->by_name);
+  *manifest = (eqs_manifest){0};
+}
+
+const eqs_manifest_entry *eqs_manifest_find(const eqs_manifest *manifest, const char *name)
+{
+  eqs_manifest_entry key = {.name = (char *)name}, *pointer = &key;
+  if (manifest->count == 0) return NULL;
+  const eqs_manifest_entry **found =
+      bsearch(&pointer, manifest->by_name, (size_t)manifest->count, sizeof *manifest->by_name, compare_names);
+  return found != NULL ? *found : NULL;
+}

@@ -1,0 +1,30 @@
+/*
+ * Manifests: the parameters of a model as JSON, {"parameters": [{"name", "shape", "module_type"}, ...]}; further
+ * keys are ignored.
+ */
+#ifndef EQS_MODEL_MANIFEST_H
+#define EQS_MODEL_MANIFEST_H
+
+#include "equishard.h"
+
+typedef struct {
+  char *name;
+  char *module_type; /* NULL if not given */
+  int ndim;
+  int64_t shape[EQS_MAX_DIMS];
+} eqs_manifest_entry;
+
+typedef struct {
+  int64_t count;
+  eqs_manifest_entry *entries;        /* in the file's order */
+  const eqs_manifest_entry **by_name; /* sorted */
+} eqs_manifest;
+
+/* EQS_IO: cannot be read; EQS_USAGE: wrong form (file, line or entry in the message), or a name twice. */
+eqs_status eqs_manifest_read(const char *path, eqs_manifest *manifest);
+void eqs_manifest_free(eqs_manifest *manifest);
+
+/* The entry of a name, or NULL. */
+const eqs_manifest_entry *eqs_manifest_find(const eqs_manifest *manifest, const char *name);
+
+#endif

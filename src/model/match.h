@@ -1,0 +1,20 @@
+/* The `match` of a parameter group: which parameters it takes. */
+#ifndef EQS_MODEL_MATCH_H
+#define EQS_MODEL_MATCH_H
+
+#include "model/role.h"
+#include "model/yaml.h"
+
+typedef struct eqs_match eqs_match;
+
+/* value absent: everything matches. */
+eqs_status eqs_match_read(eqs_yaml_value value, eqs_match **match);
+
+/* Sets *match to NULL. */
+void eqs_match_free(eqs_match **match);
+
+/* Whether a parameter has all that is asked for. module_type may be NULL. */
+bool eqs_match_accepts(const eqs_match *match, const char *name, eqs_role role, const char *module_type, int ndim,
+                       const int64_t *shape);
+
+#endif

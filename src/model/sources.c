@@ -1,0 +1,197 @@
+/* Configuration files as texts: reading them with what they include, and as bytes for a broadcast. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/memory.h"
+#include "model/config.h"
+#include "model/yaml.h"
+
+enum { max_file_bytes = 1 << 20, max_files = 64, max_include_depth = 8 };
+
+/* Not a pipe or a device, which could block for ever. */
+static eqs_status open_regular(const char *path, int *file, int64_t *size)
+{
+  struct stat about;
+  *file = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+  if (*file < 0 || fstat(*file, &about) != 0) return eqs_fail(EQS_IO, "%s: cannot be read: %s", path, strerror(errno));
+  if (!S_ISREG(about.st_mode)) return eqs_fail(EQS_IO, "%s: cannot be read: not a regular file", path);
+  if (about.st_size > max_file_bytes)
+    return eqs_fail(EQS_USAGE, "%s: larger than 1 MiB, so hardly a configuration", path);
+  *size = about.st_size;
+  return EQS_OK;
+}
+
+static eqs_status read_text(const char *path, char **text)
+{
+  eqs_status status = EQS_OK;
+  int file = -1;
+  int64_t size = 0, length = 0;
+  *text = NULL;
+  EQS_TRY(open_regular(path, &file, &size));
+  EQS_TRY(eqs_allocate(text, size + 1, 1));
+  while (length < size) {
+    ssize_t got = read(file, *text + length, (size_t)(size - length));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) EQS_TRY(eqs_fail(EQS_IO, "%s: cannot be read: %s", path, strerror(errno)));
+    if (got == 0) break;
+    length += got;
+  }
+  if ((int64_t)strlen(*text) != length) EQS_TRY(eqs_fail(EQS_USAGE, "%s: contains a zero byte: not a text", path));
+cleanup:
+  if (file >= 0) close(file);
+  if (status != EQS_OK) {
+    free(*text);
+    *text = NULL;
+  }
+  return status;
+}
+
+/* `name` as seen from the folder of `from`. */
+static eqs_status resolve(const char *from, const char *name, char **path)
+{
+  const char *slash = strrchr(from, '/');
+  int folder = name[0] == '/' || slash == NULL ? 0 : (int)(slash - from) + 1;
+  if (asprintf(path, "%.*s%s", folder, from, name) >= 0) return EQS_OK;
+  *path = NULL;
+  return eqs_fail(EQS_FAILED, "out of memory");
+}
+
+/* The `include` of a document: a text or a list of texts. Absent if the root is no mapping: parsing will complain. */
+static eqs_yaml_value find_include(eqs_yaml_file *file)
+{
+  eqs_yaml_value root = eqs_yaml_root(file);
+  eqs_yaml_mapping mapping;
+  eqs_yaml_value include = {file, NULL};
+  if (eqs_yaml_read_mapping(root, "a configuration", &mapping) != EQS_OK) return include;
+  for (int i = 0; i < mapping.count; i++)
+    if (strcmp(mapping.pairs[i].name, "include") == 0) include = mapping.pairs[i].value;
+  eqs_yaml_mapping_free(&mapping);
+  return include;
+}
+
+/* The files on the way from the first file to the one being read. */
+typedef struct chain {
+  const struct chain *parent;
+  const char *path;
+  int depth;
+} chain;
+
+static bool is_read(const eqs_sources *sources, const char *path)
+{
+  for (int i = 0; i < sources->count; i++)
+    if (strcmp(sources->sources[i].path, path) == 0) return true;
+  return false;
+}
+
+static eqs_status read_source(const chain *link, eqs_sources *sources);
+
+/* Read a file that another includes; one that was already included has been heard. */
+static eqs_status read_included(const chain *parent, eqs_yaml_value at, eqs_sources *sources)
+{
+  eqs_status status = EQS_OK;
+  const char *name;
+  char *path = NULL;
+  EQS_TRY(eqs_yaml_read_text(at, "include", &name));
+  EQS_TRY(resolve(parent->path, name, &path));
+  for (const chain *link = parent; link != NULL; link = link->parent)
+    if (strcmp(link->path, path) == 0) EQS_TRY(eqs_yaml_fail(at, "include: %s includes itself", path));
+  if (parent->depth + 1 > max_include_depth)
+    EQS_TRY(eqs_yaml_fail(at, "include: more than %d files deep", max_include_depth));
+  if (sources->count >= max_files) EQS_TRY(eqs_yaml_fail(at, "include: more than %d files", max_files));
+  if (is_read(sources, path)) goto cleanup;
+  chain link = {parent, path, parent->depth + 1};
+  status = read_source(&link, sources);
+  if (status == EQS_IO) status = eqs_fail_in(status, "%s:%d: include", parent->path, eqs_yaml_line(at));
+cleanup:
+  free(path);
+  return status;
+}
+
+static eqs_status read_source(const chain *link, eqs_sources *sources)
+{
+  eqs_status status = EQS_OK;
+  eqs_yaml_file file = {0};
+  EQS_TRY(eqs_grow(&sources->sources, sources->count, sizeof *sources->sources));
+  eqs_source source = {0};
+  EQS_TRY(read_text(link->path, &source.text));
+  status = eqs_copy_text(&source.path, link->path);
+  sources->sources[sources->count++] = source;
+  if (status != EQS_OK) goto cleanup;
+
+  EQS_TRY(eqs_yaml_load(link->path, source.text, &file));
+  eqs_yaml_value include = find_include(&file);
+  int length;
+  if (include.node == NULL) goto cleanup;
+  EQS_TRY(eqs_yaml_list_length(include, "include", max_files, &length));
+  for (int i = 0; i < length; i++) EQS_TRY(read_included(link, eqs_yaml_item(include, i), sources));
+cleanup:
+  eqs_yaml_unload(&file);
+  return status;
+}
+
+eqs_status eqs_sources_read(const char *path, eqs_sources *sources)
+{
+  *sources = (eqs_sources){0};
+  chain link = {NULL, path, 0};
+  eqs_status status = read_source(&link, sources);
+  if (status != EQS_OK) eqs_sources_free(sources);
+  return status;
+}
+
+void eqs_sources_free(eqs_sources *sources)
+{
+  for (int i = 0; i < sources->count; i++) {
+    free(sources->sources[i].path);
+    free(sources->sources[i].text);
+  }
+  free(sources->sources);
+  *sources = (eqs_sources){0};
+}
+
+/* Packed: path, text, path, text ..., each with its final zero byte. */
+eqs_status eqs_sources_pack(const eqs_sources *sources, void **bytes, int64_t *size)
+{
+  *size = 0;
+  for (int i = 0; i < sources->count; i++)
+    *size += (int64_t)(strlen(sources->sources[i].path) + strlen(sources->sources[i].text)) + 2;
+  eqs_status status = eqs_allocate_raw(bytes, *size, 1);
+  if (status != EQS_OK) return status;
+  char *end = *bytes;
+  for (int i = 0; i < sources->count; i++) {
+    end = stpcpy(end, sources->sources[i].path) + 1;
+    end = stpcpy(end, sources->sources[i].text) + 1;
+  }
+  return EQS_OK;
+}
+
+/* The next text of packed bytes. */
+static eqs_status unpack_text(const char **bytes, const char *end, char **text)
+{
+  const char *zero = *bytes < end ? memchr(*bytes, '\0', (size_t)(end - *bytes)) : NULL;
+  if (zero == NULL) return eqs_fail(EQS_FAILED, "the configuration arrived incomplete");
+  eqs_status status = eqs_copy_text(text, *bytes);
+  *bytes = zero + 1;
+  return status;
+}
+
+eqs_status eqs_sources_unpack(const void *bytes, int64_t size, eqs_sources *sources)
+{
+  eqs_status status = EQS_OK;
+  const char *next = bytes, *end = next + size;
+  *sources = (eqs_sources){0};
+  while (next < end) {
+    EQS_TRY(eqs_grow(&sources->sources, sources->count, sizeof *sources->sources));
+    eqs_source *source = &sources->sources[sources->count++];
+    *source = (eqs_source){0};
+    EQS_TRY(unpack_text(&next, end, &source->path));
+    EQS_TRY(unpack_text(&next, end, &source->text));
+  }
+cleanup:
+  if (status != EQS_OK) eqs_sources_free(sources);
+  return status;
+}

@@ -1,0 +1,84 @@
+#include "optimizer/optimizer.h"
+
+#include <stdlib.h>
+
+#include "base/memory.h"
+#include "dist/communicator.h"
+
+static eqs_status create_matrix(const eqs_rule_options *options, const eqs_grid *grid, const eqs_layout *layout,
+                                eqs_owned_matrix *matrix)
+{
+  eqs_status status = EQS_OK;
+  if (!eqs_grid_member(grid)) return EQS_OK;
+  matrix->grid = grid;
+  EQS_TRY(eqs_matrix_create(grid, layout->rows, layout->cols, layout->row_block, layout->col_block, EQS_ELEMENT_FLOAT,
+                            &matrix->weight));
+  EQS_TRY(eqs_matrix_create(grid, layout->rows, layout->cols, layout->row_block, layout->col_block, EQS_ELEMENT_FLOAT,
+                            &matrix->gradient));
+  if (options->momentum != EQS_MOMENTUM_NONE)
+    EQS_TRY(eqs_matrix_create(grid, layout->rows, layout->cols, layout->row_block, layout->col_block, EQS_ELEMENT_FLOAT,
+                              &matrix->momentum));
+  for (int s = 0; s < options->rule->states; s++)
+    EQS_TRY(eqs_matrix_create(grid, layout->rows, layout->cols, layout->row_block, layout->col_block, EQS_ELEMENT_FLOAT,
+                              &matrix->states[s]));
+cleanup:
+  return status;
+}
+
+static eqs_status create_parameter(eqs_optimizer *optimizer, int64_t p)
+{
+  eqs_status status = EQS_OK;
+  const eqs_planned_parameter *planned = &optimizer->plan->parameter[p];
+  eqs_owned_parameter *parameter = &optimizer->parameter[p];
+  EQS_TRY(eqs_allocate(&parameter->matrix, planned->assignment.count, sizeof *parameter->matrix));
+  for (int64_t i = 0; i < planned->assignment.count; i++) {
+    const eqs_planned_matrix *matrix = &planned->matrix[i];
+    const eqs_grid *grid;
+    EQS_TRY(
+        eqs_grid_get(optimizer->grids, matrix->first_owner, matrix->layout.grid_rows, matrix->layout.grid_cols, &grid));
+    EQS_TRY(create_matrix(&planned->assignment.options, grid, &matrix->layout, &parameter->matrix[i]));
+  }
+cleanup:
+  return status;
+}
+
+eqs_status eqs_optimizer_create(const eqs_config *config, const eqs_plan *plan, MPI_Comm owners, eqs_optimizer **result)
+{
+  eqs_status status = EQS_OK;
+  eqs_optimizer *optimizer = NULL;
+  *result = NULL;
+  EQS_TRY(eqs_allocate(&optimizer, 1, sizeof *optimizer));
+  optimizer->config = config, optimizer->plan = plan, optimizer->owners = owners;
+  EQS_TRY(eqs_grid_cache_create(owners, &optimizer->grids));
+  EQS_TRY(eqs_allocate(&optimizer->parameter, plan->parameters, sizeof *optimizer->parameter));
+  EQS_TRY(eqs_allocate(&optimizer->lr, config->groups, sizeof *optimizer->lr));
+  for (int g = 0; g < config->groups; g++) optimizer->lr[g] = config->group[g].lr;
+  for (int64_t p = 0; p < plan->parameters && status == EQS_OK; p++) status = create_parameter(optimizer, p);
+cleanup:
+  status = eqs_agree(owners, status);
+  if (status != EQS_OK) eqs_optimizer_destroy(&optimizer);
+  *result = optimizer;
+  return status;
+}
+
+void eqs_optimizer_destroy(eqs_optimizer **result)
+{
+  eqs_optimizer *optimizer = *result;
+  if (optimizer == NULL) return;
+  for (int64_t p = 0; optimizer->parameter != NULL && p < optimizer->plan->parameters; p++) {
+    eqs_owned_parameter *parameter = &optimizer->parameter[p];
+    for (int64_t i = 0; parameter->matrix != NULL && i < optimizer->plan->parameter[p].assignment.count; i++) {
+      eqs_owned_matrix *matrix = &parameter->matrix[i];
+      eqs_matrix_destroy(&matrix->weight);
+      eqs_matrix_destroy(&matrix->gradient);
+      eqs_matrix_destroy(&matrix->momentum);
+      for (int s = 0; s < EQS_MAX_STATES; s++) eqs_matrix_destroy(&matrix->states[s]);
+    }
+    free(parameter->matrix);
+  }
+  free(optimizer->parameter);
+  free(optimizer->lr);
+  eqs_grid_cache_destroy(&optimizer->grids);
+  free(optimizer);
+  *result = NULL;
+}

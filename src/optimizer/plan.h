@@ -1,0 +1,53 @@
+/*
+ * The plan: which owners hold which matrix, in which layout. Every rank computes it alike from the same inputs;
+ * nothing of it is gathered or sent, and no timing of the job enters it.
+ */
+#ifndef EQS_OPTIMIZER_PLAN_H
+#define EQS_OPTIMIZER_PLAN_H
+
+#include "model/config.h"
+
+typedef struct {
+  eqs_layout layout;
+  int first_owner; /* rank among the owners of the grid's (0, 0) */
+  double flops;    /* per step, all owners together */
+} eqs_planned_matrix;
+
+typedef struct {
+  eqs_parameter_info info; /* name and module_type allocated */
+  eqs_assignment assignment;
+  eqs_planned_matrix *matrix; /* assignment.count */
+} eqs_planned_parameter;
+
+typedef struct {
+  int owners;
+  int64_t parameters;
+  eqs_planned_parameter *parameter;
+  double *owner_seconds; /* predicted seconds per step of every owner */
+  int64_t *owner_bytes;  /* weights, state and gradients that every owner holds */
+} eqs_plan;
+
+/*
+ * Make the plan.
+ *
+ * config      [in]
+ * owners      [in]
+ * parameters  [in]
+ * info        [in]  copied
+ * plan        [out]
+ *
+ * EQS_USAGE: as eqs_config_assign; a forced grid with more ranks than owners. Not collective.
+ */
+eqs_status eqs_plan_make(const eqs_config *config, int owners, int64_t parameters, const eqs_parameter_info *info,
+                         eqs_plan **plan);
+
+/* Free; sets *plan to NULL. */
+void eqs_plan_free(eqs_plan **plan);
+
+/* The matrices of the optimizer that a parameter keeps from step to step: weight, momentum, the rule's states. */
+int eqs_state_count(const eqs_rule_options *options);
+
+/* Bytes that the owners hold for a parameter together: weight, state and gradient, float32. */
+int64_t eqs_planned_bytes(const eqs_planned_parameter *parameter);
+
+#endif

@@ -1,0 +1,229 @@
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "dist/communicator.h"
+#include "optimizer/optimizer.h"
+#include "optimizer/schedule.h"
+
+/* Call `action` for every matrix of a present parameter that this owner has a shard of, in the plan's order. */
+typedef eqs_status (*matrix_action)(eqs_optimizer *optimizer, int64_t p, int64_t i, void *context);
+
+static eqs_status for_present(eqs_optimizer *optimizer, matrix_action action, void *context)
+{
+  for (int64_t p = 0; p < optimizer->plan->parameters; p++) {
+    if (!optimizer->parameter[p].present) continue;
+    for (int64_t i = 0; i < optimizer->plan->parameter[p].assignment.count; i++) {
+      if (optimizer->parameter[p].matrix[i].grid == NULL) continue;
+      eqs_status status = action(optimizer, p, i, context);
+      if (status != EQS_OK) return eqs_fail_in(status, "parameter '%s'", optimizer->plan->parameter[p].info.name);
+    }
+  }
+  return EQS_OK;
+}
+
+/* An owner without a shard of a parameter cannot know whether it has a gradient; and all must take part alike. */
+static eqs_status agree_on_presence(eqs_optimizer *optimizer)
+{
+  eqs_status status = EQS_OK;
+  int64_t parameters = optimizer->plan->parameters, all_present = 1;
+  int64_t *absent = NULL;
+  for (int64_t p = 0; p < parameters; p++)
+    if (!optimizer->parameter[p].present) all_present = 0;
+  EQS_TRY(eqs_minimum(optimizer->owners, &all_present, 1, "the owners' word on which gradients are there"));
+  if (all_present) goto cleanup;
+  EQS_TRY(eqs_allocate_raw(&absent, parameters, sizeof *absent));
+  for (int64_t p = 0; p < parameters; p++) absent[p] = !optimizer->parameter[p].present;
+  EQS_TRY(eqs_minimum(optimizer->owners, absent, (int)parameters, "the owners' word on which gradients are there"));
+  for (int64_t p = 0; p < parameters; p++) optimizer->parameter[p].present = !absent[p];
+cleanup:
+  free(absent);
+  return status;
+}
+
+static void scale(eqs_matrix *x, double factor)
+{
+  if (factor != 1) eqs_matrix_scale(x, factor);
+}
+
+static eqs_status take_mean(eqs_optimizer *optimizer, int64_t p, int64_t i, void *context)
+{
+  const int *trainers = context;
+  bool summed = optimizer->plan->parameter[p].info.gradient == EQS_PARTIAL;
+  if (summed && !optimizer->config->reduce_sum) scale(&optimizer->parameter[p].matrix[i].gradient, 1.0 / *trainers);
+  return EQS_OK;
+}
+
+/* Sum of squares of this owner's gradient shards, and the first parameter with a value that is not finite. */
+typedef struct {
+  double squares;
+  int64_t nonfinite;
+} gradient_survey;
+
+static eqs_status survey(eqs_optimizer *optimizer, int64_t p, int64_t i, void *context)
+{
+  gradient_survey *result = context;
+  const eqs_matrix *gradient = &optimizer->parameter[p].matrix[i].gradient;
+  const float *g = eqs_floats(gradient);
+  int64_t count = gradient->local_rows * gradient->local_cols;
+  double squares = 0; /* no square of a float32 overflows: not finite means that a value was not */
+  for (int64_t k = 0; k < count; k++) squares += (double)g[k] * (double)g[k];
+  if (!isfinite(squares) && p < result->nonfinite) result->nonfinite = p;
+  result->squares += squares;
+  return EQS_OK;
+}
+
+static eqs_status measure_gradient(eqs_optimizer *optimizer, int64_t *nonfinite)
+{
+  eqs_status status = EQS_OK;
+  gradient_survey result = {.nonfinite = INT64_MAX};
+  EQS_TRY(for_present(optimizer, survey, &result));
+  EQS_TRY(eqs_sum(optimizer->owners, &result.squares, 1, "the gradient's norm"));
+  EQS_TRY(eqs_minimum(optimizer->owners, &result.nonfinite, 1, "the search for non-finite gradients"));
+  optimizer->gradient_norm = sqrt(result.squares);
+  *nonfinite = result.nonfinite;
+cleanup:
+  return status;
+}
+
+static eqs_status refuse_nonfinite(eqs_optimizer *optimizer, int64_t nonfinite)
+{
+  const char *name = optimizer->plan->parameter[nonfinite].info.name;
+  int rank;
+  MPI_Comm_rank(optimizer->owners, &rank);
+  if (!optimizer->config->skip_nonfinite)
+    return eqs_fail(EQS_FAILED, "step %lld: the gradient of '%s' is not finite (on_nonfinite: error)",
+                    (long long)optimizer->step + 1, name);
+  optimizer->skipped++;
+  optimizer->skipped_last = true;
+  if (rank == 0)
+    eqs_log(EQS_LOG_WARNING, "step %lld: skipped, the gradient of '%s' is not finite (%lld skipped so far)",
+            (long long)optimizer->step + 1, name, (long long)optimizer->skipped);
+  return EQS_OK;
+}
+
+static eqs_status clip(eqs_optimizer *optimizer, int64_t p, int64_t i, void *context)
+{
+  scale(&optimizer->parameter[p].matrix[i].gradient, *(const double *)context);
+  return EQS_OK;
+}
+
+/* Gradient (or, for polar_first, its polar factor) -> direction, in place; the momentum is updated. */
+static void apply_momentum(const eqs_rule_options *options, eqs_matrix *momentum, eqs_matrix *gradient)
+{
+  switch (options->momentum) {
+  case EQS_MOMENTUM_EMA:
+  case EQS_MOMENTUM_POLAR_FIRST:
+    eqs_matrix_combine(1 - options->beta, gradient, options->beta, momentum);
+    eqs_matrix_copy(momentum, gradient);
+    break;
+  case EQS_MOMENTUM_NESTEROV:
+    eqs_matrix_combine(1, gradient, options->beta, momentum);
+    eqs_matrix_combine(options->beta, momentum, 1, gradient);
+    break;
+  case EQS_MOMENTUM_HEAVY_BALL:
+    eqs_matrix_combine(1, gradient, options->beta, momentum);
+    eqs_matrix_copy(momentum, gradient);
+    break;
+  default: break;
+  }
+}
+
+/* G -> D -> factor, and the matrix's part of ν. */
+static eqs_status make_factor(eqs_optimizer *optimizer, int64_t p, int64_t i, void *context)
+{
+  (void)context;
+  eqs_status status = EQS_OK;
+  const eqs_rule_options *options = &optimizer->plan->parameter[p].assignment.options;
+  eqs_owned_matrix *matrix = &optimizer->parameter[p].matrix[i];
+  bool factor_first = options->momentum == EQS_MOMENTUM_POLAR_FIRST;
+  if (!factor_first) apply_momentum(options, &matrix->momentum, &matrix->gradient);
+  EQS_TRY(eqs_rule_factor(options, optimizer->parameter[p].step + 1, matrix->states, &matrix->gradient, &matrix->nu));
+  if (factor_first) apply_momentum(options, &matrix->momentum, &matrix->gradient);
+cleanup:
+  return status;
+}
+
+/* Whether ν of a parameter is the sum over several matrices. */
+static bool shares_nu(const eqs_assignment *assignment)
+{
+  const eqs_rule_options *options = &assignment->options;
+  return options->rule->uses_nu && options->alpha != 0 && options->nu_scope == EQS_NU_TENSOR && assignment->count > 1;
+}
+
+/* ν of a tensor <- the sum of its matrices' parts, each counted by the first owner of its grid. */
+static eqs_status sum_nu(eqs_optimizer *optimizer)
+{
+  eqs_status status = EQS_OK;
+  const eqs_plan *plan = optimizer->plan;
+  double *nu = NULL;
+  int count = 0;
+  for (int64_t p = 0; p < plan->parameters; p++) count += shares_nu(&plan->parameter[p].assignment);
+  if (count == 0) goto cleanup;
+  EQS_TRY(eqs_allocate(&nu, count, sizeof *nu));
+  count = 0;
+  for (int64_t p = 0; p < plan->parameters; p++) {
+    const eqs_assignment *assignment = &plan->parameter[p].assignment;
+    if (!shares_nu(assignment)) continue;
+    for (int64_t i = 0; i < assignment->count; i++) {
+      const eqs_owned_matrix *matrix = &optimizer->parameter[p].matrix[i];
+      if (matrix->grid != NULL && matrix->grid->row == 0 && matrix->grid->col == 0) nu[count] += matrix->nu;
+    }
+    count++;
+  }
+  EQS_TRY(eqs_sum(optimizer->owners, nu, count, "the sums of nuclear norms"));
+  count = 0;
+  for (int64_t p = 0; p < plan->parameters; p++) {
+    const eqs_assignment *assignment = &plan->parameter[p].assignment;
+    if (!shares_nu(assignment)) continue;
+    for (int64_t i = 0; i < assignment->count; i++) optimizer->parameter[p].matrix[i].nu = nu[count];
+    count++;
+  }
+cleanup:
+  free(nu);
+  return status;
+}
+
+/* Factor -> U;  W <- (1 - lr · weight_decay) W - lr U. */
+static eqs_status update_weight(eqs_optimizer *optimizer, int64_t p, int64_t i, void *context)
+{
+  (void)context;
+  eqs_status status = EQS_OK;
+  const eqs_assignment *assignment = &optimizer->plan->parameter[p].assignment;
+  const eqs_schedule *schedule = &optimizer->config->group[assignment->group].schedule;
+  eqs_owned_matrix *matrix = &optimizer->parameter[p].matrix[i];
+  double lr = optimizer->lr[assignment->group] * eqs_schedule_multiple(schedule, optimizer->step + 1);
+  EQS_TRY(eqs_rule_update(&assignment->options, matrix->nu, &matrix->gradient));
+  eqs_matrix_combine(-lr, &matrix->gradient, 1 - lr * assignment->options.weight_decay, &matrix->weight);
+cleanup:
+  return status;
+}
+
+eqs_status eqs_optimizer_step(eqs_optimizer *optimizer, int trainers)
+{
+  eqs_status status = EQS_OK;
+  int64_t nonfinite;
+  double limit = optimizer->config->clip_grad_norm;
+  optimizer->skipped_last = false;
+
+  EQS_TRY(agree_on_presence(optimizer));
+  EQS_TRY(for_present(optimizer, take_mean, &trainers));
+  EQS_TRY(measure_gradient(optimizer, &nonfinite));
+  if (nonfinite != INT64_MAX) {
+    status = refuse_nonfinite(optimizer, nonfinite);
+    goto cleanup;
+  }
+  if (limit > 0 && optimizer->gradient_norm > limit) {
+    double factor = limit / optimizer->gradient_norm;
+    EQS_TRY(for_present(optimizer, clip, &factor));
+  }
+  EQS_TRY(for_present(optimizer, make_factor, NULL));
+  EQS_TRY(sum_nu(optimizer));
+  EQS_TRY(for_present(optimizer, update_weight, NULL));
+  for (int64_t p = 0; p < optimizer->plan->parameters; p++)
+    optimizer->parameter[p].step += optimizer->parameter[p].present;
+  optimizer->step++;
+cleanup:
+  return status;
+}

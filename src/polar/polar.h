@@ -1,0 +1,64 @@
+/*
+ * Polar factors and inverse square roots of distributed matrices.
+ *
+ * A solver is a sequence of odd polynomials p_k(x) = a x + b x³ + c x⁵ applied to the singular values of D/s,
+ * together with its normalisation s. Sources: Lau and Su 2026 (arXiv 2605.18106), Amsel et al. 2025
+ * (2505.16932), Jordan et al. 2024.
+ */
+#ifndef EQS_POLAR_POLAR_H
+#define EQS_POLAR_POLAR_H
+
+#include "dist/matrix.h"
+
+typedef enum {
+  EQS_NEWTON_SCHULZ,      /* damped, s = ||A||_F */
+  EQS_POLAR_EXPRESS,      /* damped, s = 1.02 ||A||_F + ε */
+  EQS_POLAR_EXPRESS_5,    /* s = 1.02 ||D||_F + 1e-6 */
+  EQS_GRAM_POLAR_EXPRESS, /* s = ||D||_F + 1e-7 */
+  EQS_JORDAN,             /* s = ||D||_F + 1e-7 */
+  EQS_YOU,                /* s = ||D||_F + 1e-7 */
+  EQS_EXACT,              /* eigenvalues of the Gram matrix in float64 */
+  EQS_SOLVERS
+} eqs_solver;
+
+typedef enum { EQS_FORM_AUTO, EQS_FORM_DIRECT, EQS_FORM_GRAM, EQS_FORM_GRAM_RESTART, EQS_FORMS } eqs_form;
+
+/* Which Gram matrix A the damping is added to: DᵀD + εI (right) or DDᵀ + εI (left). */
+typedef enum { EQS_RIGHT, EQS_LEFT, EQS_SIDES } eqs_side;
+
+typedef struct {
+  eqs_solver solver;
+  int steps;      /* polynomials; not used by EQS_EXACT */
+  eqs_form form;  /* EQS_FORM_DIRECT is refused for damped solvers */
+  eqs_side side;  /* matters to damped solvers through ε only */
+  double eps;     /* damping ε of the damped solvers; EQS_EXACT uses it too: 0 for the polar factor */
+} eqs_polar_options;
+
+/* Names as in the configuration, indexed by the enum: "newton_schulz", "auto", "right". */
+extern const char *const eqs_solver_names[EQS_SOLVERS];
+extern const char *const eqs_form_names[EQS_FORMS];
+extern const char *const eqs_side_names[EQS_SIDES];
+
+/* Whether the solver damps its Gram matrix (newton_schulz, polar_express). */
+bool eqs_solver_damped(eqs_solver solver);
+
+/* Coefficients of step k = 0, 1, ...: a, b, c, the safety factor included. Not for EQS_EXACT. */
+void eqs_solver_coefficients(eqs_solver solver, int k, double coefficients[3]);
+
+/*
+ * x <- its polar factor as the solver approximates it: Q Vᵀ of x = Q Σ Vᵀ; for damped solvers
+ * x (xᵀx + εI)^(-1/2) (right) or (xxᵀ + εI)^(-1/2) x (left). A zero matrix stays zero; rank-deficient input
+ * gives a finite result (EQS_EXACT: the factor of the numerical row space, zero elsewhere).
+ *
+ * options  [in]
+ * x        [in, out] float32
+ *
+ * Collective over x's grid. The same input on the same grid gives the same bits.
+ * EQS_USAGE: a form that the solver has not.
+ */
+eqs_status eqs_polar(const eqs_polar_options *options, eqs_matrix *x);
+
+/* Floating-point operations of eqs_polar on an m×n matrix, as it is implemented, on all ranks together. */
+double eqs_polar_flops(const eqs_polar_options *options, int64_t m, int64_t n);
+
+#endif

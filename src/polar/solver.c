@@ -1,0 +1,96 @@
+#include "polar/solver.h"
+
+#include <stddef.h>
+
+const char *const eqs_solver_names[EQS_SOLVERS] = {
+    [EQS_NEWTON_SCHULZ] = "newton_schulz",
+    [EQS_POLAR_EXPRESS] = "polar_express",
+    [EQS_POLAR_EXPRESS_5] = "polar_express_5",
+    [EQS_GRAM_POLAR_EXPRESS] = "gram_polar_express",
+    [EQS_JORDAN] = "jordan",
+    [EQS_YOU] = "you",
+    [EQS_EXACT] = "exact",
+};
+const char *const eqs_form_names[EQS_FORMS] = {
+    [EQS_FORM_AUTO] = "auto",
+    [EQS_FORM_DIRECT] = "direct",
+    [EQS_FORM_GRAM] = "gram",
+    [EQS_FORM_GRAM_RESTART] = "gram_restart",
+};
+const char *const eqs_side_names[EQS_SIDES] = {[EQS_RIGHT] = "right", [EQS_LEFT] = "left"};
+
+/* Rows a, b, c; the last one repeats. */
+
+static const double newton_schulz[][3] = {{1.5, -0.5, 0}};
+
+/* Amsel et al. 2025, for singular values from 1e-3 on, eight steps. */
+static const double polar_express_8[][3] = {
+    {8.28721201814563, -23.595886519098837, 17.300387312530933},
+    {4.107059111542203, -2.9478499167379106, 0.5448431082926601},
+    {3.9486908534822946, -2.908902115962949, 0.5518191394370137},
+    {3.3184196573706015, -2.488488024314874, 0.51004894012372},
+    {2.300652019954817, -1.6689039845747493, 0.4188073119525673},
+    {1.891301407787398, -1.2679958271945868, 0.37680408948524835},
+    {1.8750014808534479, -1.2500016453999487, 0.3750001645474248},
+    {1.875, -1.25, 0.375},
+};
+enum { unsafe_steps_8 = 7 }; /* those that take the safety factor */
+static const double safety = 1.05;
+
+static const double polar_express_5[][3] = {
+    {8.156554524902461, -22.48329292557795, 15.878769915207462},
+    {4.042929935166739, -2.808917465908714, 0.5000178451051316},
+    {3.8916678022926607, -2.772484153217685, 0.5060648178503393},
+    {3.285753657755655, -2.3681294933425376, 0.46449024233003106},
+    {2.3465413258596377, -1.7097828382687081, 0.42323551169305323},
+};
+
+static const double jordan[][3] = {{3.4445, -4.7750, 2.0315}};
+
+static const double you[][3] = {
+    {4.0848, -6.8946, 2.9270}, {3.9505, -6.3029, 2.6377}, {3.7418, -5.5913, 2.3037},
+    {2.8769, -3.1427, 1.2046}, {2.8366, -3.0525, 1.2012},
+};
+
+/* s = factor · norm + constant + eps_factor · ε */
+typedef struct {
+  const double (*coefficients)[3];
+  int count, unsafe_steps;
+  bool damped;
+  double factor, constant, eps_factor;
+} solver;
+
+#define COEFFICIENTS(table) .coefficients = table, .count = sizeof table / sizeof table[0]
+
+static const solver solvers[EQS_SOLVERS] = {
+    [EQS_NEWTON_SCHULZ] = {COEFFICIENTS(newton_schulz), .damped = true, .factor = 1},
+    [EQS_POLAR_EXPRESS] = {COEFFICIENTS(polar_express_8), .unsafe_steps = unsafe_steps_8, .damped = true,
+                           .factor = 1.02, .eps_factor = 1},
+    [EQS_POLAR_EXPRESS_5] = {COEFFICIENTS(polar_express_5), .factor = 1.02, .constant = 1e-6},
+    [EQS_GRAM_POLAR_EXPRESS] = {COEFFICIENTS(polar_express_8), .unsafe_steps = unsafe_steps_8, .factor = 1,
+                                .constant = 1e-7},
+    [EQS_JORDAN] = {COEFFICIENTS(jordan), .factor = 1, .constant = 1e-7},
+    [EQS_YOU] = {COEFFICIENTS(you), .factor = 1, .constant = 1e-7},
+    [EQS_EXACT] = {.coefficients = NULL},
+};
+
+bool eqs_solver_damped(eqs_solver which)
+{
+  return solvers[which].damped;
+}
+
+void eqs_solver_coefficients(eqs_solver which, int k, double coefficients[3])
+{
+  const solver *s = &solvers[which];
+  const double *row = s->coefficients[k < s->count ? k : s->count - 1];
+  double shrink = k < s->unsafe_steps ? safety : 1;
+  coefficients[0] = row[0] / shrink;
+  coefficients[1] = row[1] / (shrink * shrink * shrink);
+  coefficients[2] = row[2] / (shrink * shrink * shrink * shrink * shrink);
+}
+
+double eqs_solver_normalisation(eqs_solver which, double norm, double eps)
+{
+  const solver *s = &solvers[which];
+  return s->factor * norm + s->constant + s->eps_factor * eps;
+}

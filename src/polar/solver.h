@@ -1,0 +1,23 @@
+/* What the parts of this room share. */
+#ifndef EQS_POLAR_SOLVER_H
+#define EQS_POLAR_SOLVER_H
+
+#include "dist/product.h"
+#include "polar/polar.h"
+
+/* The normalisation s of a solver, from ||D||_F, or of a damped one from ||A||_F and ε. */
+double eqs_solver_normalisation(eqs_solver solver, double norm, double eps);
+
+/*
+ * Make a k×k work matrix for x on x's grid: square blocks, small enough that no rank goes without where k allows
+ * it. Not collective.
+ */
+eqs_status eqs_create_square(const eqs_matrix *x, int64_t k, eqs_element element, eqs_matrix *square);
+
+/* The order of x's smaller Gram matrix, and which one that is: of the rows (EQS_AS_IS) or of the columns. */
+int64_t eqs_smaller_side(const eqs_matrix *x, eqs_operation *op);
+
+/* x (xᵀx + εI)^(-1/2) by eigenvalues in float64; x is finite and not zero. Collective. */
+eqs_status eqs_exact_polar(double eps, eqs_matrix *x);
+
+#endif

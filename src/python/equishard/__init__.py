@@ -1,0 +1,12 @@
+"""PyTorch client of Equishard: a sharded optimizer service for jobs that run under mpirun.
+
+    import equishard
+    optimizer = equishard.Optimizer(model, config="configs/qwen3.yaml")
+    loss.backward(); optimizer.step(); optimizer.zero_grad()
+"""
+
+from ._library import EquishardError, libraries
+from .job import Trainers
+from .optimizer import Optimizer
+
+__all__ = ["EquishardError", "Optimizer", "Trainers", "libraries"]

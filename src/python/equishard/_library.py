@@ -1,0 +1,138 @@
+"""libequishard.so by ctypes: the declarations of equishard.h, and errors as exceptions."""
+
+import ctypes
+import os
+from ctypes import POINTER, c_char, c_char_p, c_double, c_int, c_int64, c_size_t, c_void_p
+from pathlib import Path
+
+MAX_DIMS = 8
+REPLICATE, SHARD, PARTIAL = range(3)  # eqs_placement
+PEER_LOST = 5
+
+
+class ParameterInfo(ctypes.Structure):
+    _fields_ = [
+        ("name", c_char_p),
+        ("module_type", c_char_p),
+        ("dtype", c_int),
+        ("ndim", c_int),
+        ("shape", c_int64 * MAX_DIMS),
+        ("gradient", c_int),
+        ("weight", c_int),
+    ]
+
+
+class GroupInfo(ctypes.Structure):
+    _fields_ = [("rule", c_char_p), ("lr", c_double), ("parameters", c_int64)]
+
+
+class StepInfo(ctypes.Structure):
+    _fields_ = [("step", c_int64), ("skipped", c_int64), ("skipped_last", c_int), ("gradient_norm", c_double)]
+
+
+class Phase(ctypes.Structure):
+    _fields_ = [("name", c_char * 32), ("minimum", c_double), ("mean", c_double), ("maximum", c_double),
+                ("slowest", c_int)]
+
+
+class Traffic(ctypes.Structure):
+    _fields_ = [(name, c_int64) for name in ("gradient_sent", "gradient_received", "weight_sent", "weight_received",
+                                             "messages_sent", "messages_received")]
+
+
+class TrainerItem(ctypes.Structure):
+    _fields_ = [("key", c_char_p), ("bytes", c_char_p), ("size", c_size_t)]
+
+
+# MPI_Comm, eqs_session * and eqs_parameter * are pointers.
+_DECLARATIONS = {
+    "eqs_session_open": [c_void_p, c_char_p, POINTER(c_void_p)],
+    "eqs_session_trainers": [c_void_p, POINTER(c_void_p)],
+    "eqs_parameter_add": [c_void_p, POINTER(ParameterInfo), c_void_p, POINTER(c_void_p)],
+    "eqs_session_resume": [c_void_p, c_char_p],
+    "eqs_session_start": [c_void_p],
+    "eqs_group_count": [c_void_p, POINTER(c_int)],
+    "eqs_group_describe": [c_void_p, c_int, POINTER(GroupInfo)],
+    "eqs_parameter_group": [c_void_p, POINTER(c_int)],
+    "eqs_group_set_lr": [c_void_p, c_int, c_double],
+    "eqs_push": [c_void_p, c_void_p],
+    "eqs_step": [c_void_p],
+    "eqs_pull": [c_void_p, c_void_p],
+    "eqs_session_step_info": [c_void_p, POINTER(StepInfo)],
+    "eqs_checkpoint": [c_void_p, POINTER(TrainerItem), c_int],
+    "eqs_trainer_data": [c_void_p, c_char_p, POINTER(c_void_p), POINTER(c_size_t)],
+    "eqs_session_phases": [c_void_p, POINTER(Phase), c_int, POINTER(c_int)],
+    "eqs_session_traffic": [c_void_p, POINTER(Traffic)],
+    "eqs_session_close": [POINTER(c_void_p)],
+}
+
+# The library prints the message of these itself, once for all ranks.
+_COLLECTIVE = {"eqs_session_open", "eqs_session_start", "eqs_step", "eqs_checkpoint", "eqs_session_phases",
+               "eqs_session_close"}
+
+
+class EquishardError(Exception):
+    """A call of the library failed. `status` is an eqs_status, and the exit status that the program should have."""
+
+    def __init__(self, message, status, printed=False):
+        super().__init__(message)
+        self.status = status
+        self.printed = printed  # the library has printed the message, on the rank where it arose
+
+
+def _candidates():
+    given = os.environ.get("EQUISHARD_LIBRARY")
+    if given:
+        return [given]
+    for directory in Path(__file__).resolve().parents:
+        built = directory / "build" / "libequishard.so"
+        if built.exists():
+            return [str(built)]
+    return ["libequishard.so"]
+
+
+def _load_mpi():
+    # Open MPI loads plugins that look for its symbols among the global ones.
+    for name in ("libmpi.so.40", "libmpi.so"):
+        try:
+            return ctypes.CDLL(name, ctypes.RTLD_GLOBAL)
+        except OSError as error:
+            problem = error
+    raise ImportError(f"Open MPI is missing: {problem}")
+
+
+def _load():
+    path = _candidates()[0]
+    # torch and numpy have loaded a BLAS, OpenBLAS perhaps, by now. With RTLD_DEEPBIND ours and ScaLAPACK's calls
+    # look among libequishard's own dependencies first, and so find BLIS.
+    try:
+        library = ctypes.CDLL(path, os.RTLD_NOW | os.RTLD_LOCAL | os.RTLD_DEEPBIND)
+    except OSError as error:
+        raise ImportError(f"libequishard.so cannot be loaded (build it with make, or set EQUISHARD_LIBRARY): {error}")
+    for name, arguments in _DECLARATIONS.items():
+        getattr(library, name).argtypes = arguments
+    library.eqs_checkpoint_due.argtypes = [c_void_p]
+    for name in ("eqs_error_message", "eqs_libraries"):
+        getattr(library, name).restype = c_char_p
+    return library
+
+
+mpi = _load_mpi()
+_equishard = _load()
+
+
+def call(name, *arguments):
+    """Call a function that returns an eqs_status; raises EquishardError."""
+    status = getattr(_equishard, name)(*arguments)
+    if status != 0:
+        message = _equishard.eqs_error_message().decode(errors="replace")
+        raise EquishardError(message, status, printed=name in _COLLECTIVE)
+
+
+def checkpoint_due(session):
+    return bool(_equishard.eqs_checkpoint_due(session))
+
+
+def libraries():
+    """Versions and paths of the libraries in use, one per line."""
+    return _equishard.eqs_libraries().decode()

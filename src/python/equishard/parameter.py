@@ -1,0 +1,128 @@
+"""A parameter at this trainer: where its tensor is placed, and the memory that the library reads and writes."""
+
+import math
+
+import torch
+
+from ._library import MAX_DIMS, PARTIAL, REPLICATE, SHARD, ParameterInfo
+
+_DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # eqs_dtype
+_PLACEMENTS = {"replicate": REPLICATE, "partial": PARTIAL, "shard(0)": SHARD, "shard(dim=0)": SHARD}
+
+
+def named(model):
+    """(name, module class or None, tensor) of what is to be trained, in the model's order, ties once."""
+    if isinstance(model, torch.nn.Module):
+        found = ((f"{path}.{name}" if path else name, type(module).__name__, tensor)
+                 for path, module in model.named_modules()
+                 for name, tensor in module.named_parameters(recurse=False))
+    else:
+        found = ((name, None, tensor) for name, tensor in model)
+    seen = set()
+    for name, module_type, tensor in found:
+        if tensor.requires_grad and id(tensor) not in seen:
+            seen.add(id(tensor))
+            yield name, module_type, tensor
+
+
+def placement(value, name):
+    """An eqs_placement from DTensor's words, "Replicate", "Partial", "Shard(0)", or from its objects."""
+    text = repr(value) if not isinstance(value, str) else value
+    try:
+        return _PLACEMENTS[text.lower().replace(" ", "").removesuffix("()")]
+    except KeyError:
+        raise ValueError(f"{name}: placement {text}: Replicate, Partial or Shard(0) are known") from None
+
+
+class Parameter:
+    """
+    name         as in the model
+    tensor       of this trainer: all of it, or its rows where the weight is Shard(0)
+    gradient     placement of gradients; weight: of weights
+    shape        the full tensor's
+    trainers     of the job; they split rows as torch.chunk does
+    """
+
+    def __init__(self, name, module_type, tensor, gradient, weight, shape, trainers):
+        self.name, self.module_type, self.tensor = name, module_type, tensor
+        self.gradient, self.weight = placement(gradient, name), placement(weight, name)
+        self.handle = None
+        self.pushed = None  # the gradient that the library is reading
+        self._host = None  # pinned memory between a GPU and the library
+        if tensor.dtype not in _DTYPES:
+            raise TypeError(f"{name}: {tensor.dtype}; float32, bfloat16 or float16 can be trained")
+        if tensor.dim() > MAX_DIMS:
+            raise ValueError(f"{name}: {tensor.dim()} dimensions; at most {MAX_DIMS}")
+
+        if self.weight == SHARD and shape is None:
+            raise ValueError(f"{name}: Shard(0) needs the full tensor's shape, shapes={{name: shape}}")
+        self.shape = tuple(tensor.shape if shape is None else shape)
+        if SHARD in (self.gradient, self.weight) and not self.shape:
+            raise ValueError(f"{name}: a scalar cannot be split")
+        rows = self.shape[0] if self.shape else 1
+        chunk = math.ceil(rows / trainers.count)
+        self._rows = slice(min(trainers.rank * chunk, rows), min((trainers.rank + 1) * chunk, rows))
+        self._chunk_shape = (self._rows.stop - self._rows.start, *self.shape[1:])
+        expected = self._chunk_shape if self.weight == SHARD else self.shape
+        if tuple(tensor.shape) != expected:
+            raise ValueError(f"{name}: the local tensor is {tuple(tensor.shape)}, its placement asks for {expected}")
+
+    def info(self):
+        info = ParameterInfo(self.name.encode(), self.module_type and self.module_type.encode(),
+                             _DTYPES[self.tensor.dtype], len(self.shape))
+        info.shape[:len(self.shape)] = self.shape
+        info.gradient, info.weight = self.gradient, self.weight
+        return info
+
+    @property
+    def on_gpu(self):
+        return self.tensor.device.type != "cpu"
+
+    def memory_for_gradient(self, gradient):
+        """The gradient as the library reads it: this trainer's part, contiguous, on the host. The copy from a GPU is
+        only started: `wait` for it."""
+        if gradient.dtype != self.tensor.dtype or gradient.layout != torch.strided:
+            raise TypeError(f"{self.name}: a gradient of {gradient.dtype}, {gradient.layout} for a weight of "
+                            f"{self.tensor.dtype}, torch.strided")
+        if self.gradient == SHARD and tuple(gradient.shape) == self.shape:
+            gradient = gradient[self._rows]
+        expected = self._chunk_shape if self.gradient == SHARD else self.shape
+        if tuple(gradient.shape) != expected:
+            raise ValueError(f"{self.name}: a gradient of {tuple(gradient.shape)}, its placement asks for {expected}")
+        return self._to_host(gradient.detach())
+
+    def memory_of_weight(self):
+        """The weight as it is, as the library reads it; waits for the copy."""
+        memory = self._to_host(self.tensor.detach())
+        self.wait()
+        return memory
+
+    def memory_for_weight(self):
+        """Memory for a new weight; then `take` it."""
+        weight = self.tensor.detach()
+        if self.on_gpu:
+            return self._pinned(weight)
+        return weight if weight.is_contiguous() else torch.empty_like(weight, memory_format=torch.contiguous_format)
+
+    def take(self, memory):
+        """Put a new weight in place. The copy to a GPU is only started."""
+        weight = self.tensor.detach()
+        if memory.data_ptr() != weight.data_ptr():
+            weight.copy_(memory, non_blocking=True)
+
+    def wait(self):
+        """Wait for the copies between GPU and host."""
+        if self.on_gpu:
+            torch.cuda.current_stream(self.tensor.device).synchronize()
+
+    def _to_host(self, tensor):
+        if not self.on_gpu:
+            return tensor.contiguous()
+        return self._pinned(tensor).copy_(tensor, non_blocking=True)
+
+    def _pinned(self, tensor):
+        """A view like `tensor` of the one pinned buffer, which gradient and weight share: between eqs_step's return and
+        the next push nobody reads a gradient."""
+        if self._host is None or self._host.numel() < tensor.numel():
+            self._host = torch.empty(tensor.numel(), dtype=tensor.dtype, pin_memory=True)
+        return self._host[:tensor.numel()].view(tensor.shape)

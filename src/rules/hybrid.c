@@ -1,0 +1,55 @@
+/*
+ * Row norms and a one-sided polar factor together (arXiv 2605.18106):
+ *
+ *     row_then_polar   R = row_norm(D), centered again if D was;  U = max(ν(R), ε)^α R (RᵀR + εI)^(-1/2)
+ *     polar_then_row   U = row_norm(max(ν, ε)^α D (DᵀD + εI)^(-1/2)), where the row norm cancels α but for its ε
+ *
+ * with the left Gram matrix under `side: left`.
+ */
+#include "rules/rules.h"
+
+static eqs_status factor(const eqs_rule_options *options, int64_t step, eqs_matrix *states, eqs_matrix *d, double *nu)
+{
+  eqs_status status = EQS_OK;
+  if (options->order == EQS_ROW_THEN_POLAR) {
+    EQS_TRY(eqs_normalize_rows(options, d));
+    if (options->center) EQS_TRY(eqs_matrix_center(d));
+  }
+  EQS_TRY(eqs_factor_polar(options, step, states, d, nu));
+cleanup:
+  return status;
+}
+
+static eqs_status update(const eqs_rule_options *options, double nu, eqs_matrix *u)
+{
+  eqs_status status = EQS_OK;
+  if (options->order == EQS_POLAR_THEN_ROW) {
+    eqs_matrix_scale(u, eqs_nu_factor(options, nu));
+    EQS_TRY(eqs_normalize_rows(options, u));
+    eqs_matrix_scale(u, eqs_scale_factor(options->scale, u->layout.rows, u->layout.cols));
+  } else {
+    EQS_TRY(eqs_update_by_nu(options, nu, u));
+  }
+cleanup:
+  return status;
+}
+
+static double flops(const eqs_rule_options *options, int64_t m, int64_t n)
+{
+  return eqs_factor_polar_flops(options, m, n) + 3 * (double)m * (double)n;
+}
+
+const eqs_rule eqs_rule_hybrid = {
+    .name = "hybrid",
+    .keys = EQS_KEY_MOMENTUM | EQS_KEY_BETA | EQS_KEY_ALPHA | EQS_KEY_EPS | EQS_KEY_SOLVER | EQS_KEY_STEPS |
+            EQS_KEY_FORM | EQS_KEY_ROW_MODE | EQS_KEY_ORDER | EQS_KEY_SIDE | EQS_KEY_CENTER | EQS_KEY_SCALE |
+            EQS_KEY_NU_SCOPE | EQS_KEY_LAYOUT,
+    .momentum = EQS_MOMENTUM_EMA,
+    .solver = EQS_POLAR_EXPRESS,
+    .center = true,
+    .uses_nu = true,
+    .damped = true,
+    .factor = factor,
+    .update = update,
+    .flops = flops,
+};

@@ -1,0 +1,18 @@
+/* U = max(ν, ε)^α (DDᵀ + εI)^(-1/2) D, equivariant under rotations on one side (arXiv 2605.18106). */
+#include "rules/rules.h"
+
+const eqs_rule eqs_rule_left_spectral = {
+    .name = "left_spectral",
+    .keys = EQS_KEY_MOMENTUM | EQS_KEY_BETA | EQS_KEY_ALPHA | EQS_KEY_EPS | EQS_KEY_SOLVER | EQS_KEY_STEPS |
+            EQS_KEY_FORM | EQS_KEY_CENTER | EQS_KEY_SCALE | EQS_KEY_NU_SCOPE | EQS_KEY_LAYOUT,
+    .momentum = EQS_MOMENTUM_EMA,
+    .solver = EQS_POLAR_EXPRESS,
+    .side = EQS_LEFT,
+    .center = true,
+    .uses_nu = true,
+    .damped = true,
+    .polar_first = true,
+    .factor = eqs_factor_polar,
+    .update = eqs_update_by_nu,
+    .flops = eqs_factor_polar_flops,
+};

@@ -1,0 +1,25 @@
+/* U = every row of D over its norm, equivariant under permutations of the rows (arXiv 2605.18106). */
+#include "rules/rules.h"
+
+static eqs_status factor(const eqs_rule_options *options, int64_t step, eqs_matrix *states, eqs_matrix *d, double *nu)
+{
+  (void)step, (void)states, (void)nu;
+  return eqs_normalize_rows(options, d);
+}
+
+static double flops(const eqs_rule_options *options, int64_t m, int64_t n)
+{
+  (void)options;
+  return 3 * (double)m * (double)n;
+}
+
+const eqs_rule eqs_rule_row_norm = {
+    .name = "row_norm",
+    .keys = EQS_KEY_MOMENTUM | EQS_KEY_BETA | EQS_KEY_EPS | EQS_KEY_ROW_MODE | EQS_KEY_CENTER | EQS_KEY_SCALE |
+            EQS_KEY_LAYOUT,
+    .momentum = EQS_MOMENTUM_EMA,
+    .center = true,
+    .factor = factor,
+    .update = eqs_update_by_nu,
+    .flops = flops,
+};

@@ -1,0 +1,97 @@
+#include "rules/rule.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "rules/rules.h"
+
+const char *const eqs_momentum_names[EQS_MOMENTA] = {"none", "ema", "nesterov", "heavy_ball", "polar_first"};
+const char *const eqs_row_mode_names[EQS_ROW_MODES] = {"inverse_eps", "inverse"};
+const char *const eqs_order_names[EQS_ORDERS] = {"row_then_polar", "polar_then_row"};
+const char *const eqs_nu_scope_names[EQS_NU_SCOPES] = {"tensor", "matrix"};
+const char *const eqs_scale_names[EQS_SCALES] = {"none", "sqrt_max_1_rows_over_cols", "sqrt_rows_over_cols",
+                                                 "0.2_sqrt_max_dim"};
+const char *const eqs_rule_key_names[EQS_KEYS] = {"momentum", "beta",   "betas", "alpha",    "eps",
+                                                  "solver",   "steps",  "form",  "row_mode", "order",
+                                                  "side",     "center", "scale", "nu_scope", "layout"};
+
+static const eqs_rule *const rules[] = {
+    &eqs_rule_muon,     &eqs_rule_polar,  &eqs_rule_right_spectral, &eqs_rule_left_spectral,
+    &eqs_rule_row_norm, &eqs_rule_hybrid, &eqs_rule_adamw,
+};
+
+enum { rule_count = sizeof rules / sizeof rules[0] };
+
+const eqs_rule *eqs_rule_at(int index)
+{
+  return index < rule_count ? rules[index] : NULL;
+}
+
+const eqs_rule *eqs_rule_find(const char *name)
+{
+  for (int i = 0; i < rule_count; i++)
+    if (strcmp(rules[i]->name, name) == 0) return rules[i];
+  return NULL;
+}
+
+eqs_rule_options eqs_rule_defaults(const eqs_rule *rule)
+{
+  return (eqs_rule_options){
+      .rule = rule,
+      .momentum = rule->momentum,
+      .beta = 0.95,
+      .betas = {0.9, 0.95},
+      .alpha = 1,
+      .eps = 1e-8,
+      .solver = rule->solver,
+      .steps = 5,
+      .form = EQS_FORM_AUTO,
+      .side = rule->side,
+      .scale = rule->scale,
+  };
+}
+
+const char *eqs_rule_refusal(const eqs_rule_options *options)
+{
+  if (options->momentum == EQS_MOMENTUM_POLAR_FIRST && !options->rule->polar_first)
+    return "momentum polar_first needs a rule whose factor is a polar factor (muon, polar, right_spectral, "
+           "left_spectral)";
+  if (options->rule->keys & EQS_KEY_FORM && options->form == EQS_FORM_DIRECT && eqs_solver_damped(options->solver))
+    return "form direct has no place for the damping of this solver";
+  return NULL;
+}
+
+double eqs_scale_factor(eqs_scale scale, int64_t m, int64_t n)
+{
+  double rows = (double)m, cols = (double)n;
+  switch (scale) {
+  case EQS_SCALE_SQRT_MAX_1_ROWS_OVER_COLS: return sqrt(fmax(1, rows / cols));
+  case EQS_SCALE_SQRT_ROWS_OVER_COLS: return sqrt(rows / cols);
+  case EQS_SCALE_02_SQRT_MAX_DIM: return 0.2 * sqrt(fmax(rows, cols));
+  default: return 1;
+  }
+}
+
+double eqs_nu_factor(const eqs_rule_options *options, double nu)
+{
+  return options->alpha == 0 ? 1 : pow(fmax(nu, options->eps), options->alpha);
+}
+
+eqs_status eqs_rule_factor(const eqs_rule_options *options, int64_t step, eqs_matrix *states, eqs_matrix *d, double *nu)
+{
+  eqs_status status = EQS_OK;
+  *nu = 0;
+  if (options->center) EQS_TRY(eqs_matrix_center(d));
+  EQS_TRY(options->rule->factor(options, step, states, d, nu));
+cleanup:
+  return status;
+}
+
+eqs_status eqs_rule_update(const eqs_rule_options *options, double nu, eqs_matrix *u)
+{
+  eqs_status status = EQS_OK;
+  EQS_TRY(options->rule->update(options, nu, u));
+  if (options->center) EQS_TRY(eqs_matrix_center(u));
+cleanup:
+  return status;
+}

@@ -1,0 +1,148 @@
+/*
+ * Update rules, behind one small interface. A rule turns the direction D of a matrix into its update U in two
+ * phases, because ν may be one number for a tensor whose matrices live on different owners:
+ *
+ *     factor   D -> factor, and this matrix's part of ν
+ *     update   factor -> U, with ν summed over the matrices that share it
+ *
+ * The formulas are Lau and Su's (arXiv 2605.18106). A new rule is a file that defines an eqs_rule, and a line
+ * in the table of rule.c.
+ */
+#ifndef EQS_RULES_RULE_H
+#define EQS_RULES_RULE_H
+
+#include "polar/polar.h"
+
+typedef struct eqs_rule eqs_rule;
+
+typedef enum {
+  EQS_MOMENTUM_NONE,        /* D = G */
+  EQS_MOMENTUM_EMA,         /* M <- βM + (1-β)G;  D = M */
+  EQS_MOMENTUM_NESTEROV,    /* B <- μB + G;  D = G + μB */
+  EQS_MOMENTUM_HEAVY_BALL,  /* B <- μB + G;  D = B */
+  EQS_MOMENTUM_POLAR_FIRST, /* M <- βM + (1-β) polar(G);  the update is ν(G)^α M */
+  EQS_MOMENTA
+} eqs_momentum;
+
+typedef enum { EQS_ROW_INVERSE_EPS, EQS_ROW_INVERSE, EQS_ROW_MODES } eqs_row_mode;
+typedef enum { EQS_ROW_THEN_POLAR, EQS_POLAR_THEN_ROW, EQS_ORDERS } eqs_order;
+typedef enum { EQS_NU_TENSOR, EQS_NU_MATRIX, EQS_NU_SCOPES } eqs_nu_scope;
+
+/* A factor on the update that follows from the matrix's shape m×n alone. */
+typedef enum {
+  EQS_SCALE_NONE,
+  EQS_SCALE_SQRT_MAX_1_ROWS_OVER_COLS, /* √max(1, m/n) (Muon) */
+  EQS_SCALE_SQRT_ROWS_OVER_COLS,       /* √(m/n) (Scion) */
+  EQS_SCALE_02_SQRT_MAX_DIM,           /* 0.2 √max(m, n) (Moonlight) */
+  EQS_SCALES
+} eqs_scale;
+
+/* Names as in the configuration, indexed by the enum. */
+extern const char *const eqs_momentum_names[EQS_MOMENTA];
+extern const char *const eqs_row_mode_names[EQS_ROW_MODES];
+extern const char *const eqs_order_names[EQS_ORDERS];
+extern const char *const eqs_nu_scope_names[EQS_NU_SCOPES];
+extern const char *const eqs_scale_names[EQS_SCALES];
+
+/* Keys of a parameter group that only some rules use: bits of eqs_rule.keys. */
+enum {
+  EQS_KEY_MOMENTUM = 1 << 0,
+  EQS_KEY_BETA = 1 << 1,
+  EQS_KEY_BETAS = 1 << 2,
+  EQS_KEY_ALPHA = 1 << 3,
+  EQS_KEY_EPS = 1 << 4,
+  EQS_KEY_SOLVER = 1 << 5,
+  EQS_KEY_STEPS = 1 << 6,
+  EQS_KEY_FORM = 1 << 7,
+  EQS_KEY_ROW_MODE = 1 << 8,
+  EQS_KEY_ORDER = 1 << 9,
+  EQS_KEY_SIDE = 1 << 10,
+  EQS_KEY_CENTER = 1 << 11,
+  EQS_KEY_SCALE = 1 << 12,
+  EQS_KEY_NU_SCOPE = 1 << 13,
+  EQS_KEY_LAYOUT = 1 << 14, /* with head_dim and split */
+  EQS_KEYS = 15
+};
+
+/* Names of those keys, indexed by bit: "momentum", "beta", ... */
+extern const char *const eqs_rule_key_names[EQS_KEYS];
+
+/* What is in force for one parameter. */
+typedef struct {
+  const eqs_rule *rule;
+  double weight_decay;
+  eqs_momentum momentum;
+  double beta;     /* β, or μ of nesterov and heavy_ball */
+  double betas[2]; /* adamw */
+  double alpha, eps;
+  eqs_solver solver;
+  int steps;
+  eqs_form form;
+  eqs_row_mode row_mode;
+  eqs_order order;
+  eqs_side side;
+  bool center;
+  eqs_scale scale;
+  eqs_nu_scope nu_scope;
+} eqs_rule_options;
+
+struct eqs_rule {
+  const char *name;
+  unsigned keys;         /* EQS_KEY_...: the group's keys that it uses */
+  eqs_momentum momentum; /* default */
+  eqs_solver solver;     /* default */
+  eqs_scale scale;       /* default */
+  bool center;           /* default for the roles lm_head and router */
+  bool element_wise;     /* applies to tensors of any shape; no matrices, layouts or heads */
+  bool uses_nu;          /* ν is needed (unless α = 0) */
+  bool damped;           /* its formula has (DᵀD + εI)^(-1/2), so that ε enters with every damping solver */
+  bool polar_first;      /* its factor is a polar factor: momentum polar_first makes sense */
+  eqs_side side;         /* default */
+  int states;            /* how many states of the parameter's shape it keeps itself, momentum aside */
+  const char *state_names[2];
+
+  /*
+   * D -> factor.
+   *
+   * options  [in]
+   * step     [in] 1 for the first step of this parameter
+   * states   [in, out] `states` matrices
+   * d        [in, out] direction D; on return the factor
+   * nu       [out] this matrix's part of ν(D); 0 where the rule has none
+   *
+   * Collective over d's grid.
+   */
+  eqs_status (*factor)(const eqs_rule_options *options, int64_t step, eqs_matrix *states, eqs_matrix *d, double *nu);
+
+  /* factor -> U, shape factor included. u [in, out]. Collective over u's grid. */
+  eqs_status (*update)(const eqs_rule_options *options, double nu, eqs_matrix *u);
+
+  /* Floating-point operations of one update of an m×n matrix, on all ranks together. */
+  double (*flops)(const eqs_rule_options *options, int64_t m, int64_t n);
+};
+
+/* The rule of a name, or NULL; and all of them, for messages: NULL after the last. */
+const eqs_rule *eqs_rule_find(const char *name);
+const eqs_rule *eqs_rule_at(int index);
+
+/* Options with the defaults of a rule: weight_decay 0, beta 0.95, betas 0.9 0.95, alpha 1, eps 1e-8, steps 5, ... */
+eqs_rule_options eqs_rule_defaults(const eqs_rule *rule);
+
+/* Why options cannot be had together, or NULL: for example momentum polar_first with row norms. */
+const char *eqs_rule_refusal(const eqs_rule_options *options);
+
+/*
+ * The two phases with centering around them (`center`): D is centered before the rule, the update after it.
+ * Arguments as those of eqs_rule.factor and eqs_rule.update. Collective over the matrix's grid.
+ */
+eqs_status eqs_rule_factor(const eqs_rule_options *options, int64_t step, eqs_matrix *states, eqs_matrix *d,
+                           double *nu);
+eqs_status eqs_rule_update(const eqs_rule_options *options, double nu, eqs_matrix *u);
+
+/* Value of a shape factor for an m×n matrix. */
+double eqs_scale_factor(eqs_scale scale, int64_t m, int64_t n);
+
+/* max(ν, ε)^α. */
+double eqs_nu_factor(const eqs_rule_options *options, double nu);
+
+#endif

@@ -1,0 +1,26 @@
+/* The rules, one file each, and what several of them share. */
+#ifndef EQS_RULES_RULES_H
+#define EQS_RULES_RULES_H
+
+#include "rules/rule.h"
+
+extern const eqs_rule eqs_rule_muon, eqs_rule_polar, eqs_rule_right_spectral, eqs_rule_left_spectral, eqs_rule_row_norm,
+    eqs_rule_hybrid, eqs_rule_adamw;
+
+/*
+ * The factor of the rules around polar factors: d <- its polar factor by the options' solver and side, damped by ε
+ * where the rule's formula or the solver damps; nu is <D, factor>, 0 if the rule has no ν or α = 0.
+ */
+eqs_status eqs_factor_polar(const eqs_rule_options *options, int64_t step, eqs_matrix *states, eqs_matrix *d,
+                            double *nu);
+
+/* Every row of x over its norm (`row_mode`). Collective over x's grid. */
+eqs_status eqs_normalize_rows(const eqs_rule_options *options, eqs_matrix *x);
+
+/* u <- shape factor · max(ν, ε)^α u. The update of the rules that scale a polar factor by ν. */
+eqs_status eqs_update_by_nu(const eqs_rule_options *options, double nu, eqs_matrix *u);
+
+/* Operations of eqs_factor_polar on an m×n matrix. */
+double eqs_factor_polar_flops(const eqs_rule_options *options, int64_t m, int64_t n);
+
+#endif

@@ -1,0 +1,68 @@
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/memory.h"
+#include "rules/rules.h"
+
+static eqs_polar_options polar_options(const eqs_rule_options *options)
+{
+  /* Formulas with (DᵀD + εI)^(-1/2) damp an exact solver too; the polar factor itself is not damped. */
+  bool damped = options->rule->damped || eqs_solver_damped(options->solver);
+  return (eqs_polar_options){
+      .solver = options->solver,
+      .steps = options->steps,
+      .form = options->form,
+      .side = options->side,
+      .eps = damped ? options->eps : 0,
+  };
+}
+
+eqs_status eqs_factor_polar(const eqs_rule_options *options, int64_t step, eqs_matrix *states, eqs_matrix *d,
+                            double *nu)
+{
+  (void)step, (void)states;
+  eqs_status status = EQS_OK;
+  eqs_matrix direction = {0};
+  eqs_polar_options polar = polar_options(options);
+  bool with_nu = options->rule->uses_nu && options->alpha != 0;
+  if (with_nu) {
+    EQS_TRY(eqs_matrix_create_like(d, EQS_ELEMENT_FLOAT, &direction));
+    eqs_matrix_copy(d, &direction);
+  }
+  EQS_TRY(eqs_polar(&polar, d));
+  if (with_nu) EQS_TRY(eqs_matrix_dot(&direction, d, nu));
+cleanup:
+  eqs_matrix_destroy(&direction);
+  return status;
+}
+
+double eqs_factor_polar_flops(const eqs_rule_options *options, int64_t m, int64_t n)
+{
+  eqs_polar_options polar = polar_options(options);
+  return eqs_polar_flops(&polar, m, n) + (options->rule->uses_nu ? 2 * (double)m * (double)n : 0);
+}
+
+eqs_status eqs_normalize_rows(const eqs_rule_options *options, eqs_matrix *x)
+{
+  eqs_status status = EQS_OK;
+  double *factors = NULL;
+  EQS_TRY(eqs_allocate_raw(&factors, x->local_rows, sizeof *factors));
+  EQS_TRY(eqs_matrix_row_squares(x, factors));
+  for (int64_t i = 0; i < x->local_rows; i++) {
+    double norm = sqrt(factors[i]);
+    factors[i] = 1 / (options->row_mode == EQS_ROW_INVERSE ? fmax(norm, options->eps) : norm + options->eps);
+    if (!(factors[i] < INFINITY)) factors[i] = 0; /* a zero row with ε = 0 */
+  }
+  eqs_matrix_scale_rows(x, factors);
+cleanup:
+  free(factors);
+  return status;
+}
+
+eqs_status eqs_update_by_nu(const eqs_rule_options *options, double nu, eqs_matrix *u)
+{
+  double factor = eqs_scale_factor(options->scale, u->layout.rows, u->layout.cols);
+  if (options->rule->uses_nu) factor *= eqs_nu_factor(options, nu);
+  if (factor != 1) eqs_matrix_scale(u, factor);
+  return EQS_OK;
+}

@@ -1,0 +1,150 @@
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/memory.h"
+#include "dist/communicator.h"
+#include "service/session.h"
+
+/* Advance one transport; its time counts for a phase if anything happened. */
+#define ADVANCE(transport, call, phase)                                                                                \
+  do {                                                                                                                 \
+    double begin = eqs_clock();                                                                                        \
+    bool advanced = false;                                                                                             \
+    EQS_TRY(call(transport, &session->traffic, &advanced));                                                            \
+    if (advanced && (phase) >= 0) session->seconds[phase] += eqs_clock() - begin;                                      \
+    *moved |= advanced;                                                                                                \
+  } while (0)
+
+eqs_status eqs_session_advance(eqs_session *session, bool *moved)
+{
+  eqs_status status = EQS_OK;
+  if (!session->started) return EQS_OK;
+  if (eqs_trains(session)) {
+    ADVANCE(&session->push_sender, eqs_push_sender_advance, -1);
+    ADVANCE(&session->pull_receiver, eqs_pull_receiver_advance, -1);
+  }
+  if (eqs_owns(session)) {
+    ADVANCE(&session->push_receiver, eqs_push_receiver_advance, EQS_PHASE_RECEIVE);
+    ADVANCE(&session->pull_sender, eqs_pull_sender_advance, EQS_PHASE_SEND);
+  }
+cleanup:
+  return status;
+}
+
+eqs_status eqs_session_wait_until(eqs_session *session, bool (*condition)(eqs_session *session, void *context),
+                                  void *context, const char *what)
+{
+  eqs_status status = EQS_OK;
+  double begin = eqs_clock(), last_moved = begin, busy = 0;
+  int looks = 0;
+  while (!condition(session, context)) {
+    bool moved = false;
+    double before = session->seconds[EQS_PHASE_RECEIVE] + session->seconds[EQS_PHASE_SEND];
+    EQS_TRY(eqs_session_advance(session, &moved));
+    busy += session->seconds[EQS_PHASE_RECEIVE] + session->seconds[EQS_PHASE_SEND] - before;
+    if (moved) {
+      looks = 0;
+      last_moved = eqs_clock();
+    } else {
+      if (eqs_clock() - last_moved > eqs_deadline()) {
+        status = eqs_fail(EQS_PEER_LOST, "waited %.0f s for %s: a peer is lost, or `deadline` is too short",
+                          eqs_deadline(), what);
+        goto cleanup;
+      }
+      eqs_backoff(&looks);
+    }
+  }
+cleanup:
+  if (eqs_owns(session)) session->seconds[EQS_PHASE_WAIT] += eqs_clock() - begin - busy;
+  return status;
+}
+
+static bool request_done(eqs_session *session, void *context)
+{
+  (void)session;
+  int done = 0;
+  MPI_Test(context, &done, MPI_STATUS_IGNORE);
+  return done != 0;
+}
+
+eqs_status eqs_session_wait(eqs_session *session, MPI_Request *request, const char *what)
+{
+  return eqs_session_wait_until(session, request_done, request, what);
+}
+
+/* What is broadcast first: small payloads travel with it. */
+typedef struct {
+  int64_t size;
+  char bytes[1016];
+} envelope;
+
+eqs_status eqs_session_broadcast(eqs_session *session, int root, eqs_wire *wire, const char *what)
+{
+  eqs_status status = EQS_OK;
+  MPI_Request request;
+  int rank;
+  envelope first = {0};
+  MPI_Comm_rank(session->roster.comm, &rank);
+  if (rank == root) {
+    first.size = wire->size;
+    if (wire->size > 0 && wire->size <= (int64_t)sizeof first.bytes)
+      memcpy(first.bytes, wire->data, (size_t)wire->size);
+  } else {
+    wire->size = wire->position = 0;
+  }
+  EQS_TRY(eqs_check_mpi(MPI_Ibcast(&first, (int)sizeof first, MPI_BYTE, root, session->roster.comm, &request),
+                        "MPI_Ibcast"));
+  EQS_TRY(eqs_session_wait(session, &request, what));
+  bool large = first.size > (int64_t)sizeof first.bytes;
+  if (rank != root) {
+    if (large) {
+      eqs_wire_free(wire);
+      EQS_TRY(eqs_allocate(&wire->data, first.size, 1));
+      wire->size = wire->capacity = first.size;
+    } else {
+      EQS_TRY(eqs_wire_put(wire, first.bytes, first.size));
+    }
+  }
+  if (large) EQS_TRY(eqs_broadcast(session->roster.comm, wire->data, first.size, root, what));
+cleanup:
+  return status;
+}
+
+/* The command goes before the payload. */
+static eqs_status exchange(eqs_session *session, eqs_command *command, eqs_wire *payload)
+{
+  eqs_status status = EQS_OK;
+  eqs_wire message = {0};
+  int64_t kind;
+  const void *bytes;
+  if (session->roster.trainer == 0) {
+    EQS_TRY(eqs_wire_put_integer(&message, *command));
+    EQS_TRY(eqs_wire_put(&message, payload->data, payload->size));
+  }
+  EQS_TRY(eqs_session_broadcast(session, session->roster.trainer_rank[0], &message, "the trainers' next call"));
+  EQS_TRY(eqs_wire_get_integer(&message, &kind));
+  EQS_TRY(eqs_wire_get(&message, message.size - message.position, &bytes));
+  payload->size = payload->position = 0;
+  EQS_TRY(eqs_wire_put(payload, bytes, message.size - (int64_t)sizeof kind));
+  *command = (eqs_command)kind;
+cleanup:
+  eqs_wire_free(&message);
+  return status;
+}
+
+eqs_status eqs_session_announce(eqs_session *session, eqs_command command, eqs_wire *payload)
+{
+  static const char *const names[] = {"eqs_session_start", "eqs_step", "eqs_checkpoint", "eqs_session_phases",
+                                      "eqs_session_close"};
+  eqs_command heard = command;
+  eqs_status status = exchange(session, &heard, payload);
+  if (status == EQS_OK && heard != command)
+    return eqs_fail(EQS_USAGE, "trainer %d calls %s while the first trainer calls %s: collective calls must agree",
+                    session->roster.trainer, names[command], names[heard]);
+  return status;
+}
+
+eqs_status eqs_session_listen(eqs_session *session, eqs_command *command, eqs_wire *payload)
+{
+  return exchange(session, command, payload);
+}

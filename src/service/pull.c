@@ -1,0 +1,259 @@
+#include "service/pull.h"
+
+#include <stdlib.h>
+
+#include "base/memory.h"
+
+enum { tag = 3 };
+
+/* Buckets that an owner has under way, and that a trainer asks for ahead of those it takes. */
+enum { window = 8 };
+
+eqs_status eqs_pull_sender_create(const eqs_roster *roster, const eqs_plan *plan, const eqs_optimizer *optimizer,
+                                  eqs_pull_sender *sender)
+{
+  eqs_status status = EQS_OK;
+  *sender = (eqs_pull_sender){.roster = roster, .optimizer = optimizer};
+  EQS_TRY(eqs_route_make(plan, EQS_ROUTE_WEIGHT, roster->trainers, false, roster->owner, &sender->route));
+  EQS_TRY(eqs_ring_create(window * roster->trainers, eqs_route_largest(&sender->route), &sender->ring));
+  sender->next_bucket = sender->route.buckets;
+cleanup:
+  return status;
+}
+
+void eqs_pull_sender_destroy(eqs_pull_sender *sender)
+{
+  eqs_ring_destroy(&sender->ring);
+  eqs_route_free(&sender->route);
+  *sender = (eqs_pull_sender){0};
+}
+
+void eqs_pull_sender_start(eqs_pull_sender *sender)
+{
+  sender->next_bucket = 0;
+  sender->next_trainer = 0;
+}
+
+static void pack(const eqs_pull_sender *sender, const eqs_bucket *bucket, int trainer, char *message)
+{
+  const eqs_route *route = &sender->route;
+  for (int64_t i = 0; i < bucket->pieces; i++) {
+    const eqs_piece *piece = &route->piece[bucket->piece[i]];
+    eqs_dtype dtype = route->plan->parameter[piece->parameter].info.dtype;
+    eqs_fragment fragment = eqs_route_fragment(route, piece, trainer);
+    const eqs_owned_matrix *matrix = &sender->optimizer->parameter[piece->parameter].matrix[piece->matrix];
+    eqs_fragment_read_shard(&fragment, dtype, eqs_floats(&matrix->weight), message);
+    message += eqs_fragment_count(&fragment) * (int64_t)eqs_dtype_size(dtype);
+  }
+}
+
+/* Send the next message, and go on to the one after it. */
+static eqs_status send_next(eqs_pull_sender *sender, eqs_traffic *traffic)
+{
+  eqs_status status = EQS_OK;
+  const eqs_roster *roster = sender->roster;
+  int64_t b = sender->next_bucket;
+  int trainer = sender->next_trainer;
+  const eqs_bucket *bucket = &sender->route.bucket[b];
+  bool uniform = eqs_route_uniform(&sender->route, bucket), last = trainer == roster->trainers - 1;
+  int64_t bytes = eqs_route_payload(&sender->route, bucket, trainer);
+  char *buffer = sender->shared;
+
+  sender->next_trainer = last ? 0 : trainer + 1;
+  sender->next_bucket += last;
+  if (bytes == 0) goto cleanup;
+  if (buffer == NULL) {
+    EQS_TRY(eqs_ring_take_buffer(&sender->ring, &buffer));
+    pack(sender, bucket, trainer, buffer);
+  }
+  sender->shared = uniform && !last ? buffer : NULL;
+  eqs_flight flight = {.bucket = b, .buffer = buffer, .bytes = bytes, .releases = !uniform || last};
+  EQS_TRY(eqs_ring_send(&sender->ring, flight, roster->trainer_rank[trainer], tag, roster->comm));
+  traffic->weight_sent += bytes;
+  traffic->messages_sent++;
+cleanup:
+  return status;
+}
+
+eqs_status eqs_pull_sender_advance(eqs_pull_sender *sender, eqs_traffic *traffic, bool *moved)
+{
+  eqs_status status = EQS_OK;
+  eqs_flight *done;
+  for (;;) {
+    EQS_TRY(eqs_ring_done(&sender->ring, &done));
+    if (done == NULL) break;
+    EQS_TRY(eqs_ring_retire(&sender->ring));
+    *moved = true;
+  }
+  while (sender->next_bucket < sender->route.buckets && !eqs_ring_full(&sender->ring)) {
+    EQS_TRY(send_next(sender, traffic));
+    *moved = true;
+  }
+cleanup:
+  return status;
+}
+
+bool eqs_pull_sender_done(const eqs_pull_sender *sender)
+{
+  return sender->next_bucket == sender->route.buckets && sender->ring.count == 0;
+}
+
+eqs_status eqs_pull_receiver_create(const eqs_roster *roster, const eqs_plan *plan, eqs_pull_receiver *receiver)
+{
+  eqs_status status = EQS_OK;
+  eqs_route *route = &receiver->route;
+  *receiver = (eqs_pull_receiver){.roster = roster};
+  EQS_TRY(eqs_route_make(plan, EQS_ROUTE_WEIGHT, roster->trainers, false, -1, route));
+  EQS_TRY(eqs_ring_create(window, eqs_route_largest(route), &receiver->ring));
+  EQS_TRY(eqs_allocate(&receiver->offset, route->pieces, sizeof *receiver->offset));
+  EQS_TRY(eqs_allocate(&receiver->arrived, route->buckets, sizeof *receiver->arrived));
+  EQS_TRY(eqs_allocate(&receiver->left, route->buckets, sizeof *receiver->left));
+  EQS_TRY(eqs_allocate(&receiver->available, plan->parameters, sizeof *receiver->available));
+  for (int64_t b = 0; b < route->buckets; b++) {
+    int64_t offset = 0;
+    for (int64_t i = 0; i < route->bucket[b].pieces; i++) {
+      int64_t index = route->bucket[b].piece[i];
+      eqs_fragment fragment = eqs_route_fragment(route, &route->piece[index], roster->trainer);
+      receiver->offset[index] = offset;
+      offset += eqs_fragment_count(&fragment) *
+                (int64_t)eqs_dtype_size(plan->parameter[route->piece[index].parameter].info.dtype);
+    }
+  }
+  receiver->next = receiver->taken = route->buckets;
+cleanup:
+  return status;
+}
+
+void eqs_pull_receiver_destroy(eqs_pull_receiver *receiver)
+{
+  for (int64_t b = 0; receiver->arrived != NULL && b < receiver->route.buckets; b++) free(receiver->arrived[b]);
+  eqs_ring_destroy(&receiver->ring);
+  eqs_route_free(&receiver->route);
+  free(receiver->offset);
+  free(receiver->arrived);
+  free(receiver->left);
+  free(receiver->available);
+  *receiver = (eqs_pull_receiver){0};
+}
+
+void eqs_pull_receiver_start(eqs_pull_receiver *receiver)
+{
+  const eqs_route *route = &receiver->route;
+  for (int64_t b = 0; b < route->buckets; b++) receiver->left[b] = route->bucket[b].pieces;
+  for (int64_t p = 0; p < route->plan->parameters; p++) receiver->available[p] = true;
+  receiver->next = receiver->taken = receiver->wanted = 0;
+  receiver->discards = false;
+}
+
+static eqs_status use_up(eqs_pull_receiver *receiver, int64_t b)
+{
+  char *buffer = receiver->arrived[b];
+  receiver->arrived[b] = NULL;
+  receiver->left[b] = 0;
+  receiver->taken++;
+  return buffer != NULL ? eqs_ring_return_buffer(&receiver->ring, buffer) : EQS_OK;
+}
+
+eqs_status eqs_pull_receiver_discard(eqs_pull_receiver *receiver)
+{
+  eqs_status status = EQS_OK;
+  receiver->discards = true;
+  for (int64_t p = 0; p < receiver->route.plan->parameters; p++) receiver->available[p] = false;
+  for (int64_t b = 0; b < receiver->route.buckets; b++)
+    if (receiver->arrived[b] != NULL) EQS_TRY(use_up(receiver, b));
+cleanup:
+  return status;
+}
+
+/* Buckets may be asked for up to here: a window ahead of those in use, further where one is wanted. */
+static bool may_post(const eqs_pull_receiver *receiver)
+{
+  if (receiver->next == receiver->route.buckets || eqs_ring_full(&receiver->ring)) return false;
+  return receiver->discards || receiver->next < receiver->wanted || receiver->next < receiver->taken + window;
+}
+
+static eqs_status post(eqs_pull_receiver *receiver)
+{
+  eqs_status status = EQS_OK;
+  const eqs_roster *roster = receiver->roster;
+  int64_t b = receiver->next++;
+  const eqs_bucket *bucket = &receiver->route.bucket[b];
+  int64_t bytes = eqs_route_payload(&receiver->route, bucket, roster->trainer);
+  char *buffer;
+  if (bytes == 0) return use_up(receiver, b);
+  EQS_TRY(eqs_ring_take_buffer(&receiver->ring, &buffer));
+  eqs_flight flight = {.bucket = b, .buffer = buffer, .bytes = bytes};
+  EQS_TRY(eqs_ring_receive(&receiver->ring, flight, roster->owner_rank[bucket->owner], tag, roster->comm));
+cleanup:
+  return status;
+}
+
+eqs_status eqs_pull_receiver_advance(eqs_pull_receiver *receiver, eqs_traffic *traffic, bool *moved)
+{
+  eqs_status status = EQS_OK;
+  eqs_flight *flight;
+  do {
+    while (may_post(receiver)) EQS_TRY(post(receiver));
+    EQS_TRY(eqs_ring_done(&receiver->ring, &flight));
+    if (flight != NULL) {
+      int64_t b = flight->bucket;
+      traffic->weight_received += flight->bytes;
+      traffic->messages_received++;
+      receiver->arrived[b] = flight->buffer;
+      EQS_TRY(eqs_ring_retire(&receiver->ring));
+      if (receiver->discards) EQS_TRY(use_up(receiver, b));
+      *moved = true;
+    }
+  } while (flight != NULL);
+cleanup:
+  return status;
+}
+
+bool eqs_pull_receiver_done(const eqs_pull_receiver *receiver)
+{
+  return receiver->taken == receiver->route.buckets;
+}
+
+/* Bytes of a piece for this trainer, and its fragment. */
+static int64_t piece_bytes(const eqs_pull_receiver *receiver, int64_t index, eqs_fragment *fragment)
+{
+  const eqs_piece *piece = &receiver->route.piece[index];
+  *fragment = eqs_route_fragment(&receiver->route, piece, receiver->roster->trainer);
+  return eqs_fragment_count(fragment) *
+         (int64_t)eqs_dtype_size(receiver->route.plan->parameter[piece->parameter].info.dtype);
+}
+
+bool eqs_pull_receiver_has(eqs_pull_receiver *receiver, int64_t parameter)
+{
+  const eqs_route *route = &receiver->route;
+  bool complete = true;
+  for (int64_t i = 0; i < route->piece_count[parameter]; i++) {
+    int64_t index = route->first_piece[parameter] + i, b = route->piece[index].bucket;
+    eqs_fragment fragment;
+    if (receiver->arrived[b] != NULL || piece_bytes(receiver, index, &fragment) == 0) continue;
+    if (b >= receiver->wanted) receiver->wanted = b + 1;
+    complete = false;
+  }
+  return complete;
+}
+
+eqs_status eqs_pull_receiver_take(eqs_pull_receiver *receiver, int64_t parameter, void *weight)
+{
+  eqs_status status = EQS_OK;
+  const eqs_route *route = &receiver->route;
+  size_t size = eqs_dtype_size(route->plan->parameter[parameter].info.dtype);
+  int64_t first, end;
+  receiver->available[parameter] = false;
+  eqs_route_rows(route, parameter, receiver->roster->trainer, &first, &end);
+  for (int64_t i = 0; i < route->piece_count[parameter]; i++) {
+    int64_t index = route->first_piece[parameter] + i, b = route->piece[index].bucket;
+    eqs_fragment fragment;
+    if (piece_bytes(receiver, index, &fragment) > 0) {
+      int64_t skipped = (fragment.first_row - first) * fragment.view->tensor_cols * (int64_t)size;
+      eqs_fragment_scatter(&fragment, size, receiver->arrived[b] + receiver->offset[index], (char *)weight + skipped);
+    }
+    if (receiver->left[b] > 0 && --receiver->left[b] == 0 && receiver->arrived[b] != NULL) EQS_TRY(use_up(receiver, b));
+  }
+cleanup:
+  return status;
+}

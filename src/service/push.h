@@ -1,0 +1,61 @@
+/*
+ * The push: gradients (and, once, initial weights) from trainers to owners. The owner adds the trainers'
+ * contributions in the order of the trainers, so that the same ranks give the same bits. All that other code
+ * knows of the reduction is in this header.
+ */
+#ifndef EQS_SERVICE_PUSH_H
+#define EQS_SERVICE_PUSH_H
+
+#include "optimizer/optimizer.h"
+#include "service/ring.h"
+#include "service/roster.h"
+#include "service/route.h"
+
+/* A trainer's side. */
+typedef struct {
+  const eqs_roster *roster;
+  eqs_route route;
+  eqs_ring ring;
+  const void **source; /* of every parameter: its tensor, as the trainer holds it; NULL if not pushed */
+  int64_t *missing;    /* of every bucket: pieces whose parameter was not pushed yet */
+  int64_t next;        /* bucket */
+  bool flushed;        /* nothing more will be pushed */
+} eqs_push_sender;
+
+eqs_status eqs_push_sender_create(const eqs_roster *roster, const eqs_plan *plan, eqs_route_kind kind,
+                                  eqs_push_sender *sender);
+void eqs_push_sender_destroy(eqs_push_sender *sender);
+
+/* Begin again: nothing is pushed. */
+void eqs_push_sender_reset(eqs_push_sender *sender);
+
+/* A parameter's tensor is there; it must stay until eqs_push_sender_done. */
+void eqs_push_sender_add(eqs_push_sender *sender, int64_t parameter, const void *source);
+
+/* Send what can be sent without waiting; *moved is set if anything happened. */
+eqs_status eqs_push_sender_advance(eqs_push_sender *sender, eqs_traffic *traffic, bool *moved);
+
+/* Whether all has left. */
+bool eqs_push_sender_done(const eqs_push_sender *sender);
+
+/* An owner's side. */
+typedef struct {
+  const eqs_roster *roster;
+  eqs_optimizer *optimizer;
+  eqs_route route;
+  eqs_ring ring;
+  int64_t next_bucket; /* the message to post next: bucket and trainer */
+  int next_trainer;
+  bool all_posted;
+} eqs_push_receiver;
+
+eqs_status eqs_push_receiver_create(const eqs_roster *roster, const eqs_plan *plan, eqs_route_kind kind,
+                                    eqs_optimizer *optimizer, eqs_push_receiver *receiver);
+void eqs_push_receiver_destroy(eqs_push_receiver *receiver);
+
+/* Begin again: all parameters are absent until a trainer's message says otherwise. */
+void eqs_push_receiver_reset(eqs_push_receiver *receiver);
+eqs_status eqs_push_receiver_advance(eqs_push_receiver *receiver, eqs_traffic *traffic, bool *moved);
+bool eqs_push_receiver_done(const eqs_push_receiver *receiver);
+
+#endif

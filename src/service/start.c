@@ -1,0 +1,248 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "checkpoint/optimizer_state.h"
+#include "dist/communicator.h"
+#include "service/session.h"
+
+static eqs_status pack_parameter(const eqs_parameter_info *info, eqs_wire *wire)
+{
+  eqs_status status = EQS_OK;
+  EQS_TRY(eqs_wire_put_text(wire, info->name));
+  EQS_TRY(eqs_wire_put_text(wire, info->module_type));
+  EQS_TRY(eqs_wire_put_integer(wire, info->dtype));
+  EQS_TRY(eqs_wire_put_integer(wire, info->gradient));
+  EQS_TRY(eqs_wire_put_integer(wire, info->weight));
+  EQS_TRY(eqs_wire_put_integer(wire, info->ndim));
+  for (int d = 0; d < info->ndim; d++) EQS_TRY(eqs_wire_put_integer(wire, info->shape[d]));
+cleanup:
+  return status;
+}
+
+/* Name and module type point into the wire. */
+static eqs_status unpack_parameter(eqs_wire *wire, eqs_parameter_info *info)
+{
+  eqs_status status = EQS_OK;
+  int64_t dtype, gradient, weight, ndim;
+  *info = (eqs_parameter_info){0};
+  EQS_TRY(eqs_wire_get_text(wire, &info->name));
+  EQS_TRY(eqs_wire_get_text(wire, &info->module_type));
+  EQS_TRY(eqs_wire_get_integer(wire, &dtype));
+  EQS_TRY(eqs_wire_get_integer(wire, &gradient));
+  EQS_TRY(eqs_wire_get_integer(wire, &weight));
+  EQS_TRY(eqs_wire_get_integer(wire, &ndim));
+  info->dtype = (eqs_dtype)dtype;
+  info->gradient = (eqs_placement)gradient;
+  info->weight = (eqs_placement)weight;
+  info->ndim = (int)ndim;
+  for (int d = 0; d < info->ndim; d++) EQS_TRY(eqs_wire_get_integer(wire, &info->shape[d]));
+cleanup:
+  return status;
+}
+
+eqs_status eqs_pack_start(const eqs_session *session, eqs_wire *payload)
+{
+  eqs_status status = EQS_OK;
+  EQS_TRY(eqs_wire_put_integer(payload, session->resumes));
+  EQS_TRY(eqs_wire_put_text(payload, session->resume_path));
+  EQS_TRY(eqs_wire_put_integer(payload, session->parameters));
+  for (int64_t p = 0; p < session->parameters; p++) EQS_TRY(pack_parameter(&session->parameter[p]->info, payload));
+cleanup:
+  return status;
+}
+
+/* What differs between two descriptions of a parameter: "shape [4, 2]". */
+static void differing_part(const eqs_parameter_info *a, const eqs_parameter_info *b, char *text, size_t size)
+{
+  if (a->ndim != b->ndim || memcmp(a->shape, b->shape, (size_t)a->ndim * sizeof *a->shape) != 0) {
+    size_t length = (size_t)snprintf(text, size, "shape [");
+    for (int d = 0; d < a->ndim && length < size; d++)
+      length += (size_t)snprintf(text + length, size - length, "%s%lld", d ? ", " : "", (long long)a->shape[d]);
+    if (length < size) snprintf(text + length, size - length, "]");
+  } else if (a->dtype != b->dtype) {
+    snprintf(text, size, "dtype %s", eqs_dtype_name(a->dtype));
+  } else if (a->gradient != b->gradient || a->weight != b->weight) {
+    static const char *const names[] = {"Replicate", "Shard(0)", "Partial"};
+    snprintf(text, size, "gradient %s, weight %s", names[a->gradient], names[a->weight]);
+  } else {
+    snprintf(text, size, "module type %s", a->module_type ? a->module_type : "unknown");
+  }
+}
+
+/* Every trainer compares its parameters with the first trainer's. */
+static eqs_status compare_parameters(const eqs_session *session, const eqs_parameter_info *info, int64_t count)
+{
+  int trainer = session->roster.trainer;
+  if (count != session->parameters)
+    return eqs_fail(EQS_USAGE, "trainers disagree: trainer %d has %lld parameters, trainer 0 has %lld", trainer,
+                    (long long)session->parameters, (long long)count);
+  for (int64_t p = 0; p < count; p++) {
+    const eqs_parameter_info *mine = &session->parameter[p]->info;
+    if (strcmp(mine->name, info[p].name) != 0)
+      return eqs_fail(EQS_USAGE, "trainers disagree: parameter %lld is '%s' on trainer %d and '%s' on trainer 0",
+                      (long long)p, mine->name, trainer, info[p].name);
+    bool same_type = mine->module_type == NULL || info[p].module_type == NULL
+                         ? mine->module_type == info[p].module_type
+                         : strcmp(mine->module_type, info[p].module_type) == 0;
+    if (mine->ndim != info[p].ndim || memcmp(mine->shape, info[p].shape, (size_t)mine->ndim * sizeof *mine->shape) ||
+        mine->dtype != info[p].dtype || mine->gradient != info[p].gradient || mine->weight != info[p].weight ||
+        !same_type) {
+      char here[128], there[128];
+      differing_part(mine, &info[p], here, sizeof here);
+      differing_part(&info[p], mine, there, sizeof there);
+      return eqs_fail(EQS_USAGE, "trainers disagree on parameter '%s': %s on trainer %d, %s on trainer 0", mine->name,
+                      here, trainer, there);
+    }
+  }
+  return EQS_OK;
+}
+
+/* The first trainer's parameters become everybody's; the plan follows from them. */
+static eqs_status make_plan(eqs_session *session, eqs_wire *payload)
+{
+  eqs_status status = EQS_OK;
+  eqs_parameter_info *info = NULL;
+  int64_t resumes, count;
+  const char *path;
+  EQS_TRY(eqs_wire_get_integer(payload, &resumes));
+  EQS_TRY(eqs_wire_get_text(payload, &path));
+  EQS_TRY(eqs_wire_get_integer(payload, &count));
+  session->resumes = resumes != 0;
+  if (session->resumes) {
+    char *copy;
+    const char *wanted = path ? path : session->config->checkpoint.directory;
+    if (wanted == NULL)
+      EQS_TRY(eqs_fail(EQS_USAGE, "cannot resume: no path is given and the configuration has no checkpoint directory"));
+    EQS_TRY(eqs_copy_text(&copy, wanted));
+    free(session->resume_path);
+    session->resume_path = copy;
+  }
+  EQS_TRY(eqs_allocate(&info, count, sizeof *info));
+  for (int64_t p = 0; p < count; p++) EQS_TRY(unpack_parameter(payload, &info[p]));
+  if (eqs_trains(session)) EQS_TRY(compare_parameters(session, info, count));
+  EQS_TRY(eqs_plan_make(session->config, session->roster.owners, count, info, &session->plan));
+cleanup:
+  free(info);
+  return status;
+}
+
+static eqs_status make_transports(eqs_session *session)
+{
+  eqs_status status = EQS_OK;
+  const eqs_roster *roster = &session->roster;
+  if (eqs_trains(session)) {
+    EQS_TRY(eqs_push_sender_create(roster, session->plan, EQS_ROUTE_GRADIENT, &session->push_sender));
+    EQS_TRY(eqs_pull_receiver_create(roster, session->plan, &session->pull_receiver));
+  }
+  if (eqs_owns(session)) {
+    EQS_TRY(eqs_push_receiver_create(roster, session->plan, EQS_ROUTE_GRADIENT, session->optimizer,
+                                     &session->push_receiver));
+    EQS_TRY(eqs_pull_sender_create(roster, session->plan, session->optimizer, &session->pull_sender));
+  }
+cleanup:
+  return status;
+}
+
+/* The transport of initial weights, used once. */
+typedef struct {
+  eqs_push_sender sender;
+  eqs_push_receiver receiver;
+} initial_transport;
+
+static eqs_status advance_initial(eqs_session *session, initial_transport *initial, bool *moved)
+{
+  eqs_status status = EQS_OK;
+  eqs_traffic uncounted = {0};
+  if (eqs_trains(session)) EQS_TRY(eqs_push_sender_advance(&initial->sender, &uncounted, moved));
+  if (eqs_owns(session)) EQS_TRY(eqs_push_receiver_advance(&initial->receiver, &uncounted, moved));
+cleanup:
+  return status;
+}
+
+typedef struct {
+  initial_transport *initial;
+  eqs_status status;
+} initial_wait;
+
+static bool initial_moved(eqs_session *session, void *context)
+{
+  initial_wait *wait = context;
+  bool moved = false;
+  wait->status = advance_initial(session, wait->initial, &moved);
+  return wait->status != EQS_OK || ((!eqs_trains(session) || eqs_push_sender_done(&wait->initial->sender)) &&
+                                    (!eqs_owns(session) || eqs_push_receiver_done(&wait->initial->receiver)));
+}
+
+static eqs_status move_initial_weights(eqs_session *session)
+{
+  eqs_status status = EQS_OK;
+  initial_transport initial = {0};
+  initial_wait wait = {.initial = &initial};
+  if (eqs_owns(session))
+    EQS_TRY(eqs_push_receiver_create(&session->roster, session->plan, EQS_ROUTE_INITIAL, session->optimizer,
+                                     &initial.receiver));
+  if (eqs_trains(session)) {
+    EQS_TRY(eqs_push_sender_create(&session->roster, session->plan, EQS_ROUTE_INITIAL, &initial.sender));
+    for (int64_t p = 0; p < session->parameters; p++)
+      eqs_push_sender_add(&initial.sender, p, session->parameter[p]->initial);
+    initial.sender.flushed = true;
+  }
+  EQS_TRY(eqs_session_wait_until(session, initial_moved, &wait, "the initial weights"));
+  status = wait.status;
+cleanup:
+  if (eqs_trains(session)) eqs_push_sender_destroy(&initial.sender);
+  if (eqs_owns(session)) eqs_push_receiver_destroy(&initial.receiver);
+  return status;
+}
+
+/* Owners restore; the trainer's own data goes to all trainers. */
+static eqs_status restore(eqs_session *session)
+{
+  eqs_status status = EQS_OK;
+  eqs_checkpoint_summary summary = {0};
+  if (eqs_owns(session)) status = eqs_optimizer_restore(session->optimizer, session->resume_path, &summary);
+  EQS_TRY(eqs_share_outcome(session, status));
+  if (session->roster.owner == 0) {
+    for (int i = 0; i < summary.items; i++) {
+      EQS_TRY(eqs_wire_put_text(&session->trainer_data, summary.item[i].key));
+      EQS_TRY(eqs_wire_put_integer(&session->trainer_data, (int64_t)summary.item[i].size));
+      EQS_TRY(eqs_wire_put(&session->trainer_data, summary.item[i].bytes, (int64_t)summary.item[i].size));
+    }
+    eqs_log(EQS_LOG_INFO, "restored step %lld from %s", (long long)summary.step, session->resume_path);
+  }
+  EQS_TRY(eqs_session_broadcast(session, session->roster.owner_rank[0], &session->trainer_data, "the trainer's data"));
+cleanup:
+  eqs_checkpoint_summary_free(&summary);
+  return status;
+}
+
+eqs_status eqs_run_start(eqs_session *session, eqs_wire *payload)
+{
+  eqs_status status = EQS_OK;
+  MPI_Comm comm = session->roster.comm;
+  EQS_TRY(eqs_agree(comm, make_plan(session, payload)));
+  if (eqs_owns(session))
+    status = eqs_optimizer_create(session->config, session->plan, session->roster.owner_comm, &session->optimizer);
+  EQS_TRY(eqs_share_outcome(session, status));
+  EQS_TRY(eqs_agree(comm, make_transports(session)));
+  EQS_TRY(eqs_allocate(&session->lr, session->config->groups, sizeof *session->lr));
+  for (int g = 0; g < session->config->groups; g++) session->lr[g] = session->config->group[g].lr;
+  if (session->resumes)
+    EQS_TRY(restore(session));
+  else
+    EQS_TRY(move_initial_weights(session));
+
+  session->started = true;
+  memset(session->seconds, 0, sizeof session->seconds);
+  session->traffic = (eqs_traffic){0};
+  if (eqs_owns(session)) {
+    eqs_push_receiver_reset(&session->push_receiver);
+    eqs_pull_sender_start(&session->pull_sender);
+  }
+  if (eqs_trains(session)) eqs_pull_receiver_start(&session->pull_receiver);
+cleanup:
+  return status;
+}

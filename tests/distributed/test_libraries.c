@@ -1,0 +1,46 @@
+/* BLIS answers ScaLAPACK's calls of BLAS. */
+#include <string.h>
+
+#include "dist/libraries.h"
+#include "harness.h"
+
+START_TEST(blis_answers_scalapack)
+{
+  static const char *const symbols[] = {"sgemm_", "dgemm_"};
+  for (int i = 0; i < 2; i++) {
+    const char *answer = eqs_library_answering("libscalapack", symbols[i]);
+    ck_assert_ptr_nonnull(answer);
+    const char *slash = strrchr(answer, '/');
+    ck_assert_msg(strstr(slash ? slash : answer, "blis") != NULL, "%s answers %s", answer, symbols[i]);
+  }
+}
+END_TEST
+
+/* A slot that is bound on its first call, LAPACK's of BLAS, is read after that call. */
+START_TEST(slots_that_are_not_bound_yet)
+{
+  const char *answer = eqs_library_answering("liblapack", "sgemm_");
+  ck_assert_ptr_nonnull(answer);
+  ck_assert_ptr_null(strstr(answer, "liblapack"));
+  ck_assert_str_eq(answer, eqs_library_answering("liblapack", "sgemm_"));
+}
+END_TEST
+
+START_TEST(what_is_not_there_has_no_answer)
+{
+  ck_assert_ptr_null(eqs_library_answering("libnothing", "sgemm_"));
+  ck_assert_ptr_null(eqs_library_answering("libscalapack", "no_such_call_"));
+  ck_assert_ptr_null(eqs_library_answering("libblis", "sgemm_")); /* its own, not a call */
+}
+END_TEST
+
+Suite *make_suite(void)
+{
+  Suite *suite = suite_create("libraries");
+  TCase *tests = tcase_create("libraries");
+  tcase_add_test(tests, blis_answers_scalapack);
+  tcase_add_test(tests, slots_that_are_not_bound_yet);
+  tcase_add_test(tests, what_is_not_there_has_no_answer);
+  suite_add_tcase(suite, tests);
+  return suite;
+}

@@ -1,0 +1,58 @@
+#include "harness.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+int test_rank(void)
+{
+  int rank;
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  return rank;
+}
+
+int test_size(void)
+{
+  int size;
+  MPI_Comm_size(MPI_COMM_WORLD, &size);
+  return size;
+}
+
+static uint64_t mix(uint64_t x)
+{
+  x += 0x9e3779b97f4a7c15u;
+  x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+  return x ^ x >> 31;
+}
+
+double test_uniform(uint64_t seed, uint64_t index)
+{
+  return (double)(mix(mix(seed) ^ index) >> 11) * 0x1p-52 - 1;
+}
+
+double test_normal(uint64_t seed, uint64_t index)
+{
+  double u = 0.5 * (test_uniform(seed, 2 * index) + 1) + 0x1p-54, v = test_uniform(seed, 2 * index + 1);
+  return sqrt(-2 * log(u)) * cos(M_PI * v);
+}
+
+int main(int argc, char **argv)
+{
+  (void)argc;
+  MPI_Init(NULL, NULL);
+  SRunner *runner = srunner_create(make_suite());
+  srunner_set_fork_status(runner, CK_NOFORK);
+  srunner_run_all(runner, CK_SILENT);
+  int failed = srunner_ntests_failed(runner);
+  if (failed > 0) {
+    printf("%s, rank %d of %d:\n", argv[0], test_rank(), test_size());
+    srunner_print(runner, CK_NORMAL);
+    fflush(stdout);
+    MPI_Abort(MPI_COMM_WORLD, EXIT_FAILURE);
+  }
+  if (test_rank() == 0) printf("%s on %d: %d tests passed\n", argv[0], test_size(), srunner_ntests_run(runner));
+  srunner_free(runner);
+  MPI_Finalize();
+  return EXIT_SUCCESS;
+}

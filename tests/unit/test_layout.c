@@ -1,0 +1,248 @@
+/*
+ * Layouts. A tensor's element at flat index k is the number k, so an element of a matrix says where it came from.
+ * Identities: every element of the tensor is in exactly one matrix, and is where NUMERICS' definition puts it.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "harness.h"
+#include "model/layout.h"
+
+enum { stack = 3, rows = 6, cols = 8, head = 2 };
+static const int64_t matrix[] = {rows, cols}, stacked[] = {stack, rows, cols};
+
+/* Flat index in the tensor of a view's element (i, j). */
+static int64_t element(const eqs_view *view, int64_t i, int64_t j)
+{
+  for (int p = 0; p < view->parts; p++) {
+    const eqs_view_part *part = &view->part[p];
+    if (j >= part->first_col && j < part->first_col + part->cols)
+      return part->offset + i * part->row_stride + (j - part->first_col) * part->col_stride;
+  }
+  ck_abort_msg("column %lld is in no part", (long long)j);
+  return -1;
+}
+
+static void check_covers(const eqs_view *views, int64_t count, int64_t elements)
+{
+  unsigned char *seen = calloc((size_t)elements, 1);
+  for (int64_t v = 0; v < count; v++) {
+    ck_assert_int_eq(views[v].tensor_rows * views[v].tensor_cols, elements);
+    for (int64_t i = 0; i < views[v].rows; i++)
+      for (int64_t j = 0; j < views[v].cols; j++) {
+        int64_t k = element(&views[v], i, j);
+        ck_assert(k >= 0 && k < elements);
+        ck_assert_msg(seen[k]++ == 0, "element %lld twice", (long long)k);
+      }
+    for (int p = 0; p < views[v].parts; p++) { /* what dist/fragment.h asks of strides */
+      const eqs_view_part *part = &views[v].part[p];
+      int64_t across = views[v].tensor_cols;
+      ck_assert((part->row_stride % across == 0 && part->col_stride * (part->cols - 1) < across) ||
+                (part->col_stride % across == 0 && part->row_stride * (views[v].rows - 1) < across));
+    }
+  }
+  for (int64_t k = 0; k < elements; k++) ck_assert_msg(seen[k] == 1, "element %lld is in no matrix", (long long)k);
+  free(seen);
+}
+
+/* Make views, check their number and shape and that they cover the tensor. */
+static eqs_view *make(eqs_tensor_layout layout, int64_t head_dim, int ndim, const int64_t *shape,
+                      int64_t expected_count, int64_t expected_rows, int64_t expected_cols)
+{
+  int64_t count, elements = 1;
+  eqs_view *views;
+  for (int i = 0; i < ndim; i++) elements *= shape[i];
+  ck_assert_ok(eqs_layout_views(layout, head_dim, 0, NULL, ndim, shape, &count, &views));
+  ck_assert_int_eq(count, expected_count);
+  for (int64_t v = 0; v < count; v++) {
+    ck_assert_int_eq(views[v].rows, expected_rows);
+    ck_assert_int_eq(views[v].cols, expected_cols);
+  }
+  check_covers(views, count, elements);
+  return views;
+}
+
+/* Check view v of `views` element by element against an expression of i and j. */
+#define CHECK_ELEMENTS(views, v, expression)                                                                           \
+  for (int64_t i = 0; i < (views)[v].rows; i++)                                                                        \
+    for (int64_t j = 0; j < (views)[v].cols; j++) ck_assert_int_eq(element(&(views)[v], i, j), (expression))
+
+static int64_t at(int64_t e, int64_t i, int64_t j)
+{
+  return (e * rows + i) * cols + j;
+}
+
+START_TEST(rows_and_columns)
+{
+  eqs_view *views = make(EQS_LAYOUT_ROW, 0, 2, matrix, 1, rows, cols);
+  CHECK_ELEMENTS(views, 0, at(0, i, j));
+  free(views);
+  views = make(EQS_LAYOUT_ROW, 0, 3, stacked, stack, rows, cols);
+  for (int e = 0; e < stack; e++) CHECK_ELEMENTS(views, e, at(e, i, j));
+  free(views);
+  views = make(EQS_LAYOUT_COL, 0, 2, matrix, 1, cols, rows);
+  CHECK_ELEMENTS(views, 0, at(0, j, i));
+  free(views);
+  views = make(EQS_LAYOUT_COL, 0, 3, stacked, stack, cols, rows);
+  for (int e = 0; e < stack; e++) CHECK_ELEMENTS(views, e, at(e, j, i));
+  free(views);
+}
+END_TEST
+
+START_TEST(heads)
+{
+  eqs_view *views = make(EQS_LAYOUT_HEADS_QKV, head, 2, matrix, rows / head, head, cols);
+  for (int h = 0; h < rows / head; h++) CHECK_ELEMENTS(views, h, at(0, h * head + i, j));
+  free(views);
+  views = make(EQS_LAYOUT_HEADS_O, head, 2, matrix, cols / head, rows, head);
+  for (int h = 0; h < cols / head; h++) CHECK_ELEMENTS(views, h, at(0, i, h * head + j));
+  free(views);
+}
+END_TEST
+
+/* Neuron j of expert e: gate is row j and up is row r + j, or columns 2j and 2j + 1. Gate's columns come first. */
+START_TEST(pairs)
+{
+  enum { half_rows = rows / 2, half_cols = cols / 2 };
+  eqs_view *views = make(EQS_LAYOUT_GATE_UP_CONCAT_PAIR, 0, 3, stacked, stack, half_rows, 2 * cols);
+  for (int e = 0; e < stack; e++) CHECK_ELEMENTS(views, e, j < cols ? at(e, i, j) : at(e, half_rows + i, j - cols));
+  free(views);
+  views = make(EQS_LAYOUT_GATE_UP_INTERLEAVED_PAIR, 0, 3, stacked, stack, half_cols, 2 * rows);
+  for (int e = 0; e < stack; e++) CHECK_ELEMENTS(views, e, j < rows ? at(e, j, 2 * i) : at(e, j - rows, 2 * i + 1));
+  free(views);
+  free(make(EQS_LAYOUT_GATE_UP_CONCAT_PAIR, 0, 2, matrix, 1, half_rows, 2 * cols));
+}
+END_TEST
+
+START_TEST(gate_and_up_apart)
+{
+  enum { half_rows = rows / 2, half_cols = cols / 2 };
+  eqs_view *views = make(EQS_LAYOUT_GATE_UP_CONCAT_SPLIT, 0, 3, stacked, 2 * stack, half_rows, cols);
+  for (int v = 0; v < 2 * stack; v++) CHECK_ELEMENTS(views, v, at(v / 2, v % 2 * half_rows + i, j));
+  free(views);
+  views = make(EQS_LAYOUT_GATE_UP_INTERLEAVED_SPLIT, 0, 3, stacked, 2 * stack, rows, half_cols);
+  for (int v = 0; v < 2 * stack; v++) CHECK_ELEMENTS(views, v, at(v / 2, i, 2 * j + v % 2));
+  free(views);
+}
+END_TEST
+
+/* Fused q, k and v of grouped-query attention: pieces of 4, 1 and 1 heads, or of 8, 2 and 2 rows. */
+START_TEST(pieces_of_a_fused_tensor)
+{
+  static const int64_t fused[] = {12, cols}, split[] = {8, 2, 2}, expected[] = {8, 2, 2}, first[] = {0, 8, 10};
+  int64_t count;
+  eqs_view *views;
+  ck_assert_ok(eqs_layout_views(EQS_LAYOUT_ROW, 0, 3, split, 2, fused, &count, &views));
+  ck_assert_int_eq(count, 3);
+  check_covers(views, count, 12 * cols);
+  for (int v = 0; v < 3; v++) {
+    ck_assert_int_eq(views[v].rows, expected[v]);
+    CHECK_ELEMENTS(views, v, at(0, first[v] + i, j));
+  }
+  free(views);
+  ck_assert_ok(eqs_layout_views(EQS_LAYOUT_HEADS_QKV, head, 3, split, 2, fused, &count, &views));
+  ck_assert_int_eq(count, 6);
+  check_covers(views, count, 12 * cols);
+  free(views);
+  static const int64_t experts[] = {stack, 12, cols};
+  ck_assert_ok(eqs_layout_views(EQS_LAYOUT_COL, 0, 3, split, 3, experts, &count, &views));
+  ck_assert_int_eq(count, 3 * stack);
+  check_covers(views, count, stack * 12 * cols);
+  free(views);
+}
+END_TEST
+
+START_TEST(whole_tensors)
+{
+  static const struct {
+    int ndim;
+    int64_t shape[4], rows, cols;
+  } cases[] = {{0, {0}, 1, 1}, {1, {7}, 7, 1}, {2, {3, 5}, 3, 5}, {4, {2, 3, 4, 5}, 24, 5}, {1, {1}, 1, 1}};
+  for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
+    int64_t count;
+    eqs_view *views;
+    ck_assert_ok(eqs_layout_whole(cases[c].ndim, cases[c].shape, &count, &views));
+    ck_assert_int_eq(count, 1);
+    ck_assert_int_eq(views->rows, cases[c].rows);
+    ck_assert_int_eq(views->cols, cases[c].cols);
+    check_covers(views, 1, cases[c].rows * cases[c].cols);
+    free(views);
+  }
+}
+END_TEST
+
+START_TEST(tensors_without_elements)
+{
+  static const int64_t no_experts[] = {0, 6, 8}, no_columns[] = {6, 0}, huge[] = {0, INT64_MAX};
+  int64_t count = 1;
+  eqs_view *views;
+  for (int layout = 0; layout < EQS_LAYOUTS; layout++) {
+    if (eqs_layout_has_heads((eqs_tensor_layout)layout)) continue;
+    ck_assert_ok(eqs_layout_views((eqs_tensor_layout)layout, 0, 0, NULL, 3, no_experts, &count, &views));
+    ck_assert(count == 0 && views == NULL);
+  }
+  ck_assert_ok(eqs_layout_views(EQS_LAYOUT_HEADS_QKV, 2, 0, NULL, 2, no_columns, &count, &views));
+  ck_assert(count == 0 && views == NULL);
+  ck_assert_ok(eqs_layout_whole(2, huge, &count, &views));
+  ck_assert(count == 0 && views == NULL);
+}
+END_TEST
+
+START_TEST(misfits)
+{
+  static const struct {
+    eqs_tensor_layout layout;
+    int64_t head_dim;
+    int splits, ndim;
+    int64_t shape[3];
+    const char *message;
+  } cases[] = {
+      {EQS_LAYOUT_HEADS_QKV, 128, 0, 2, {1000, 64}, "heads_qkv: 1000 rows are not a multiple of head_dim 128"},
+      {EQS_LAYOUT_HEADS_O, 7, 0, 2, {64, 20}, "heads_o: 20 columns are not a multiple of head_dim 7"},
+      {EQS_LAYOUT_HEADS_QKV, 0, 0, 2, {64, 20}, "heads_qkv: head_dim is missing"},
+      {EQS_LAYOUT_HEADS_O, 4, 0, 3, {2, 64, 20}, "heads_o: 3 dimensions, but heads are inside a matrix"},
+      {EQS_LAYOUT_GATE_UP_CONCAT_PAIR,
+       0,
+       0,
+       3,
+       {2, 5, 4},
+       "gate_up_concat_pair: 5 rows are not two halves, gate and up"},
+      {EQS_LAYOUT_GATE_UP_CONCAT_SPLIT, 0, 0, 3, {2, 5, 4}, "gate_up_concat_split: 5 rows"},
+      {EQS_LAYOUT_GATE_UP_INTERLEAVED_PAIR, 0, 0, 3, {2, 4, 5}, "gate_up_interleaved_pair: 5 columns are not pairs"},
+      {EQS_LAYOUT_GATE_UP_INTERLEAVED_SPLIT, 0, 0, 3, {2, 4, 5}, "gate_up_interleaved_split: 5 columns"},
+      {EQS_LAYOUT_ROW, 0, 0, 1, {4}, "row: 1 dimensions, but a matrix or a stack of matrices is needed"},
+      {EQS_LAYOUT_ROW, 0, 2, 2, {9, 4}, "split: the pieces have 10 rows together, the tensor 9"},
+      {EQS_LAYOUT_ROW, 0, 0, 3, {1 << 21, 1, 1}, "row: more than 1048576 matrices in one tensor"},
+      {EQS_LAYOUT_HEADS_O, 1, 0, 2, {1, INT64_C(1) << 40}, "heads_o: more than 1048576 matrices in one tensor"},
+      {EQS_LAYOUT_ROW, 0, 0, 2, {INT64_MAX, 4}, "the tensor has more than 2^63 elements"},
+      {EQS_LAYOUT_ROW, 0, 0, 2, {-1, 4}, "dimension 0 has the negative size -1"},
+  };
+  static const int64_t split[] = {5, 5};
+  for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
+    int64_t count;
+    eqs_view *views;
+    eqs_status status = eqs_layout_views(cases[c].layout, cases[c].head_dim, cases[c].splits, split, cases[c].ndim,
+                                         cases[c].shape, &count, &views);
+    ck_assert_int_eq(status, EQS_USAGE);
+    ck_assert_msg(strncmp(eqs_error_message(), cases[c].message, strlen(cases[c].message)) == 0, "case %zu: %s", c,
+                  eqs_error_message());
+    ck_assert(views == NULL);
+  }
+}
+END_TEST
+
+Suite *make_suite(void)
+{
+  Suite *suite = suite_create("layout");
+  TCase *tests = tcase_create("layout");
+  tcase_add_test(tests, rows_and_columns);
+  tcase_add_test(tests, heads);
+  tcase_add_test(tests, pairs);
+  tcase_add_test(tests, gate_and_up_apart);
+  tcase_add_test(tests, pieces_of_a_fused_tensor);
+  tcase_add_test(tests, whole_tensors);
+  tcase_add_test(tests, tensors_without_elements);
+  tcase_add_test(tests, misfits);
+  suite_add_tcase(suite, tests);
+  return suite;
+}

@@ -1,0 +1,116 @@
+/* Manifests: what is read, and what is refused. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "harness.h"
+#include "model/manifest.h"
+
+START_TEST(a_published_model)
+{
+  eqs_manifest manifest;
+  ck_assert_ok(eqs_manifest_read("tests/manifests/gpt-oss-20b.json", &manifest));
+  ck_assert_int_eq(manifest.count, 411);
+  ck_assert_str_eq(manifest.entries[0].name, "model.embed_tokens.weight");
+  const eqs_manifest_entry *entry = eqs_manifest_find(&manifest, "model.layers.23.mlp.experts.gate_up_proj");
+  ck_assert(entry != NULL && entry->ndim == 3 && entry->shape[0] == 32 && entry->shape[2] == 5760);
+  ck_assert_str_eq(entry->module_type, "GptOssExperts");
+  for (int64_t i = 0; i < manifest.count; i++)
+    ck_assert(eqs_manifest_find(&manifest, manifest.entries[i].name) == &manifest.entries[i]);
+  ck_assert(eqs_manifest_find(&manifest, "model.layers.24.mlp.experts.gate_up_proj") == NULL);
+  eqs_manifest_free(&manifest);
+  ck_assert(manifest.count == 0 && eqs_manifest_find(&manifest, "x") == NULL);
+}
+END_TEST
+
+static eqs_status read_text(const char *text, eqs_manifest *manifest)
+{
+  char path[] = "/tmp/equishard-test-XXXXXX";
+  int file = mkstemp(path);
+  ck_assert(file >= 0 && write(file, text, strlen(text)) == (ssize_t)strlen(text));
+  close(file);
+  eqs_status status = eqs_manifest_read(path, manifest);
+  unlink(path);
+  return status;
+}
+
+START_TEST(forms)
+{
+  eqs_manifest manifest;
+  ck_assert_ok(read_text("{\"parameters\": [{\"name\": \"s\", \"shape\": []}, {\"name\": \"e\", \"shape\": [0, 3], "
+                         "\"module_type\": null, \"note\": 1}], \"more\": {}}",
+                         &manifest));
+  ck_assert(manifest.count == 2 && manifest.entries[0].ndim == 0 && manifest.entries[1].module_type == NULL);
+  eqs_manifest_free(&manifest);
+  ck_assert_ok(read_text("{\"parameters\": []}", &manifest));
+  ck_assert(manifest.count == 0 && eqs_manifest_find(&manifest, "x") == NULL);
+  eqs_manifest_free(&manifest);
+}
+END_TEST
+
+#define ENTRY(fields) "{\"parameters\": [{\"name\": \"a\", \"shape\": [1]}, {" fields "}]}"
+
+START_TEST(refused)
+{
+  static const struct {
+    const char *text, *message;
+  } cases[] = {
+      {"", ":1: JSON: "},
+      {"{\"parameters\": [\n{\"name\": \"a\",\n", ":3: JSON: "},
+      {"{\"parameters\": [], \"parameters\": []}", "duplicate"},
+      {"[]", "a list \"parameters\" is missing"},
+      {"{\"parameters\": {}}", "a list \"parameters\" is missing"},
+      {"{\"parameters\": [5]}", "parameters[0]: must be an object"},
+      {ENTRY("\"shape\": [1]"), "parameters[1]: name must be a text"},
+      {ENTRY("\"name\": \"\", \"shape\": [1]"), "parameters[1]: name must be a text"},
+      {ENTRY("\"name\": 3, \"shape\": [1]"), "parameters[1]: name must be a text"},
+      {ENTRY("\"name\": \"b\""), "parameters[1]: shape must be a list"},
+      {ENTRY("\"name\": \"b\", \"shape\": [1.5]"), "parameters[1]: shape must be a list of whole numbers"},
+      {ENTRY("\"name\": \"b\", \"shape\": [-1]"), "parameters[1]: shape must be a list of whole numbers"},
+      {ENTRY("\"name\": \"b\", \"shape\": [1,1,1,1,1,1,1,1,1]"), "parameters[1]: shape has 9 dimensions"},
+      {ENTRY("\"name\": \"b\", \"shape\": [4294967296, 4294967296]"), "parameters[1]: shape has more than 2^63"},
+      {ENTRY("\"name\": \"b\", \"shape\": [99999999999999999999]"), "JSON: "},
+      {ENTRY("\"name\": \"b\", \"shape\": [1], \"module_type\": 5"), "parameters[1]: module_type must be a text"},
+      {ENTRY("\"name\": \"a\", \"shape\": [1]"), "parameter a is there twice"},
+      {ENTRY("\"name\": \"a\\u0000b\", \"shape\": [1]"), "JSON: "},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    eqs_manifest manifest;
+    ck_assert_msg(read_text(cases[i].text, &manifest) == EQS_USAGE, "accepted: %s", cases[i].text);
+    ck_assert_msg(strstr(eqs_error_message(), cases[i].message) != NULL, "%s: %s", cases[i].text, eqs_error_message());
+    ck_assert(manifest.count == 0 && manifest.entries == NULL);
+  }
+}
+END_TEST
+
+START_TEST(hostile)
+{
+  enum { size = 1 << 20 };
+  eqs_manifest manifest;
+  char *text = malloc(size + 1);
+  memset(text, '[', size);
+  text[size] = '\0';
+  ck_assert_int_eq(read_text(text, &manifest), EQS_USAGE);
+  free(text);
+  ck_assert_int_eq(eqs_manifest_read("/nonexistent/m.json", &manifest), EQS_IO);
+  ck_assert_int_eq(eqs_manifest_read("/tmp", &manifest), EQS_IO);
+  char path[] = "/tmp/equishard-test-XXXXXX";
+  ck_assert(mkdtemp(path) != NULL && rmdir(path) == 0 && mkfifo(path, 0600) == 0);
+  ck_assert_int_eq(eqs_manifest_read(path, &manifest), EQS_IO);
+  unlink(path);
+}
+END_TEST
+
+Suite *make_suite(void)
+{
+  Suite *suite = suite_create("manifest");
+  TCase *tests = tcase_create("manifest");
+  tcase_add_test(tests, a_published_model);
+  tcase_add_test(tests, forms);
+  tcase_add_test(tests, refused);
+  tcase_add_test(tests, hostile);
+  suite_add_tcase(suite, tests);
+  return suite;
+}
