@@ -58,7 +58,7 @@ class Trainer:
         if self.optimizer.trainer_data("options") != run.fingerprint(self.options).encode():
             if self.trainers.rank == 0:
                 print("pretrain: the checkpoint is of a run with other options (seed, batch, ...)", file=sys.stderr)
-            self.trainers.barrier()
+            self.optimizer.close()
             sys.exit(2)
         return int(self.optimizer.trainer_data("step")) + 1
 

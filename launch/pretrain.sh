@@ -9,13 +9,14 @@ count_cores
 for argument in "$@"; do
   case $argument in -h | --help) exec "$PYTHON" "$ROOT/launch/pretrain.py" --prepare --help ;; esac
 done
-[ -x "$ROOT/build/equishard" ] || { say "build/equishard is missing: run make"; exit 2; }
+build=${EQUISHARD_BUILD:-$ROOT/build}
+[ -x "$build/equishard" ] || { say "$build/equishard is missing: run make"; exit 2; }
 
 prepared=$("$PYTHON" "$ROOT/launch/pretrain.py" --prepare --cores "$CORES" "$@") || exit
 { read -r run && read -r trainers && read -r owners && read -r threads; } <<<"$prepared"
 
 mpirun_options $((trainers + owners)) "$threads"
-export EQUISHARD_LIBRARY=${EQUISHARD_LIBRARY:-$ROOT/build/libequishard.so}
+export EQUISHARD_LIBRARY=${EQUISHARD_LIBRARY:-$build/libequishard.so}
 trainer=("$PYTHON" "$ROOT/launch/pretrain.py" "$run")
 if [ -t 2 ]; then
   trainer+=(--terminal)
@@ -23,7 +24,7 @@ if [ -t 2 ]; then
   export COLUMNS
 fi
 programs=(-np "$trainers" "${trainer[@]}")
-[ "$owners" -gt 0 ] && programs+=(: -np "$owners" "$ROOT/build/equishard" serve)
+[ "$owners" -gt 0 ] && programs+=(: -np "$owners" "$build/equishard" serve)
 say "$trainers trainers, $owners owners, $CORES cores, $PYTHON; results in $run/"
 
 run_job "${programs[@]}"

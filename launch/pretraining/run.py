@@ -125,7 +125,7 @@ def _read_options(directory):
 def _default_ranks(options, given, before, cores):
     """Trainers and owners work in turn: each may have all cores, and the idle ones sleep."""
     same_mode = before.get("mode") == options["mode"]
-    options["trainers"] = given.get("trainers") or before.get("trainers") or min(cores, 8)
+    options.setdefault("trainers", min(cores, 8))
     if "owners" in given:
         options["owners"] = given["owners"]
     elif options["mode"] == "embedded":

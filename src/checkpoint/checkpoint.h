@@ -8,8 +8,8 @@
  *     /trainer/<key>                  bytes
  *     /integrity/<name>/<tensor>      XXH3-64 of every tile: a range of rows that depends on the shape alone
  *
- * The first owner makes the file with all its metadata and space; then every owner writes tiles at their offsets,
- * directly; then the file is flushed, marked complete, flushed and renamed.
+ * The first owner makes the file with all its metadata and space, but HDF5's signature; then every owner writes tiles
+ * at their offsets, directly; then the file is flushed, signed, flushed and renamed.
  */
 #ifndef EQS_CHECKPOINT_CHECKPOINT_H
 #define EQS_CHECKPOINT_CHECKPOINT_H

@@ -72,11 +72,18 @@ eqs_status eqs_file_read(int file, const char *path, void *data, int64_t bytes, 
   return EQS_OK;
 }
 
-eqs_status eqs_file_reserve(int file, const char *path, int64_t bytes, int keep_size)
+eqs_status eqs_file_resize(int file, const char *path, int64_t bytes)
 {
   int result;
-  if (bytes == 0) return EQS_OK;
-  do result = fallocate(file, keep_size ? FALLOC_FL_KEEP_SIZE : 0, 0, bytes);
+  do result = ftruncate(file, bytes);
+  while (result != 0 && errno == EINTR);
+  return result == 0 ? EQS_OK : failed("resize", path);
+}
+
+eqs_status eqs_file_reserve(int file, const char *path, int64_t bytes)
+{
+  int result;
+  do result = fallocate(file, 0, 0, bytes);
   while (result != 0 && errno == EINTR);
   if (result != 0 && errno != EOPNOTSUPP && errno != ENOSYS) return failed("reserve space", path);
   return EQS_OK;

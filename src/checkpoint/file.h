@@ -17,11 +17,14 @@ eqs_status eqs_file_size(int file, const char *path, int64_t *bytes);
 eqs_status eqs_file_write(int file, const char *path, const void *data, int64_t bytes, int64_t offset);
 eqs_status eqs_file_read(int file, const char *path, void *data, int64_t bytes, int64_t offset);
 
+/* Make a file this long. EQS_IO. */
+eqs_status eqs_file_resize(int file, const char *path, int64_t bytes);
+
 /*
  * Have the file system set `bytes` aside, so that a full disk is noticed before data is written. File systems that
- * cannot are left alone. keep_size: the file does not become longer.
+ * cannot are left alone. EQS_IO.
  */
-eqs_status eqs_file_reserve(int file, const char *path, int64_t bytes, int keep_size);
+eqs_status eqs_file_reserve(int file, const char *path, int64_t bytes);
 
 /* To the disk: a file; the directory that has a path's name. EQS_IO. */
 eqs_status eqs_file_sync(int file, const char *path);

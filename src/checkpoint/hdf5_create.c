@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "checkpoint/file.h"
 #include "checkpoint/hdf5_file.h"
+#include "checkpoint/memory_file.h"
 #include "checkpoint/tiles.h"
 
 typedef struct {
@@ -17,7 +18,7 @@ typedef struct {
 #define HDF5_TRY(path, call)                                                                                           \
   do {                                                                                                                 \
     if ((call) < 0) {                                                                                                  \
-      status = eqs_fail(EQS_IO, "%s: cannot write: %s", path, eqs_hdf5_error());                                       \
+      status = eqs_fail(EQS_FAILED, "%s: cannot be made: %s", path, eqs_hdf5_error());                                 \
       goto cleanup;                                                                                                    \
     }                                                                                                                  \
   } while (0)
@@ -106,7 +107,7 @@ static eqs_status add_root_attributes(const file_maker *maker, const eqs_checkpo
   EQS_TRY(add_text(maker, maker->file, "created", created));
   EQS_TRY(add_text(maker, maker->file, "equishard_version", summary->equishard_version));
   EQS_TRY(add_text(maker, maker->file, "config", summary->config));
-  EQS_TRY(add_integer(maker, maker->file, "complete", 0));
+  EQS_TRY(add_integer(maker, maker->file, "complete", 1));
 cleanup:
   return status;
 }
@@ -190,28 +191,51 @@ cleanup:
   return status;
 }
 
-/* What the file will need at least. HDF5 does not survive a full disk well, so it is asked for beforehand. */
-static int64_t least_size(const eqs_checkpoint_summary *summary)
+/* Make the file in memory. */
+static eqs_status make_image(const char *path, eqs_checkpoint_summary *summary, eqs_memory_file *image)
 {
-  int64_t bytes = 2048 + (int64_t)strlen(summary->config);
-  for (int i = 0; i < summary->items; i++) bytes += (int64_t)summary->item[i].size;
-  for (int64_t e = 0; e < summary->entries; e++) {
-    int64_t rows, cols;
-    eqs_tensor_rows_cols(summary->entry[e].ndim, summary->entry[e].shape, &rows, &cols);
-    bytes += 1024 + summary->entry[e].tensors * (1024 + rows * cols * (int64_t)sizeof(float));
-  }
-  return bytes;
+  eqs_status status = EQS_OK;
+  file_maker maker = {.path = path, .file = -1, .group_properties = -1, .tensor_properties = -1, .link_properties = -1};
+  hid_t access = -1, creation = -1, driver = -1;
+  EQS_TRY(make_properties(&maker));
+  HDF5_TRY(path, access = eqs_hdf5_access());
+  HDF5_TRY(path, eqs_memory_file_use(access, image, &driver));
+  HDF5_TRY(path, creation = H5Pcreate(H5P_FILE_CREATE));
+  HDF5_TRY(path, H5Pset_obj_track_times(creation, false));
+  HDF5_TRY(path, maker.file = H5Fcreate(path, H5F_ACC_TRUNC, creation, access));
+  EQS_TRY(add_everything(&maker, summary));
+  hid_t closing = maker.file;
+  maker.file = -1;
+  HDF5_TRY(path, H5Fclose(closing));
+cleanup:
+  if (maker.file >= 0) H5Fclose(maker.file);
+  eqs_hdf5_close(creation);
+  eqs_hdf5_close(access);
+  eqs_hdf5_close(driver);
+  eqs_hdf5_close(maker.link_properties);
+  eqs_hdf5_close(maker.tensor_properties);
+  eqs_hdf5_close(maker.group_properties);
+  return status;
 }
 
-/* Set all of a file's space aside. */
-static eqs_status reserve_all(const char *path)
+/* Without its first bytes a file is no HDF5 file to anybody. */
+static const char signature[] = {'\211', 'H', 'D', 'F', '\r', '\n', '\032', '\n'};
+
+/* Write the image to an own file, all but the signature, with space for the tensors. */
+static eqs_status write_image(const char *path, const eqs_memory_file *image)
 {
   eqs_status status = EQS_OK;
   int file = -1;
-  int64_t bytes;
-  EQS_TRY(eqs_file_open(path, O_WRONLY, &file));
-  EQS_TRY(eqs_file_size(file, path, &bytes));
-  EQS_TRY(eqs_file_reserve(file, path, bytes, false));
+  EQS_TRY(eqs_file_open(path, O_WRONLY | O_CREAT | O_EXCL, &file));
+  EQS_TRY(eqs_file_resize(file, path, image->size));
+  EQS_TRY(eqs_file_reserve(file, path, image->size));
+  for (int64_t i = 0; i < image->pages; i++) {
+    const eqs_memory_page *page = &image->page[i];
+    int64_t skipped = page->number == 0 ? (int64_t)sizeof signature : 0;
+    int64_t begin = page->number * EQS_PAGE_SIZE, left = image->size - begin;
+    EQS_TRY(eqs_file_write(file, path, page->bytes + skipped, (left < EQS_PAGE_SIZE ? left : EQS_PAGE_SIZE) - skipped,
+                           begin + skipped));
+  }
 cleanup:
   eqs_file_close(file);
   return status;
@@ -220,60 +244,24 @@ cleanup:
 eqs_status eqs_hdf5_create(const char *path, eqs_checkpoint_summary *summary)
 {
   eqs_status status = EQS_OK;
-  file_maker maker = {.path = path, .file = -1, .group_properties = -1, .tensor_properties = -1, .link_properties = -1};
-  hid_t access = -1, creation = -1;
-  int file = -1;
-  eqs_hdf5_silence silence;
-  eqs_hdf5_silent(&silence);
-
-  EQS_TRY(eqs_file_open(path, O_WRONLY | O_CREAT | O_EXCL, &file));
-  EQS_TRY(make_properties(&maker));
-  HDF5_TRY(path, access = eqs_hdf5_access());
-  HDF5_TRY(path, creation = H5Pcreate(H5P_FILE_CREATE));
-  HDF5_TRY(path, H5Pset_obj_track_times(creation, false));
-  HDF5_TRY(path, maker.file = H5Fcreate(path, H5F_ACC_TRUNC, creation, access));
-  EQS_TRY(eqs_file_reserve(file, path, least_size(summary), true));
-  EQS_TRY(add_everything(&maker, summary));
-  hid_t closing = maker.file;
-  maker.file = -1;
-  HDF5_TRY(path, H5Fclose(closing));
-  EQS_TRY(reserve_all(path));
+  eqs_memory_file image = {0};
+  eqs_hdf5_silence();
+  EQS_TRY(make_image(path, summary, &image));
+  EQS_TRY(write_image(path, &image));
 cleanup:
-  if (maker.file >= 0) H5Fclose(maker.file);
-  eqs_hdf5_close(creation);
-  eqs_hdf5_close(access);
-  eqs_hdf5_close(maker.link_properties);
-  eqs_hdf5_close(maker.tensor_properties);
-  eqs_hdf5_close(maker.group_properties);
-  eqs_hdf5_speak(&silence);
-  eqs_file_close(file);
+  eqs_memory_file_free(&image);
   return status;
 }
 
 eqs_status eqs_hdf5_complete(const char *path)
 {
-  const int64_t complete = 1;
   eqs_status status = EQS_OK;
-  hid_t access = -1, hdf5 = -1, attribute = -1;
   int file = -1;
-  eqs_hdf5_silence silence;
-  eqs_hdf5_silent(&silence);
-
-  HDF5_TRY(path, access = eqs_hdf5_access());
-  HDF5_TRY(path, hdf5 = H5Fopen(path, H5F_ACC_RDWR, access));
-  HDF5_TRY(path, attribute = H5Aopen(hdf5, "complete", H5P_DEFAULT));
-  HDF5_TRY(path, H5Awrite(attribute, H5T_STD_I64LE, &complete));
-  HDF5_TRY(path, H5Aclose(attribute));
-  attribute = -1;
-  hid_t closing = hdf5;
-  hdf5 = -1;
-  HDF5_TRY(path, H5Fclose(closing));
   EQS_TRY(eqs_file_open(path, O_WRONLY, &file));
+  EQS_TRY(eqs_file_sync(file, path)); /* what the first owner wrote before the tiles */
+  EQS_TRY(eqs_file_write(file, path, signature, sizeof signature, 0));
   EQS_TRY(eqs_file_sync(file, path));
 cleanup:
-  if (hdf5 >= 0) H5Fclose(hdf5);
-  eqs_hdf5_close(access);
-  eqs_hdf5_speak(&silence);
   eqs_file_close(file);
   return status;
 }

@@ -5,15 +5,9 @@
 
 enum { text_size = 1024 };
 
-void eqs_hdf5_silent(eqs_hdf5_silence *silence)
+void eqs_hdf5_silence(void)
 {
-  H5Eget_auto2(H5E_DEFAULT, &silence->function, &silence->data);
   H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
-}
-
-void eqs_hdf5_speak(const eqs_hdf5_silence *silence)
-{
-  H5Eset_auto2(H5E_DEFAULT, silence->function, silence->data);
 }
 
 hid_t eqs_hdf5_access(void)

@@ -6,14 +6,11 @@
 
 #include "checkpoint/checkpoint.h"
 
-/* HDF5 prints its errors unless told not to; what it was told before comes back with eqs_hdf5_speak. */
-typedef struct {
-  H5E_auto2_t function;
-  void *data;
-} eqs_hdf5_silence;
-
-void eqs_hdf5_silent(eqs_hdf5_silence *silence);
-void eqs_hdf5_speak(const eqs_hdf5_silence *silence);
+/*
+ * Keep HDF5 from printing its errors, for good: at the end of the process it would complain about what its own error
+ * paths have left behind after a damaged file.
+ */
+void eqs_hdf5_silence(void);
 
 /* Access properties of all our files: checksummed metadata (format 1.10), serial driver. Negative on failure. */
 hid_t eqs_hdf5_access(void);
@@ -26,7 +23,8 @@ const char *eqs_hdf5_error(void);
 
 /*
  * Make a file with all groups, attributes, trainer items, and with space for tensors and checksums, but not their
- * values; complete = 0. The bytes depend on the summary (and the clock) alone.
+ * values; and without HDF5's signature, so that nobody takes it for a file yet. The bytes depend on the summary (and
+ * the clock) alone.
  *
  * path     [in] must not exist
  * summary  [in, out] what is in it; on return with offsets
@@ -35,7 +33,7 @@ const char *eqs_hdf5_error(void);
  */
 eqs_status eqs_hdf5_create(const char *path, eqs_checkpoint_summary *summary);
 
-/* Mark a file complete and bring it to the disk. EQS_IO. */
+/* Write the signature and bring the file to the disk. EQS_IO. */
 eqs_status eqs_hdf5_complete(const char *path);
 
 /*

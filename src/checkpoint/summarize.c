@@ -455,8 +455,7 @@ eqs_status eqs_checkpoint_summarize(const char *path, eqs_checkpoint_summary *su
   file_reader opened = {.path = path, .hdf5 = -1};
   const file_reader *reader = &opened;
   hid_t access = -1;
-  eqs_hdf5_silence silence;
-  eqs_hdf5_silent(&silence);
+  eqs_hdf5_silence();
   *summary = (eqs_checkpoint_summary){0};
 
   EQS_TRY(look_at_file(path, &opened.bytes));
@@ -471,6 +470,5 @@ cleanup:
   if (status != EQS_OK) eqs_checkpoint_summary_free(summary);
   if (opened.hdf5 >= 0) H5Fclose(opened.hdf5);
   eqs_hdf5_close(access);
-  eqs_hdf5_speak(&silence);
   return status;
 }

@@ -23,8 +23,8 @@ eqs_status eqs_check_mpi(int code, const char *call);
 
 /* Collective operations over comm that wait as eqs_wait does; counts are checked against int. */
 eqs_status eqs_broadcast(MPI_Comm comm, void *data, int64_t bytes, int root, const char *what);
-eqs_status eqs_sum(MPI_Comm comm, double *values, int count, const char *what);       /* in place */
-eqs_status eqs_minimum(MPI_Comm comm, int64_t *values, int count, const char *what);  /* in place */
+eqs_status eqs_sum(MPI_Comm comm, double *values, int count, const char *what);      /* in place */
+eqs_status eqs_minimum(MPI_Comm comm, int64_t *values, int count, const char *what); /* in place */
 
 /*
  * Agree on the result of local work: every rank gives its own status and all return the same: EQS_OK if

@@ -22,9 +22,9 @@ typedef struct {
 } eqs_view_part;
 
 typedef struct {
-  int64_t rows, cols;   /* of the matrix */
+  int64_t rows, cols; /* of the matrix */
   int64_t tensor_rows, tensor_cols;
-  int parts;            /* 1, or 2 for a pair (gate and up) side by side */
+  int parts; /* 1, or 2 for a pair (gate and up) side by side */
   eqs_view_part part[2];
 } eqs_view;
 

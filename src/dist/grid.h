@@ -11,14 +11,14 @@
 #include "base/status.h"
 
 typedef struct {
-  int first;      /* rank in the owners' communicator of the grid's (0, 0) */
+  int first; /* rank in the owners' communicator of the grid's (0, 0) */
   int rows, cols;
-  int row, col;   /* of this rank; -1 if it is not a member */
-  MPI_Comm comm;      /* of the members, rank row * cols + col; MPI_COMM_NULL if not a member or 1×1 */
-  MPI_Comm row_comm;  /* members of this rank's grid row, ranked by col; likewise */
-  MPI_Comm col_comm;  /* members of this rank's grid column, ranked by row; likewise */
-  int context;        /* BLACS context of the transposed grid (cols × rows), where BLACS's (col, row) is
-                         our (row, col): a row-major matrix is the column-major transpose. -1 as above */
+  int row, col;      /* of this rank; -1 if it is not a member */
+  MPI_Comm comm;     /* of the members, rank row * cols + col; MPI_COMM_NULL if not a member or 1×1 */
+  MPI_Comm row_comm; /* members of this rank's grid row, ranked by col; likewise */
+  MPI_Comm col_comm; /* members of this rank's grid column, ranked by row; likewise */
+  int context;       /* BLACS context of the transposed grid (cols × rows), where BLACS's (col, row) is
+                        our (row, col): a row-major matrix is the column-major transpose. -1 as above */
 } eqs_grid;
 
 typedef struct eqs_grid_cache eqs_grid_cache;

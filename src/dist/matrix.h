@@ -37,14 +37,21 @@ eqs_status eqs_matrix_create_like(const eqs_matrix *model, eqs_element element, 
 void eqs_matrix_destroy(eqs_matrix *matrix);
 
 /* The shard, as what it is. */
-static inline float *eqs_floats(const eqs_matrix *matrix) { return matrix->data; }
-static inline double *eqs_doubles(const eqs_matrix *matrix) { return matrix->data; }
+static inline float *eqs_floats(const eqs_matrix *matrix)
+{
+  return matrix->data;
+}
+static inline double *eqs_doubles(const eqs_matrix *matrix)
+{
+  return matrix->data;
+}
 
 /* Element-wise, float or double, on matrices of one layout. Not collective. */
 void eqs_matrix_copy(const eqs_matrix *from, eqs_matrix *to); /* converts the element type */
 void eqs_matrix_scale(eqs_matrix *x, double factor);
-void eqs_matrix_combine(double a, const eqs_matrix *x, double b, eqs_matrix *y); /* y <- a x + b y; b = 0 does not read y */
-void eqs_matrix_add_identity(eqs_matrix *x, double a);                           /* x <- x + a I, square or not */
+void eqs_matrix_combine(double a, const eqs_matrix *x, double b,
+                        eqs_matrix *y);                /* y <- a x + b y; b = 0 does not read y */
+void eqs_matrix_add_identity(eqs_matrix *x, double a); /* x <- x + a I, square or not */
 
 /* <x, y>, the sum of products; and ||x||_F. Collective. */
 eqs_status eqs_matrix_dot(const eqs_matrix *x, const eqs_matrix *y, double *dot);

@@ -142,7 +142,9 @@ static void multiply_symmetric_here(const product_shape *shape, double alpha, eq
 {
   if (shape->n < smallest_half) {
     multiply_here(shape, alpha, op_a, a, op_b, b, beta, c);
-  } else if (c->element == EQS_ELEMENT_FLOAT) {
+    return; /* symmetric to rounding; mirroring a triangle would add to the rounding of a later product */
+  }
+  if (c->element == EQS_ELEMENT_FLOAT) {
     float alpha_float = (float)alpha, beta_float = (float)beta;
     sgemmt_("L", letter(op_b), letter(op_a), &shape->n, &shape->k, &alpha_float, eqs_floats(b), &shape->ldb,
             eqs_floats(a), &shape->lda, &beta_float, eqs_floats(c), &shape->ldc);

@@ -14,7 +14,7 @@ eqs_status eqs_multiply(double alpha, eqs_operation op_a, const eqs_matrix *a, e
                         double beta, eqs_matrix *c);
 
 /*
- * The Gram matrix, whole (both triangles) and exactly symmetric on 1×1:
+ * The Gram matrix, whole (both triangles), symmetric to rounding:
  * c <- alpha op(a) op(a)ᵀ: of the rows (EQS_AS_IS: a aᵀ) or of the columns (EQS_TRANSPOSED: aᵀ a).
  */
 eqs_status eqs_gram(double alpha, eqs_operation op, const eqs_matrix *a, eqs_matrix *c);
@@ -31,7 +31,8 @@ eqs_status eqs_symmetric_eigen(eqs_matrix *a, double *values, eqs_matrix *vector
 /* Floating-point operations of eqs_gram and eqs_multiply_commuting on a 1×1 grid: an n×n result, inner dimension k. */
 double eqs_symmetric_product_flops(int64_t n, int64_t k);
 
-/* Floating-point operations of eqs_symmetric_eigen, about (LAPACK Users' Guide: 4/3 n³ to reduce, the rest for vectors). */
+/* Floating-point operations of eqs_symmetric_eigen, about (LAPACK Users' Guide: 4/3 n³ to reduce, the rest for
+ * vectors). */
 double eqs_symmetric_eigen_flops(int64_t n);
 
 /* Work asked of BLAS, PBLAS and LAPACK by this rank since the start: floating-point operations, counted

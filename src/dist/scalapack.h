@@ -20,7 +20,8 @@ eqs_status eqs_describe_transpose(const eqs_matrix *matrix, eqs_descriptor *desc
 /* Column-major everywhere. The lengths of the character arguments are left out: each is one character. */
 
 void sgemm_(const char *transa, const char *transb, const int *m, const int *n, const int *k, const float *alpha,
-            const float *a, const int *lda, const float *b, const int *ldb, const float *beta, float *c, const int *ldc);
+            const float *a, const int *lda, const float *b, const int *ldb, const float *beta, float *c,
+            const int *ldc);
 void dgemm_(const char *transa, const char *transb, const int *m, const int *n, const int *k, const double *alpha,
             const double *a, const int *lda, const double *b, const int *ldb, const double *beta, double *c,
             const int *ldc);

@@ -135,7 +135,7 @@ static eqs_status read_settings(eqs_yaml_file *file, settings *all, eqs_config *
     EQS_TRY(eqs_yaml_key(pair, "a configuration", keys, KEYS, &key));
     EQS_TRY(read_setting(key, pair->value, all, config));
     if (key != GROUPS) continue;
-    if (!eqs_yaml_is_list(pair->value)) return eqs_yaml_fail(pair->value, "groups must be a list");
+    if (!eqs_yaml_is_list(pair->value)) EQS_TRY(eqs_yaml_fail(pair->value, "groups must be a list"));
     *groups = pair->value;
     if (file->path == config->file[0]) config->groups_line = eqs_yaml_line(pair->key);
   }

@@ -50,11 +50,11 @@ cleanup:
  * In float64: the squares of float32 numbers neither overflow nor vanish, and the rounding of the Gram matrix stays
  * below that of float32 up to condition 1e4.
  */
-eqs_status eqs_exact_polar(double eps, eqs_matrix *x)
+eqs_status eqs_exact_polar(const eqs_polar_options *options, eqs_matrix *x)
 {
   eqs_status status = EQS_OK;
   eqs_operation op;
-  int64_t k = eqs_smaller_side(x, &op);
+  int64_t k = eqs_smaller_side(options->side, x, &op);
   eqs_matrix X = {0}, U = {0}, gram = {0}, F = {0};
   EQS_TRY(eqs_matrix_create_like(x, EQS_ELEMENT_DOUBLE, &X));
   EQS_TRY(eqs_matrix_create_like(x, EQS_ELEMENT_DOUBLE, &U));
@@ -62,7 +62,7 @@ eqs_status eqs_exact_polar(double eps, eqs_matrix *x)
   EQS_TRY(eqs_create_square(x, k, EQS_ELEMENT_DOUBLE, &F));
   eqs_matrix_copy(x, &X);
   EQS_TRY(eqs_gram(1, op, &X, &gram));
-  EQS_TRY(inverse_root(eps, &gram, &F));
+  EQS_TRY(inverse_root(options->eps, &gram, &F));
   if (op == EQS_AS_IS)
     EQS_TRY(eqs_multiply(1, EQS_AS_IS, &F, EQS_AS_IS, &X, 0, &U));
   else

@@ -7,11 +7,12 @@
 
 enum { restart_after = 2 }; /* steps */
 
-int64_t eqs_smaller_side(const eqs_matrix *x, eqs_operation *op)
+int64_t eqs_smaller_side(eqs_side nominal, const eqs_matrix *x, eqs_operation *op)
 {
   int64_t m = x->layout.rows, n = x->layout.cols;
-  *op = m <= n ? EQS_AS_IS : EQS_TRANSPOSED;
-  return m <= n ? m : n;
+  bool of_rows = m != n ? m < n : nominal == EQS_LEFT;
+  *op = of_rows ? EQS_AS_IS : EQS_TRANSPOSED;
+  return of_rows ? m : n;
 }
 
 eqs_status eqs_create_square(const eqs_matrix *x, int64_t k, eqs_element element, eqs_matrix *square)
@@ -44,7 +45,7 @@ static eqs_status iterate_direct(const eqs_polar_options *options, eqs_matrix *x
 {
   eqs_status status = EQS_OK;
   eqs_operation op;
-  int64_t k = eqs_smaller_side(x, &op);
+  int64_t k = eqs_smaller_side(options->side, x, &op);
   eqs_matrix A = {0}, B = {0}, original = {0};
   EQS_TRY(eqs_create_square(x, k, x->element, &A));
   EQS_TRY(eqs_matrix_create_like(&A, x->element, &B));
@@ -176,7 +177,7 @@ static eqs_status gram_polar(const eqs_polar_options *options, eqs_matrix *x)
 {
   eqs_status status = EQS_OK;
   eqs_operation op;
-  int64_t k = eqs_smaller_side(x, &op);
+  int64_t k = eqs_smaller_side(options->side, x, &op);
   gram_state state = {0};
   EQS_TRY(create_gram_state(x, k, &state));
   EQS_TRY(eqs_gram(1, op, x, &state.R));
@@ -200,7 +201,7 @@ static eqs_status damped_polar(const eqs_polar_options *options, double norm, eq
 {
   eqs_status status = EQS_OK;
   eqs_operation op;
-  int64_t k = eqs_smaller_side(x, &op);
+  int64_t k = eqs_smaller_side(options->side, x, &op);
   double t = ldexp(1, ilogb(norm)), gram_norm, eps = options->eps;
   double nominal = (double)(options->side == EQS_RIGHT ? x->layout.cols : x->layout.rows);
   gram_state state = {0};
@@ -229,39 +230,13 @@ static eqs_status check_options(const eqs_polar_options *options)
   return EQS_OK;
 }
 
-/* Direct where it costs no more. */
-static bool takes_direct_form(const eqs_polar_options *options, int64_t m, int64_t n)
+static double direct_flops(const eqs_polar_options *options, double gram, double square, double whole)
 {
-  if (options->form == EQS_FORM_AUTO) return m == n && !eqs_solver_damped(options->solver);
-  return options->form == EQS_FORM_DIRECT;
+  return options->steps * (gram + square + whole);
 }
 
-eqs_status eqs_polar(const eqs_polar_options *options, eqs_matrix *x)
+static double gram_flops(const eqs_polar_options *options, double gram, double square, double whole)
 {
-  eqs_status status = EQS_OK;
-  double norm;
-  EQS_TRY(check_options(options));
-  EQS_TRY(eqs_matrix_norm(x, &norm));
-  if (!isfinite(norm)) return eqs_fail(EQS_FAILED, "the polar factor of a matrix with elements that are not finite");
-  if (norm == 0) return EQS_OK;
-
-  if (options->solver == EQS_EXACT) return eqs_exact_polar(options->eps, x);
-  if (eqs_solver_damped(options->solver)) return damped_polar(options, norm, x);
-  eqs_matrix_scale(x, 1 / eqs_solver_normalisation(options->solver, norm, 0));
-  if (takes_direct_form(options, x->layout.rows, x->layout.cols)) return iterate_direct(options, x);
-  return gram_polar(options, x);
-cleanup:
-  return status;
-}
-
-double eqs_polar_flops(const eqs_polar_options *options, int64_t m, int64_t n)
-{
-  int64_t k = m < n ? m : n, l = m < n ? n : m;
-  double whole = 2.0 * (double)k * (double)k * (double)l;
-  double gram = eqs_symmetric_product_flops(k, l), square = eqs_symmetric_product_flops(k, k);
-  if (options->solver == EQS_EXACT) return gram + eqs_symmetric_eigen_flops(k) + square + whole;
-  if (takes_direct_form(options, m, n)) return options->steps * (gram + square + whole);
-
   double flops = gram + whole;
   bool q_is_identity = true;
   for (int step = 0; step < options->steps; step++) {
@@ -277,4 +252,52 @@ double eqs_polar_flops(const eqs_polar_options *options, int64_t m, int64_t n)
     if (step + 1 < options->steps) flops += 2 * square;
   }
   return flops;
+}
+
+/*
+ * Direct where it costs no more, as the products of dist/product.h are done on one rank: for square matrices, and
+ * where whole products are faster than halves up to an aspect of about 3:2.
+ */
+static bool takes_direct_form(const eqs_polar_options *options, double gram, double square, double whole)
+{
+  if (options->form != EQS_FORM_AUTO) return options->form == EQS_FORM_DIRECT;
+  return !eqs_solver_damped(options->solver) &&
+         direct_flops(options, gram, square, whole) <= gram_flops(options, gram, square, whole);
+}
+
+/* Work of the three products on an m×n matrix: the Gram matrix, one of its order, and a polynomial of it with X. */
+static void product_flops(int64_t m, int64_t n, double *gram, double *square, double *whole)
+{
+  int64_t k = m < n ? m : n, l = m < n ? n : m;
+  *gram = eqs_symmetric_product_flops(k, l);
+  *square = eqs_symmetric_product_flops(k, k);
+  *whole = 2.0 * (double)k * (double)k * (double)l;
+}
+
+eqs_status eqs_polar(const eqs_polar_options *options, eqs_matrix *x)
+{
+  eqs_status status = EQS_OK;
+  double norm, gram, square, whole;
+  EQS_TRY(check_options(options));
+  EQS_TRY(eqs_matrix_norm(x, &norm));
+  if (!isfinite(norm)) return eqs_fail(EQS_FAILED, "the polar factor of a matrix with elements that are not finite");
+  if (norm == 0) return EQS_OK;
+
+  if (options->solver == EQS_EXACT) return eqs_exact_polar(options, x);
+  if (eqs_solver_damped(options->solver)) return damped_polar(options, norm, x);
+  eqs_matrix_scale(x, 1 / eqs_solver_normalisation(options->solver, norm, 0));
+  product_flops(x->layout.rows, x->layout.cols, &gram, &square, &whole);
+  if (takes_direct_form(options, gram, square, whole)) return iterate_direct(options, x);
+  return gram_polar(options, x);
+cleanup:
+  return status;
+}
+
+double eqs_polar_flops(const eqs_polar_options *options, int64_t m, int64_t n)
+{
+  double gram, square, whole;
+  product_flops(m, n, &gram, &square, &whole);
+  if (options->solver == EQS_EXACT) return gram + eqs_symmetric_eigen_flops(m < n ? m : n) + square + whole;
+  if (takes_direct_form(options, gram, square, whole)) return direct_flops(options, gram, square, whole);
+  return gram_flops(options, gram, square, whole);
 }

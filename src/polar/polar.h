@@ -28,10 +28,10 @@ typedef enum { EQS_RIGHT, EQS_LEFT, EQS_SIDES } eqs_side;
 
 typedef struct {
   eqs_solver solver;
-  int steps;      /* polynomials; not used by EQS_EXACT */
-  eqs_form form;  /* EQS_FORM_DIRECT is refused for damped solvers */
-  eqs_side side;  /* matters to damped solvers through ε only */
-  double eps;     /* damping ε of the damped solvers; EQS_EXACT uses it too: 0 for the polar factor */
+  int steps;     /* polynomials; not used by EQS_EXACT */
+  eqs_form form; /* EQS_FORM_DIRECT is refused for damped solvers */
+  eqs_side side; /* matters to damped solvers through ε only */
+  double eps;    /* damping ε of the damped solvers; EQS_EXACT uses it too: 0 for the polar factor */
 } eqs_polar_options;
 
 /* Names as in the configuration, indexed by the enum: "newton_schulz", "auto", "right". */
@@ -58,7 +58,8 @@ void eqs_solver_coefficients(eqs_solver solver, int k, double coefficients[3]);
  */
 eqs_status eqs_polar(const eqs_polar_options *options, eqs_matrix *x);
 
-/* Floating-point operations of eqs_polar on an m×n matrix, as it is implemented, on all ranks together. */
+/* Floating-point operations of eqs_polar on an m×n matrix, as it is implemented on a 1×1 grid; on larger ones it asks
+ * for whole products where this counts halves. */
 double eqs_polar_flops(const eqs_polar_options *options, int64_t m, int64_t n);
 
 #endif

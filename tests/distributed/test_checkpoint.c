@@ -31,7 +31,7 @@ typedef struct {
   int matrices, tensors;
 } parameter_form;
 
-/* lm_head has two tiles (of 582 rows and 118); every other tensor has one, `empty` none. */
+/* lm_head has two tiles (of 582 rows and 18); every other tensor has one, `empty` none. */
 static const parameter_form forms[parameters] = {
     {"zeta.out", 2, {96, 64}, TRANSPOSED, 1, 2},
     {"model.layers.0.self_attn.q_proj.weight", 2, {128, 48}, HEADS_ROWS, 8, 2},
@@ -42,7 +42,7 @@ static const parameter_form forms[parameters] = {
     {"scale", 0, {0}, WHOLE, 1, 3},
     {"empty", 2, {0, 5}, WHOLE, 0, 2},
     {"eight", 8, {1, 2, 1, 3, 2, 1, 2, 3}, WHOLE, 1, 1},
-    {"lm_head.weight", 2, {700, 1800}, WHOLE, 1, 2},
+    {"lm_head.weight", 2, {600, 1800}, WHOLE, 1, 1},
 };
 
 /* A model whose tensors are spread over the ranks of comm. */
@@ -315,7 +315,7 @@ static void stay_as_first(void)
 START_TEST(written_anywhere_read_anywhere)
 {
   const char *path = in_directory("a.h5");
-  for (int ranks = 1; ranks <= test_size(); ranks++) {
+  for (int ranks = 1; ranks <= test_size(); ranks += test_size() > 4 && ranks > 1 ? 4 : 1) {
     write_on(ranks, ranks, path);
     ck_assert_int_eq(read_on(test_size(), ranks + 1, path), EQS_OK);
     ck_assert_int_eq(read_on(ranks, ranks, path), EQS_OK);
@@ -425,16 +425,16 @@ START_TEST(damaged_data_is_named)
   int64_t tiles, bytes;
   write_on(test_size(), 1, path);
   ck_assert_ok(eqs_checkpoint_verify(MPI_COMM_WORLD, path, report, &tiles, &bytes));
-  ck_assert_int_eq(tiles, 21); /* two of the two-tile lm_head's each, 17 others; none of `empty` */
+  ck_assert_int_eq(tiles, 19); /* two of lm_head, 17 others; none of `empty` */
   ck_assert_str_eq(reported, "");
 
   if (test_rank() == 0) {
-    flip_bit(path, place_of(path, "parameters/lm_head.weight/weight") + 600 * 1800 * 4 + 5);
+    flip_bit(path, place_of(path, "parameters/lm_head.weight/weight") + 590 * 1800 * 4 + 5);
     flip_bit(path, place_of(path, "integrity/scale/exp_avg"));
   }
   MPI_Barrier(MPI_COMM_WORLD);
   ck_assert_int_eq(eqs_checkpoint_verify(MPI_COMM_WORLD, path, report, &tiles, &bytes), EQS_DAMAGED);
-  if (test_rank() == 0) ck_assert_str_eq(reported, "lm_head.weight/weight 582 700;scale/exp_avg 0 1;");
+  if (test_rank() == 0) ck_assert_str_eq(reported, "lm_head.weight/weight 582 600;scale/exp_avg 0 1;");
   reported[0] = '\0';
   ck_assert_int_eq(read_on(test_size(), 0, path), EQS_DAMAGED);
   ck_assert_ptr_nonnull(strstr(eqs_error_message(), "damaged: "));
@@ -520,12 +520,12 @@ START_TEST(another_model_is_named)
   make_model(&made, MPI_COMM_WORLD, 0);
   ck_assert_ok(eqs_checkpoint_compare(&summary, parameters, made.parameter));
   made.parameter[0].name = "renamed";
-  made.parameter[9].shape[0] = 350, made.parameter[9].shape[1] = 3600;
-  for (int t = 0; t < 2; t++) made.parameter[9].tensor[t].rows = 350, made.parameter[9].tensor[t].cols = 3600;
+  made.parameter[9].shape[0] = 300, made.parameter[9].shape[1] = 3600;
+  made.parameter[9].tensor[0].rows = 300, made.parameter[9].tensor[0].cols = 3600;
   ck_assert_int_eq(eqs_checkpoint_compare(&summary, parameters, made.parameter), EQS_USAGE);
   ck_assert_ptr_nonnull(strstr(eqs_error_message(), "1 parameters are not in it (renamed)"));
   ck_assert_ptr_nonnull(strstr(eqs_error_message(), "1 are not in the model (zeta.out)"));
-  ck_assert_ptr_nonnull(strstr(eqs_error_message(), "lm_head.weight: 700x1800, in the model 350x3600"));
+  ck_assert_ptr_nonnull(strstr(eqs_error_message(), "lm_head.weight: 600x1800, in the model 300x3600"));
   ck_assert_int_eq(eqs_checkpoint_read(MPI_COMM_WORLD, path, parameters, made.parameter), EQS_USAGE);
   eqs_checkpoint_summary_free(&summary);
   free_model(&made);

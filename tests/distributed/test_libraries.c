@@ -16,8 +16,8 @@ START_TEST(blis_answers_scalapack)
 }
 END_TEST
 
-/* A slot that is bound on its first call, LAPACK's of BLAS, is read after that call. */
-START_TEST(slots_that_are_not_bound_yet)
+/* LAPACK calls through other slots than ScaLAPACK: its procedure linkage table's. Asking changes nothing. */
+START_TEST(slots_of_direct_calls)
 {
   const char *answer = eqs_library_answering("liblapack", "sgemm_");
   ck_assert_ptr_nonnull(answer);
@@ -39,7 +39,7 @@ Suite *make_suite(void)
   Suite *suite = suite_create("libraries");
   TCase *tests = tcase_create("libraries");
   tcase_add_test(tests, blis_answers_scalapack);
-  tcase_add_test(tests, slots_that_are_not_bound_yet);
+  tcase_add_test(tests, slots_of_direct_calls);
   tcase_add_test(tests, what_is_not_there_has_no_answer);
   suite_add_tcase(suite, tests);
   return suite;

@@ -374,9 +374,23 @@ static void check_exact_rank_deficient(const eqs_grid *grid)
   for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) free(all[i]);
 }
 
+/* A singular value of 1e-9 beside 1: its square is lost in the rounding of float64, so it counts as zero, and only
+ * with damping it does not: x/sqrt(x² + ε). */
+static void check_lost_singular_value(const eqs_grid *grid)
+{
+  const double whole[] = {1, 0, 0, 1e-9};
+  double *U = polar_on_grid(grid, &(eqs_polar_options){.solver = EQS_EXACT}, whole, 2, 2);
+  ck_assert(fabs(U[0] - 1) < 1e-6 && fabs(U[3]) < 1e-6);
+  free(U);
+  U = polar_on_grid(grid, &(eqs_polar_options){.solver = EQS_EXACT, .eps = 1e-18}, whole, 2, 2);
+  ck_assert(fabs(U[0] - 1) < 1e-6 && fabs(U[3] - sqrt(0.5)) < 1e-6);
+  free(U);
+}
+
 START_TEST(exact_factors_of_rank_deficient_matrices)
 {
   for_each_grid(check_exact_rank_deficient);
+  for_some_grids(check_lost_singular_value);
 }
 END_TEST
 

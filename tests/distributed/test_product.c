@@ -1,7 +1,9 @@
 /* Products and eigenvalues of distributed matrices against naive loops in float64. */
+#include <dlfcn.h>
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "dist/product.h"
 #include "matrices.h"
@@ -99,6 +101,7 @@ static void check_products(const eqs_grid *grid)
   static const int64_t sizes[][3] = {{13, 17, 11}, {1, 9, 20}, {20, 9, 1}, {1, 1, 1}, {40, 1, 24}, {3, 50, 2}};
   for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++)
     for (int ops = 0; ops < 4; ops++) {
+      if (grid->comm != MPI_COMM_NULL && (s + (size_t)ops) % 2) continue; /* all on one rank, half of them elsewhere */
       eqs_operation op_a = ops & 1 ? EQS_TRANSPOSED : EQS_AS_IS, op_b = ops & 2 ? EQS_TRANSPOSED : EQS_AS_IS;
       eqs_element type = (s + (size_t)ops / 2) % 2 ? EQS_ELEMENT_DOUBLE : EQS_ELEMENT_FLOAT;
       check_product(grid, op_a, op_b, sizes[s][0], sizes[s][1], sizes[s][2], type, ops & 1 ? -0.5 : 0);
@@ -220,8 +223,7 @@ static void check_eigen(const eqs_grid *grid, int64_t n, int64_t block, bool def
 
 static void check_eigens(const eqs_grid *grid)
 {
-  static const int64_t sizes[][2] = {{1, 1}, {1, 8},  {2, 1},  {3, 2},  {5, 64},
-                                     {7, 1}, {12, 3}, {24, 4}, {65, 8}, {70, 64}};
+  static const int64_t sizes[][2] = {{1, 1}, {2, 1}, {3, 2}, {5, 64}, {7, 1}, {24, 4}, {70, 64}};
   for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) check_eigen(grid, sizes[s][0], sizes[s][1], s % 2);
 }
 
@@ -245,13 +247,15 @@ START_TEST(shapes_that_do_not_fit_are_refused)
 }
 END_TEST
 
-/* What PBLAS asks for the width of its panels; ours answers 256, ScaLAPACK's 32. */
-int pilaenv_(const int *context, const char *precision);
-
+/* What libscalapack's search for PBLAS's panel width finds is ours, which answers 256; its own answers 32. */
 START_TEST(wide_panels)
 {
+  int (*width)(const int *, const char *);
+  void *found = dlsym(RTLD_DEFAULT, "pilaenv_");
   int context = 0;
-  ck_assert_int_eq(pilaenv_(&context, "S"), 256);
+  ck_assert_ptr_nonnull(found);
+  memcpy(&width, &found, sizeof width);
+  ck_assert_int_eq(width(&context, "S"), 256);
 }
 END_TEST
 

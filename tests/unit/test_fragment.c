@@ -25,6 +25,8 @@ static const test_view views[] = {
     {"gate_up_concat_pair", {5, 14, 20, 7, 2, {{0, 7, 1, 0, 7}, {35, 7, 1, 7, 7}}}, 2, 70},
     {"gate_up_interleaved_pair", {5, 14, 14, 10, 2, {{0, 2, 10, 0, 7}, {1, 2, 10, 7, 7}}}, 2, 70},
     {"gate_up_interleaved_split", {7, 5, 14, 10, 1, {{0, 10, 2, 0, 5}}}, 2, 70}, /* gates only */
+    {"every second row", {6, 7, 12, 7, 1, {{0, 14, 1, 0, 7}}}, 2, 7},
+    {"every second row, transposed", {7, 6, 12, 7, 1, {{0, 1, 14, 0, 6}}}, 2, 7},
     {"one dimension", {17, 1, 17, 1, 1, {{0, 1, 1, 0, 1}}}, 1, 0},
     {"one dimension, transposed", {1, 17, 17, 1, 1, {{0, 1, 1, 0, 17}}}, 1, 0},
     {"one row", {1, 17, 1, 17, 1, {{0, 17, 1, 0, 17}}}, 1, 0},

@@ -124,5 +124,9 @@ class Parameter:
         """A view like `tensor` of the one pinned buffer, which gradient and weight share: between eqs_step's return and
         the next push nobody reads a gradient."""
         if self._host is None or self._host.numel() < tensor.numel():
-            self._host = torch.empty(tensor.numel(), dtype=tensor.dtype, pin_memory=True)
+            self._host = self.allocate_pinned(tensor.numel(), tensor.dtype)
         return self._host[:tensor.numel()].view(tensor.shape)
+
+    @staticmethod
+    def allocate_pinned(count, dtype):
+        return torch.empty(count, dtype=dtype, pin_memory=True)

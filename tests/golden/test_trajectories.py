@@ -8,16 +8,16 @@ per arrangement of ranks, grid and block checks them all. A case passes when
 
 which a plain numpy program in float32 stays under 0.4 of. The error is printed as a fraction of it.
 """
-import argparse
 import json
-import os
 import pathlib
-import subprocess
 import sys
 import tempfile
 
 import h5py
 import numpy as np
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+import job
 
 here = pathlib.Path(__file__).resolve().parent
 
@@ -86,7 +86,7 @@ def write_config(path, golden, grid, block):
     path.write_text(json.dumps({"mode": "embedded", "groups": groups}, indent=1))  # JSON is YAML
 
 
-def compare(output, golden, verbose):
+def compare(output, golden):
     """Largest error of every rule, as a fraction of what is allowed; the cases above 1."""
     worst, failed = {}, []
     with h5py.File(output) as checkpoint:
@@ -96,17 +96,15 @@ def compare(output, golden, verbose):
             reference = data["w"][-1]
             allowed = 2e-6 + 2e-5 * np.abs(reference - data["w0"][:]).max()
             error = np.abs(weight - reference).max() / allowed
-            if verbose:
-                print(f"    {rule}.{case}: {error:.3f}")
             worst[rule] = max(worst.get(rule, 0), error)
             if not error <= 1:
                 failed.append(f"{rule}.{case}: {error:.2f} of what is allowed")
     return worst, failed
 
 
-def arrangements(everything):
+def arrangements():
     """(ranks, grid, block) to replay on: None is the plan's."""
-    if not everything:
+    if not job.EVERYTHING:
         return [(1, None, None), (2, None, None), (3, "1x3", 3), (4, "2x2", 8), (6, "3x2", 1), (6, "6x1", 64)]
     grids = {1: ["1x1"], 2: ["1x2", "2x1"], 3: ["1x3", "3x1"], 4: ["1x4", "4x1", "2x2"],
              6: ["1x6", "6x1", "2x3", "3x2"]}
@@ -115,34 +113,22 @@ def arrangements(everything):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--command", required=True, help="the equishard command")
-    parser.add_argument("--mpirun", default="mpirun", help="how to start ranks, with its options")
-    parser.add_argument("--all", action="store_true", help="every grid and block size")
-    parser.add_argument("--verbose", action="store_true", help="a line per case")
-    options = parser.parse_args()
-    failures = 0
+    checks = job.Checks()
     with tempfile.TemporaryDirectory() as folder, h5py.File(here / "trajectories.h5") as golden:
         folder = pathlib.Path(folder)
         write_recording(folder / "recording.h5", golden)
-        for ranks, grid, block in arrangements(options.all):
+        for ranks, grid, block in arrangements():
             label = f"{ranks} ranks, grid {grid or 'planned'}, block {block or 'planned'}"
             write_config(folder / "config.yaml", golden, grid, block)
-            command = options.mpirun.split() + ["-np", str(ranks), options.command, "replay", "--config",
-                                                folder / "config.yaml", "--gradients", folder / "recording.h5",
-                                                "--output", folder / "output.h5"]
-            done = subprocess.run([str(word) for word in command], timeout=120, capture_output=True, text=True,
-                                  env=dict(os.environ, OMP_NUM_THREADS="1"))
-            if done.returncode != 0:
-                print(f"FAILED {label}: status {done.returncode}\n{done.stdout}{done.stderr}")
-                failures += 1
+            done = job.run((ranks, job.COMMAND, "replay", "--config", folder / "config.yaml", "--gradients",
+                            folder / "recording.h5", "--output", folder / "output.h5"), timeout=120)
+            if not checks.that(done.returncode == 0, f"{label}: status {done.returncode}\n{done.stderr}"):
                 continue
-            worst, failed = compare(folder / "output.h5", golden, options.verbose)
+            worst, failed = compare(folder / "output.h5", golden)
             print(f"{label}: " + ", ".join(f"{rule} {error:.2f}" for rule, error in worst.items()))
             for line in failed:
-                print(f"FAILED {label}: {line}")
-            failures += len(failed)
-    sys.exit(failures > 0)
+                checks.that(False, f"{label}: {line}")
+    sys.exit(checks.failed > 0)
 
 
 if __name__ == "__main__":

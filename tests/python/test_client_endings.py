@@ -1,0 +1,34 @@
+"""How the program of a trainer ends: exit status, no rank left waiting, messages once, checkpoints or not."""
+import pathlib
+import sys
+import tempfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+import job
+
+TRAINER = pathlib.Path(__file__).resolve().parent / "trainer.py"
+checks = job.Checks()
+
+CASES = {  # exit status, a text that standard error has once, a text that it has not
+    "end": (0, "", "Traceback"),
+    "exit0": (0, "", "Traceback"),
+    "nonfinite": (1, "equishard: ", "Traceback"),
+    "exception": (1, "LookupError: something went wrong", "equishard: "),
+    "exit": (3, "", "Traceback"),
+    "exit256": (1, "", "Traceback"),
+    "interrupt": (130, "equishard: interrupted", "Traceback"),
+    "twice": (2, "equishard: ", "Traceback"),
+}
+
+with tempfile.TemporaryDirectory() as name:
+    config = pathlib.Path(name) / "config.yaml"
+    config.write_text("mode: service\ngroups:\n  - match: {}\n    rule: adamw\n    lr: 0.01\n")
+    for case, (status, once, never) in CASES.items():
+        result = job.run((2, job.PYTHON, TRAINER, case, "--config", config), job.serve(1), timeout=40)
+        checks.that(result.returncode == status, f"{case}: status {result.returncode}, not {status}\n{result.stderr}")
+        if once:
+            checks.that(result.stderr.count(once) == 1, f"{case}: {once!r} is there {result.stderr.count(once)} times\n"
+                        f"{result.stderr}")
+        checks.that(never not in result.stderr, f"{case}: {never!r} is there\n{result.stderr}")
+
+sys.exit(checks.failed > 0)

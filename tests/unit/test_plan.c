@@ -1,0 +1,168 @@
+/* The plan: every matrix on the ranks it says, work and memory balanced, the same on every call. And schedules. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "harness.h"
+#include "optimizer/plan.h"
+#include "optimizer/schedule.h"
+
+static eqs_config *parse(const char *text)
+{
+  eqs_source source = {.path = (char *)"plan.yaml", .text = (char *)text};
+  eqs_sources sources = {.count = 1, .sources = &source};
+  eqs_config *config;
+  ck_assert_ok(eqs_config_parse(&sources, &config));
+  return config;
+}
+
+static const char rules[] = "groups:\n"
+                            "  - {match: {role: embedding}, rule: row_norm, lr: 1}\n"
+                            "  - {match: {ndim: 2}, rule: muon, lr: 1, layout: row}\n"
+                            "  - {match: {}, rule: adamw, lr: 1}\n";
+
+enum { layers = 12, parameters = 2 * layers + 1 };
+
+static void make_model(eqs_parameter_info *info, char names[parameters][64])
+{
+  for (int l = 0; l < layers; l++) {
+    snprintf(names[2 * l], 64, "layers.%d.mlp.up_proj.weight", l);
+    info[2 * l] = (eqs_parameter_info){.name = names[2 * l], .ndim = 2, .shape = {1024, 512}};
+    snprintf(names[2 * l + 1], 64, "layers.%d.norm.weight", l);
+    info[2 * l + 1] = (eqs_parameter_info){.name = names[2 * l + 1], .ndim = 1, .shape = {512}};
+  }
+  strcpy(names[2 * layers], "model.embed_tokens.weight");
+  info[2 * layers] = (eqs_parameter_info){.name = names[2 * layers], .ndim = 2, .shape = {50000, 512}};
+}
+
+/* A large row-wise matrix is split by rows; the rest is spread so that no owner has twice another's work. */
+START_TEST(test_balance)
+{
+  eqs_parameter_info info[parameters];
+  char names[parameters][64];
+  eqs_config *config = parse(rules);
+  make_model(info, names);
+  for (int owners = 1; owners <= 8; owners++) {
+    eqs_plan *plan;
+    ck_assert_ok(eqs_plan_make(config, owners, parameters, info, &plan));
+    double least = INFINITY, most = 0, total = 0;
+    int64_t bytes = 0, expected = 0;
+    for (int o = 0; o < owners; o++) {
+      least = fmin(least, plan->owner_seconds[o]);
+      most = fmax(most, plan->owner_seconds[o]);
+      total += plan->owner_seconds[o];
+      bytes += plan->owner_bytes[o];
+    }
+    for (int p = 0; p < parameters; p++) expected += eqs_planned_bytes(&plan->parameter[p]);
+    ck_assert_int_eq(bytes, expected);
+    ck_assert_at_most(most, 2 * least);
+    const eqs_layout *embedding = &plan->parameter[2 * layers].matrix[0].layout;
+    ck_assert_int_eq(embedding->grid_cols, 1);
+    ck_assert_int_eq(embedding->grid_rows > 1, 0.064 > 0.5 * total / owners); /* 8 GB/s: 5 × 102 MB take 64 ms */
+    for (int p = 0; p < parameters; p++) {
+      const eqs_planned_matrix *matrix = &plan->parameter[p].matrix[0];
+      ck_assert_int_ge(matrix->first_owner, 0);
+      ck_assert_int_le(matrix->first_owner + matrix->layout.grid_rows * matrix->layout.grid_cols, owners);
+    }
+    eqs_plan_free(&plan);
+  }
+  eqs_config_free(&config);
+}
+END_TEST
+
+/* weight, gradient and momentum of muon; weight, gradient and two averages of adamw: 4 bytes each. */
+START_TEST(test_bytes)
+{
+  eqs_parameter_info info[parameters];
+  char names[parameters][64];
+  eqs_config *config = parse(rules);
+  eqs_plan *plan;
+  make_model(info, names);
+  ck_assert_ok(eqs_plan_make(config, 3, parameters, info, &plan));
+  ck_assert_int_eq(eqs_planned_bytes(&plan->parameter[0]), 1024 * 512 * 4 * 3);
+  ck_assert_int_eq(eqs_planned_bytes(&plan->parameter[1]), 512 * 4 * 4);
+  eqs_plan_free(&plan);
+  eqs_config_free(&config);
+}
+END_TEST
+
+START_TEST(test_forced_grid)
+{
+  eqs_config *config = parse("groups: [{match: {}, rule: muon, lr: 1, grid: 2x3, block: [5, 7], layout: row}]");
+  eqs_parameter_info info = {.name = "x.weight", .ndim = 2, .shape = {40, 30}};
+  eqs_plan *plan;
+  ck_assert_ok(eqs_plan_make(config, 6, 1, &info, &plan));
+  const eqs_layout *layout = &plan->parameter[0].matrix[0].layout;
+  ck_assert_int_eq(layout->grid_rows, 2);
+  ck_assert_int_eq(layout->grid_cols, 3);
+  ck_assert_int_eq(layout->row_block, 5);
+  ck_assert_int_eq(layout->col_block, 7);
+  eqs_plan_free(&plan);
+  ck_assert_int_eq(eqs_plan_make(config, 5, 1, &info, &plan), EQS_USAGE);
+  ck_assert_ptr_nonnull(strstr(eqs_error_message(), "plan.yaml:1: parameter 'x.weight'"));
+  ck_assert_ptr_null(plan);
+  eqs_config_free(&config);
+}
+END_TEST
+
+START_TEST(test_same_plan)
+{
+  eqs_parameter_info info[parameters];
+  char names[parameters][64];
+  eqs_config *config = parse(rules);
+  eqs_plan *first, *second;
+  make_model(info, names);
+  ck_assert_ok(eqs_plan_make(config, 5, parameters, info, &first));
+  ck_assert_ok(eqs_plan_make(config, 5, parameters, info, &second));
+  for (int p = 0; p < parameters; p++)
+    ck_assert_mem_eq(first->parameter[p].matrix, second->parameter[p].matrix, sizeof *first->parameter[p].matrix);
+  eqs_plan_free(&first);
+  eqs_plan_free(&second);
+  eqs_config_free(&config);
+}
+END_TEST
+
+static double at(const eqs_schedule *schedule, int64_t step)
+{
+  return eqs_schedule_multiple(schedule, step);
+}
+
+START_TEST(test_schedules)
+{
+  const double exact = 1e-15;
+  eqs_schedule constant = {.kind = EQS_SCHEDULE_CONSTANT, .warmup = 4};
+  ck_assert_double_eq_tol(at(&constant, 1), 0.25, exact);
+  ck_assert_double_eq_tol(at(&constant, 4), 1, exact);
+  ck_assert_double_eq_tol(at(&constant, 1000), 1, exact);
+
+  eqs_schedule linear = {.kind = EQS_SCHEDULE_LINEAR, .warmup = 10, .steps = 110, .final = 0.1};
+  ck_assert_double_eq_tol(at(&linear, 5), 0.5, exact);
+  ck_assert_double_eq_tol(at(&linear, 60), 0.55, exact);
+  ck_assert_double_eq_tol(at(&linear, 110), 0.1, exact);
+  ck_assert_double_eq_tol(at(&linear, 500), 0.1, exact);
+
+  eqs_schedule cosine = {.kind = EQS_SCHEDULE_COSINE, .steps = 100};
+  ck_assert_double_eq_tol(at(&cosine, 25), (1 + sqrt(0.5)) / 2, exact);
+  ck_assert_double_eq_tol(at(&cosine, 50), 0.5, exact);
+  ck_assert_double_eq_tol(at(&cosine, 100), 0, exact);
+
+  eqs_schedule wsd = {.kind = EQS_SCHEDULE_WSD, .warmup = 2, .steps = 100, .decay = 40};
+  ck_assert_double_eq_tol(at(&wsd, 1), 0.5, exact);
+  ck_assert_double_eq_tol(at(&wsd, 60), 1, exact);
+  ck_assert_double_eq_tol(at(&wsd, 80), 0.5, exact);
+  ck_assert_double_eq_tol(at(&wsd, 100), 0, exact);
+}
+END_TEST
+
+Suite *make_suite(void)
+{
+  Suite *suite = suite_create("plan");
+  TCase *tests = tcase_create("plan");
+  tcase_add_test(tests, test_balance);
+  tcase_add_test(tests, test_bytes);
+  tcase_add_test(tests, test_forced_grid);
+  tcase_add_test(tests, test_same_plan);
+  tcase_add_test(tests, test_schedules);
+  suite_add_tcase(suite, tests);
+  return suite;
+}
