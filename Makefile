@@ -29,6 +29,7 @@ EXAMPLES = $(patsubst tests/examples/%.c,$(BUILD)/%,$(wildcard tests/examples/*.
 
 .PHONY: all run test test-all lint format check-memory bench clean help bootstrap tests examples
 .DELETE_ON_ERROR:
+.SECONDARY:
 
 all: bootstrap ## install what is missing, build the library and the command
 	@$(MAKE) --no-print-directory $(LIBRARY) $(COMMAND)

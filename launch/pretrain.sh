@@ -18,24 +18,21 @@ prepared=$("$PYTHON" "$ROOT/launch/pretrain.py" --prepare --cores "$CORES" "$@")
 mpirun_options $((trainers + owners)) "$threads"
 export EQUISHARD_LIBRARY=${EQUISHARD_LIBRARY:-$build/libequishard.so}
 trainer=("$PYTHON" "$ROOT/launch/pretrain.py" "$run")
-if [ -t 2 ]; then
-  trainer+=(--terminal)
-  COLUMNS=$(tput cols 2>/dev/null || echo 110)
-  export COLUMNS
-fi
+[ -t 2 ] && trainer+=(--terminal)
 programs=(-np "$trainers" "${trainer[@]}")
 [ "$owners" -gt 0 ] && programs+=(: -np "$owners" "$build/equishard" serve)
 say "$trainers trainers, $owners owners, $CORES cores, $PYTHON; results in $run/"
 
 run_job "${programs[@]}"
 status=$?
-name=$(basename "$run")
+resume="launch/pretrain.sh --resume --name $(basename "$run")"
+[ "$(dirname "$run")" = "$ROOT/runs" ] || resume+=" --runs $(dirname "$run")"
 case $status in
 0) ;;
-130 | 143) say "interrupted; continue with: launch/pretrain.sh --resume --name $name" ;;
+130 | 143) say "interrupted; continue with: $resume" ;;
 *)
   if [ "$status" -gt 128 ]; then
-    say "a rank was lost (signal $((status - 128))); continue with: launch/pretrain.sh --resume --name $name"
+    say "a rank was lost (signal $((status - 128))); continue with: $resume"
     status=5
   fi
   ;;

@@ -3,8 +3,10 @@
 `tests/run` sets EQUISHARD_BUILD (the build directory) and EQUISHARD_MPIRUN (mpirun with the options that this
 machine needs); without it the defaults below let a test run by itself.
 """
+import hashlib
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -38,16 +40,62 @@ def run(*programs, timeout=60, **more):
 
 
 def finish(line, timeout=60, **more):
-    """Run a command to its end, killing its whole process group when time is up."""
-    process = subprocess.Popen([str(word) for word in line], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True, env=environment(**more), start_new_session=True)
+    """Run a command to its end; when time is up, it and all its processes are killed."""
+    process = start(line, **more)
     try:
         out, err = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, 9)
-        process.communicate()
-        raise
+    finally:
+        end(process)
     return subprocess.CompletedProcess(line, process.returncode, out, err)
+
+
+def start(line, **more):
+    """Start a command in a process group of its own, with pipes; `end` it."""
+    return subprocess.Popen([str(word) for word in line], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True, env=environment(**more), start_new_session=True)
+
+
+def end(process):
+    """See to it that nothing of a started command is left: its ranks have groups of their own."""
+    for number, _ in descendants(process.pid) if process.poll() is None else []:
+        try:
+            os.kill(number, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    if process.poll() is None:
+        process.kill()
+        process.communicate()
+
+
+def descendants(process):
+    """Processes below one: [(id, command line)], parents first."""
+    children = {}
+    for status in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(status.read_text().rpartition(")")[2].split()[1])
+            command = (status.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has ended
+        children.setdefault(parent, []).append((int(status.parent.name), command))
+    found = list(children.get(process, []))
+    for number, _ in found:
+        found += children.get(number, [])
+    return found
+
+
+def compiled(source, directory):
+    """Build a C program against the library of the build; returns its path."""
+    program = pathlib.Path(directory) / pathlib.Path(source).stem
+    subprocess.run(["mpicc", "-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", f"-I{ROOT}/include", "-o", program, source,
+                    f"-L{BUILD}", "-lequishard", f"-Wl,-rpath,{BUILD}", "-lm"], check=True)
+    return program
+
+
+def snapshot(directory):
+    """What a directory holds: name -> digest of the bytes, or the target of a link."""
+    return {str(path.relative_to(directory)):
+            os.readlink(path) if path.is_symlink() else hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in pathlib.Path(directory).rglob("*") if path.is_symlink() or path.is_file()}
 
 
 def serve(ranks):

@@ -43,16 +43,17 @@ class Progress:
 
     def __init__(self, first_step, steps, terminal):
         self._steps, self._last_line = steps, 0.0
-        self._bar = tqdm(total=steps, initial=first_step - 1, unit="step", file=sys.stderr, ascii=True,
-                         ncols=int(os.environ.get("COLUMNS", 110)), mininterval=0.2) if terminal else None
+        # 80 columns hold it all.
+        self._bar = tqdm(total=steps, initial=first_step - 1, file=sys.stderr, ascii=True, mininterval=0.2,
+                         bar_format="{n_fmt}/{total_fmt}|{bar:6}|{remaining} {desc}") if terminal else None
 
     def show(self, step, loss, tokens_per_second, seconds):
         total = sum(seconds[phase] for phase in self.PHASES)
         shares = " ".join(f"{name} {seconds[phase] / total:.0%}"
                           for name, phase in zip(("compute", "push", "step", "pull"), self.PHASES))
-        text = f"loss {loss:.3f}, {tokens_per_second:,.0f} tokens/s, {shares}"
+        text = f"loss {loss:.3f} {tokens_per_second:,.0f} tok/s {shares}"
         if self._bar is not None:
-            self._bar.set_postfix_str(text, refresh=False)
+            self._bar.set_description_str(text, refresh=False)
             self._bar.update()
         elif time.monotonic() - self._last_line > 10 or step == self._steps:
             self._last_line = time.monotonic()

@@ -109,6 +109,8 @@ def _directory(runs, name, resume):
         if not found:
             raise UsageError(f"--resume: there is no run in {runs}")
         return found[-1].parent
+    if name is not None and (os.path.basename(name) != name or name in ("", ".", "..", "data")):
+        raise UsageError(f"--name {name!r}: must be the name of a directory, and not data, which is the text's")
     directory = runs / (name or time.strftime("qwen3-%Y%m%d-%H%M%S"))
     if not resume and any((directory / "checkpoints").glob("step-*.h5")):
         raise UsageError(f"{directory} has checkpoints: --resume continues that run, another --name starts anew")

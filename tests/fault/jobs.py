@@ -1,0 +1,76 @@
+"""Training jobs of the tests in this directory: configurations, the trainers in C and in Python, their checkpoints."""
+import json
+import pathlib
+import sys
+
+import h5py
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+import job
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+# Every rule that has something of its own to keep or to agree on.
+GROUPS = """\
+groups:
+  - {match: {role: embedding}, rule: row_norm, lr: 0.05}
+  - {match: {role: lm_head}, rule: row_norm, lr: 0.05}
+  - {match: {role: attention}, rule: muon, lr: 0.02, weight_decay: 0.01}
+  - {match: {role: mlp_gate_up}, rule: polar, lr: 0.001}
+  - {match: {role: mlp_down}, rule: right_spectral, lr: 0.001}
+  - {match: {}, rule: adamw, lr: 0.02}
+"""
+
+
+class Jobs:
+    """Jobs below one directory.
+
+    trainer  the command of a trainer: its program and arguments before the configuration
+    """
+
+    def __init__(self, directory, trainer):
+        self.directory, self.trainer = pathlib.Path(directory), trainer
+
+    def config(self, name, mode, checkpoints=None, head="", groups=GROUPS, every=5, keep=3):
+        """Write <name>.yaml; checkpoints go to the directory of this name, or path."""
+        path = self.directory / f"{name}.yaml"
+        path.write_text(f"mode: {mode}\ndeadline: 60\n{head}checkpoint: {{directory: "
+                        f"{json.dumps(str(self.directory / (checkpoints or name)))}, every: {every}, keep: {keep}}}\n"
+                        + groups)
+        return path
+
+    def programs(self, config, trainers, owners, *arguments):
+        """The programs of a job; no owners of their own means embedded."""
+        return [(trainers, *self.trainer, config, *arguments)] + ([job.serve(owners)] if owners else [])
+
+    def run(self, config, trainers, owners, *arguments, timeout=60, **more):
+        return job.run(*self.programs(config, trainers, owners, *arguments), timeout=timeout, **more)
+
+    def c_trainer(self):
+        return [job.compiled(HERE / "trainer.c", self.directory)]
+
+
+def python_trainer():
+    return [job.PYTHON, HERE / "trainer.py"]
+
+
+def tensors(file):
+    """Every tensor of a checkpoint: name -> array."""
+    with h5py.File(file, "r") as opened:
+        return {f"{name}/{tensor}": values[()] for name, group in opened["parameters"].items()
+                for tensor, values in group.items()}
+
+
+def checkpoint(directory, step):
+    return pathlib.Path(directory) / f"step-{step:08d}.h5"
+
+
+def without_created(file):
+    """The bytes of a checkpoint, but for the time in it."""
+    with h5py.File(file, "r") as opened:
+        created = opened.attrs["created"]
+    created = created if isinstance(created, bytes) else created.encode()
+    data = file.read_bytes()
+    if data.count(created) != 1:
+        raise ValueError(f"{file}: the time is there {data.count(created)} times")
+    return data.replace(created, b"-" * len(created))

@@ -1,0 +1,165 @@
+/*
+ * A trainer for the tests of faults and restarts: `trainer CONFIGURATION [key=value ...]`.
+ *
+ *   steps=N      the step to end at (30)
+ *   resume=PATH  restore a checkpoint; with nothing behind the '=', the configuration's newest
+ *   pause=MS     sleep in every step
+ *   size=N       the model's width (16)
+ *   shape=1      the last trainer describes a parameter in another shape
+ *   other=1      another model: one parameter has another name, one another shape
+ *   nan=STEP     the last trainer's gradient is not finite in this step
+ *
+ * The loss is |W - target|²/2 plus noise that depends on the step and the sample: any number of trainers sees the
+ * same samples. Writes a checkpoint when one is due, and at the end; the first trainer prints the steps it takes.
+ */
+#define _POSIX_C_SOURCE 200809L
+#include <equishard.h>
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { batch = 12, parameters = 6 };
+
+typedef struct {
+  eqs_parameter_info info;
+  eqs_parameter *handle;
+  int64_t count;
+  float *weight, *gradient;
+} tensor;
+
+/* Equishard prints what went wrong in collective calls; the program only has to end with the status. */
+static void check(eqs_status status)
+{
+  if (status != EQS_OK) MPI_Abort(MPI_COMM_WORLD, (int)status);
+}
+
+/* The value of `key=` among the arguments, or NULL. */
+static const char *option(char **argv, const char *key)
+{
+  size_t length = strlen(key);
+  for (int i = 2; argv[i] != NULL; i++)
+    if (strncmp(argv[i], key, length) == 0 && argv[i][length] == '=') return argv[i] + length + 1;
+  return NULL;
+}
+
+static long number(char **argv, const char *key, long otherwise)
+{
+  const char *value = option(argv, key);
+  return value ? atol(value) : otherwise;
+}
+
+/* In [-1, 1), of five numbers (splitmix64). */
+static float noise(uint64_t parameter, uint64_t step, uint64_t sample, uint64_t index)
+{
+  uint64_t x = (((parameter * 131 + step) * 65537 + sample) << 28) + index;
+  x = (x + 0x9e3779b97f4a7c15u) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ (x >> 30)) * 0x94d049bb133111ebu;
+  return (float)((double)(x >> 11) / (double)(1ull << 52) - 1);
+}
+
+static void make_model(tensor *model, int64_t width, int other)
+{
+  const eqs_parameter_info infos[parameters] = {
+      {.name = "model.embed_tokens.weight", .module_type = "Embedding", .ndim = 2, .shape = {4 * width, width}},
+      {.name = other ? "model.layers.0.self_attn.k_proj.weight" : "model.layers.0.self_attn.q_proj.weight",
+       .ndim = 2,
+       .shape = {width, width}},
+      {.name = "model.layers.0.mlp.up_proj.weight", .ndim = 2, .shape = {2 * width, width + other}},
+      {.name = "model.layers.0.mlp.down_proj.weight", .ndim = 2, .shape = {width, 2 * width}},
+      {.name = "model.norm.weight", .ndim = 1, .shape = {width}},
+      {.name = "lm_head.weight", .ndim = 2, .shape = {4 * width, width}},
+  };
+  for (int p = 0; p < parameters; p++) {
+    tensor *t = &model[p];
+    t->info = infos[p];
+    t->info.gradient = EQS_PARTIAL;
+    t->count = t->info.shape[0] * (t->info.ndim == 2 ? t->info.shape[1] : 1);
+    t->weight = malloc((size_t)t->count * sizeof *t->weight);
+    t->gradient = malloc((size_t)t->count * sizeof *t->gradient);
+    for (int64_t i = 0; i < t->count; i++) t->weight[i] = noise((uint64_t)p, 0, 0, (uint64_t)i);
+  }
+}
+
+/* Of this trainer's share of the samples; the service takes the mean over trainers, whose shares may differ. */
+static void backward(tensor *model, int64_t step, int trainer, int trainers)
+{
+  int first = trainer * batch / trainers, end = (trainer + 1) * batch / trainers;
+  float share = (float)trainers / batch;
+  for (int p = 0; p < parameters; p++) {
+    for (int64_t i = 0; i < model[p].count; i++) {
+      float target = noise((uint64_t)p, 0, 1, (uint64_t)i), sum = 0;
+      for (int s = first; s < end; s++)
+        sum += model[p].weight[i] - target + 0.5f * noise((uint64_t)p, (uint64_t)step, (uint64_t)s, (uint64_t)i);
+      model[p].gradient[i] = sum * share;
+    }
+  }
+}
+
+static void write_checkpoint(eqs_session *session, int64_t step)
+{
+  const eqs_trainer_item item = {"step", &step, sizeof step};
+  check(eqs_checkpoint(session, &item, 1));
+}
+
+/* The step that the restored checkpoint was written at, as the trainer handed it over. */
+static void check_trainer_data(eqs_session *session, int64_t step)
+{
+  const void *bytes;
+  size_t size;
+  check(eqs_trainer_data(session, "step", &bytes, &size));
+  if (size != sizeof step || memcmp(bytes, &step, size) != 0) {
+    fprintf(stderr, "trainer: the trainer's data is not what was handed over\n");
+    MPI_Abort(MPI_COMM_WORLD, EQS_FAILED);
+  }
+}
+
+int main(int argc, char **argv)
+{
+  MPI_Init(&argc, &argv);
+  eqs_session *session;
+  MPI_Comm trainers_comm;
+  tensor model[parameters];
+  eqs_step_info done;
+  int trainer, trainers;
+  check(eqs_session_open(MPI_COMM_WORLD, argc > 1 ? argv[1] : NULL, &session));
+  check(eqs_session_trainers(session, &trainers_comm));
+  MPI_Comm_rank(trainers_comm, &trainer);
+  MPI_Comm_size(trainers_comm, &trainers);
+  int last = trainer == trainers - 1;
+
+  make_model(model, number(argv, "size", 16), option(argv, "other") != NULL);
+  if (last && option(argv, "shape")) model[1].info.shape[1]--;
+  for (int p = 0; p < parameters; p++)
+    check(eqs_parameter_add(session, &model[p].info, model[p].weight, &model[p].handle));
+  const char *resume = option(argv, "resume");
+  if (resume) check(eqs_session_resume(session, *resume ? resume : NULL));
+  check(eqs_session_start(session));
+  check(eqs_session_step_info(session, &done));
+  if (resume) check_trainer_data(session, done.step);
+  for (int p = 0; p < parameters; p++) check(eqs_pull(model[p].handle, model[p].weight));
+
+  long pause = number(argv, "pause", 0), steps = number(argv, "steps", 30), nan_step = number(argv, "nan", -1);
+  for (int64_t step = done.step; step < steps; step++) {
+    backward(model, step, trainer, trainers);
+    if (last && step == nan_step) model[2].gradient[3] = NAN;
+    nanosleep(&(struct timespec){pause / 1000, pause % 1000 * 1000000}, NULL);
+    for (int p = parameters - 1; p >= 0; p--) check(eqs_push(model[p].handle, model[p].gradient));
+    check(eqs_step(session));
+    check(eqs_session_step_info(session, &done));
+    if (!done.skipped_last)
+      for (int p = 0; p < parameters; p++) check(eqs_pull(model[p].handle, model[p].weight));
+    if (trainer == 0) printf("step %lld%s\n", (long long)step, done.skipped_last ? " skipped" : ""), fflush(stdout);
+    if (eqs_checkpoint_due(session) && step + 1 < steps) write_checkpoint(session, done.step);
+  }
+  write_checkpoint(session, done.step);
+  check(eqs_session_close(&session));
+  for (int p = 0; p < parameters; p++) {
+    free(model[p].weight);
+    free(model[p].gradient);
+  }
+  MPI_Finalize();
+  return 0;
+}
