@@ -56,7 +56,8 @@ check-memory: bootstrap ## the unit and distributed suites with AddressSanitizer
 	  SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all" tests
 	tests/run --build $(BUILD)-memory --memory
 
-lint: bootstrap ## clang-format, cppcheck, shellcheck
+lint: ## clang-format, cppcheck, shellcheck
+	@launch/bootstrap.sh lint
 	clang-format --dry-run -Werror $(shell git ls-files '*.c' '*.h')
 	cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
 	  --suppress=missingIncludeSystem -D_GNU_SOURCE -Iinclude -Isrc src tests

@@ -184,6 +184,17 @@ eqs_status eqs_parameter_group(const eqs_parameter *parameter, int *group);
 eqs_status eqs_group_set_lr(eqs_session *session, int group, double lr);
 
 /*
+ * Say that gradients come multiplied by a factor (loss scaling, as of torch's GradScaler), for the steps that follow:
+ * it is divided out first, before clipping.
+ *
+ * session  [in]
+ * scale    [in] positive and finite; 1 at first
+ *
+ * Logically collective: the first trainer's value counts.
+ */
+eqs_status eqs_session_set_gradient_scale(eqs_session *session, double scale);
+
+/*
  * Start moving a gradient to the owners of its parameter, which reduce it over the trainers
  * in a fixed order (`reduce: mean | sum`, EQS_PARTIAL only).
  *

@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-BUILD = pathlib.Path(os.environ.get("EQUISHARD_BUILD", ROOT / "build"))
+BUILD = pathlib.Path(os.environ.get("EQUISHARD_BUILD", ROOT / "build")).resolve()
 COMMAND = BUILD / "equishard"
 MPIRUN = os.environ.get("EQUISHARD_MPIRUN", "mpirun --oversubscribe --bind-to none" +
                         (" --allow-run-as-root" if os.getuid() == 0 else "")).split()

@@ -6,6 +6,7 @@
  *     /parameters/<name>              attributes of the parameter
  *     /parameters/<name>/<tensor>     weight (attribute trainer_dtype), momentum, exp_avg, exp_avg_sq: float32
  *     /trainer/<key>                  bytes
+ *     /integrity                      attribute metadata: XXH3-64 of all the above but tensors' values and `created`
  *     /integrity/<name>/<tensor>      XXH3-64 of every tile: a range of rows that depends on the shape alone
  *
  * The first owner makes the file with all its metadata and space, but HDF5's signature; then every owner writes tiles

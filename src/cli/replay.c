@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,8 +43,10 @@ static error_t parse(int key, char *value, struct argp_state *state)
   case option_output: given->output = value; break;
   case option_manifest: given->manifest = value; break;
   case ARGP_KEY_END:
-    if (given->config == NULL || given->gradients == NULL || given->output == NULL)
+    if (given->config == NULL || given->gradients == NULL || given->output == NULL) {
       argp_error(state, "--config, --gradients and --output are required");
+      return EINVAL;
+    }
     break;
   default: return ARGP_ERR_UNKNOWN;
   }

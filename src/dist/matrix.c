@@ -192,6 +192,11 @@ eqs_status eqs_matrix_norm(const eqs_matrix *x, double *norm)
   return status;
 }
 
+double eqs_matrix_local_squares(const eqs_matrix *x)
+{
+  return local_dot(x, x, 0, x->local_rows * x->local_cols);
+}
+
 eqs_status eqs_matrix_row_squares(const eqs_matrix *x, double *sums)
 {
   for (int64_t i = 0; i < x->local_rows; i++)

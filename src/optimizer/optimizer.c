@@ -4,6 +4,7 @@
 
 #include "base/memory.h"
 #include "dist/communicator.h"
+#include "optimizer/schedule.h"
 
 static eqs_status create_matrix(const eqs_rule_options *options, const eqs_grid *grid, const eqs_layout *layout,
                                 eqs_owned_matrix *matrix)
@@ -53,6 +54,8 @@ eqs_status eqs_optimizer_create(const eqs_config *config, const eqs_plan *plan, 
   EQS_TRY(eqs_allocate(&optimizer->parameter, plan->parameters, sizeof *optimizer->parameter));
   EQS_TRY(eqs_allocate(&optimizer->lr, config->groups, sizeof *optimizer->lr));
   for (int g = 0; g < config->groups; g++) optimizer->lr[g] = config->group[g].lr;
+  optimizer->gradient_scale = 1;
+  EQS_TRY(eqs_diagnostics_create(plan->parameters, &optimizer->diagnostics));
   for (int64_t p = 0; p < plan->parameters && status == EQS_OK; p++) status = create_parameter(optimizer, p);
 cleanup:
   status = eqs_agree(owners, status);
@@ -78,7 +81,13 @@ void eqs_optimizer_destroy(eqs_optimizer **result)
   }
   free(optimizer->parameter);
   free(optimizer->lr);
+  eqs_diagnostics_destroy(&optimizer->diagnostics);
   eqs_grid_cache_destroy(&optimizer->grids);
   free(optimizer);
   *result = NULL;
+}
+
+double eqs_learning_rate(const eqs_optimizer *optimizer, int group)
+{
+  return optimizer->lr[group] * eqs_schedule_multiple(&optimizer->config->group[group].schedule, optimizer->step + 1);
 }

@@ -6,6 +6,7 @@
 #define EQS_OPTIMIZER_OPTIMIZER_H
 
 #include "dist/matrix.h"
+#include "optimizer/diagnostics.h"
 #include "optimizer/plan.h"
 
 enum { EQS_MAX_STATES = 2 };
@@ -26,16 +27,18 @@ typedef struct {
   eqs_owned_matrix *matrix; /* as many as the plan's */
 } eqs_owned_parameter;
 
-typedef struct {
+typedef struct eqs_optimizer {
   const eqs_config *config; /* borrowed, as are plan and owners */
   const eqs_plan *plan;
   MPI_Comm owners;
   eqs_grid_cache *grids;
   eqs_owned_parameter *parameter;
-  double *lr; /* of every group */
+  double *lr;            /* of every group */
+  double gradient_scale; /* gradients come multiplied by this; 1 at first */
   int64_t step, skipped;
   bool skipped_last;
   double gradient_norm;
+  eqs_diagnostics diagnostics;
 } eqs_optimizer;
 
 /* Allocate zeros as the plan says. Collective. */
@@ -44,6 +47,9 @@ eqs_status eqs_optimizer_create(const eqs_config *config, const eqs_plan *plan, 
 
 /* Free; sets *optimizer to NULL. Collective. */
 void eqs_optimizer_destroy(eqs_optimizer **optimizer);
+
+/* The learning rate of a group in the step under way, its schedule included. Not collective. */
+double eqs_learning_rate(const eqs_optimizer *optimizer, int group);
 
 /*
  * Take one step with the gradients in `gradient` of the parameters that are `present` (of this owner's

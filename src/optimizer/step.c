@@ -5,7 +5,6 @@
 #include "base/memory.h"
 #include "dist/communicator.h"
 #include "optimizer/optimizer.h"
-#include "optimizer/schedule.h"
 
 /* Call `action` for every matrix of a present parameter that this owner has a shard of, in the plan's order. */
 typedef eqs_status (*matrix_action)(eqs_optimizer *optimizer, int64_t p, int64_t i, void *context);
@@ -47,11 +46,12 @@ static void scale(eqs_matrix *x, double factor)
   if (factor != 1) eqs_matrix_scale(x, factor);
 }
 
-static eqs_status take_mean(eqs_optimizer *optimizer, int64_t p, int64_t i, void *context)
+/* The trainers' scale is divided out; a sum over them becomes their mean. */
+static eqs_status normalise(eqs_optimizer *optimizer, int64_t p, int64_t i, void *context)
 {
   const int *trainers = context;
-  bool summed = optimizer->plan->parameter[p].info.gradient == EQS_PARTIAL;
-  if (summed && !optimizer->config->reduce_sum) scale(&optimizer->parameter[p].matrix[i].gradient, 1.0 / *trainers);
+  bool takes_mean = optimizer->plan->parameter[p].info.gradient == EQS_PARTIAL && !optimizer->config->reduce_sum;
+  scale(&optimizer->parameter[p].matrix[i].gradient, 1 / (optimizer->gradient_scale * (takes_mean ? *trainers : 1)));
   return EQS_OK;
 }
 
@@ -65,12 +65,10 @@ static eqs_status survey(eqs_optimizer *optimizer, int64_t p, int64_t i, void *c
 {
   gradient_survey *result = context;
   const eqs_matrix *gradient = &optimizer->parameter[p].matrix[i].gradient;
-  const float *g = eqs_floats(gradient);
-  int64_t count = gradient->local_rows * gradient->local_cols;
-  double squares = 0; /* no square of a float32 overflows: not finite means that a value was not */
-  for (int64_t k = 0; k < count; k++) squares += (double)g[k] * (double)g[k];
+  double squares = eqs_matrix_local_squares(gradient); /* no square of a float32 overflows a float64 */
   if (!isfinite(squares) && p < result->nonfinite) result->nonfinite = p;
   result->squares += squares;
+  if (optimizer->diagnostics.active) optimizer->diagnostics.sums[p][EQS_SUM_GRADIENT] += squares;
   return EQS_OK;
 }
 
@@ -139,7 +137,9 @@ static eqs_status make_factor(eqs_optimizer *optimizer, int64_t p, int64_t i, vo
   eqs_owned_matrix *matrix = &optimizer->parameter[p].matrix[i];
   bool factor_first = options->momentum == EQS_MOMENTUM_POLAR_FIRST;
   if (!factor_first) apply_momentum(options, &matrix->momentum, &matrix->gradient);
+  eqs_diagnostics_add_squares(&optimizer->diagnostics, p, EQS_SUM_DIRECTION, &matrix->gradient);
   EQS_TRY(eqs_rule_factor(options, optimizer->parameter[p].step + 1, matrix->states, &matrix->gradient, &matrix->nu));
+  EQS_TRY(eqs_diagnostics_add_factor(&optimizer->diagnostics, p, options, &matrix->gradient, matrix->nu));
   if (factor_first) apply_momentum(options, &matrix->momentum, &matrix->gradient);
 cleanup:
   return status;
@@ -191,10 +191,11 @@ static eqs_status update_weight(eqs_optimizer *optimizer, int64_t p, int64_t i, 
   (void)context;
   eqs_status status = EQS_OK;
   const eqs_assignment *assignment = &optimizer->plan->parameter[p].assignment;
-  const eqs_schedule *schedule = &optimizer->config->group[assignment->group].schedule;
   eqs_owned_matrix *matrix = &optimizer->parameter[p].matrix[i];
-  double lr = optimizer->lr[assignment->group] * eqs_schedule_multiple(schedule, optimizer->step + 1);
+  double lr = eqs_learning_rate(optimizer, assignment->group);
   EQS_TRY(eqs_rule_update(&assignment->options, matrix->nu, &matrix->gradient));
+  eqs_diagnostics_add_squares(&optimizer->diagnostics, p, EQS_SUM_WEIGHT, &matrix->weight);
+  EQS_TRY(eqs_diagnostics_add_update(&optimizer->diagnostics, p, &matrix->gradient));
   eqs_matrix_combine(-lr, &matrix->gradient, 1 - lr * assignment->options.weight_decay, &matrix->weight);
 cleanup:
   return status;
@@ -206,9 +207,10 @@ eqs_status eqs_optimizer_step(eqs_optimizer *optimizer, int trainers)
   int64_t nonfinite;
   double limit = optimizer->config->clip_grad_norm;
   optimizer->skipped_last = false;
+  eqs_diagnostics_begin(optimizer->config, optimizer->plan, optimizer->step + 1, &optimizer->diagnostics);
 
   EQS_TRY(agree_on_presence(optimizer));
-  EQS_TRY(for_present(optimizer, take_mean, &trainers));
+  EQS_TRY(for_present(optimizer, normalise, &trainers));
   EQS_TRY(measure_gradient(optimizer, &nonfinite));
   if (nonfinite != INT64_MAX) {
     status = refuse_nonfinite(optimizer, nonfinite);
@@ -221,6 +223,7 @@ eqs_status eqs_optimizer_step(eqs_optimizer *optimizer, int trainers)
   EQS_TRY(for_present(optimizer, make_factor, NULL));
   EQS_TRY(sum_nu(optimizer));
   EQS_TRY(for_present(optimizer, update_weight, NULL));
+  EQS_TRY(eqs_diagnostics_end(optimizer));
   for (int64_t p = 0; p < optimizer->plan->parameters; p++)
     optimizer->parameter[p].step += optimizer->parameter[p].present;
   optimizer->step++;

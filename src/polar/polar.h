@@ -58,6 +58,9 @@ void eqs_solver_coefficients(eqs_solver solver, int k, double coefficients[3]);
  */
 eqs_status eqs_polar(const eqs_polar_options *options, eqs_matrix *x);
 
+/* ||UᵀU - I||_F / √min(m, n), on the smaller side: 0 for an exact polar factor of full rank. Collective. */
+eqs_status eqs_orthogonality_residual(const eqs_matrix *u, double *residual);
+
 /* Floating-point operations of eqs_polar on an m×n matrix, as it is implemented on a 1×1 grid; on larger ones it asks
  * for whole products where this counts halves. */
 double eqs_polar_flops(const eqs_polar_options *options, int64_t m, int64_t n);

@@ -61,16 +61,22 @@ cleanup:
   return status;
 }
 
-/* Learning rates as the first trainer set them. */
-static eqs_status read_learning_rates(eqs_session *session, eqs_wire *payload)
+/* Learning rates and the gradients' scale as the first trainer set them. */
+static eqs_status read_settings(eqs_session *session, eqs_wire *payload)
 {
+  eqs_status status = EQS_OK;
   int64_t bytes = session->config->groups * (int64_t)sizeof(double);
-  const void *lr;
-  eqs_status status = eqs_wire_get(payload, bytes, &lr);
-  if (status != EQS_OK) return status;
+  const void *lr, *scale;
+  EQS_TRY(eqs_wire_get(payload, sizeof session->gradient_scale, &scale));
+  EQS_TRY(eqs_wire_get(payload, bytes, &lr));
+  memcpy(&session->gradient_scale, scale, sizeof session->gradient_scale);
   memcpy(session->lr, lr, (size_t)bytes);
-  if (eqs_owns(session)) memcpy(session->optimizer->lr, lr, (size_t)bytes);
-  return EQS_OK;
+  if (eqs_owns(session)) {
+    session->optimizer->gradient_scale = session->gradient_scale;
+    memcpy(session->optimizer->lr, lr, (size_t)bytes);
+  }
+cleanup:
+  return status;
 }
 
 static eqs_status owners_step(eqs_session *session)
@@ -85,7 +91,7 @@ static eqs_status owners_step(eqs_session *session)
 eqs_status eqs_run_step(eqs_session *session, eqs_wire *payload)
 {
   eqs_status status = EQS_OK, result = EQS_OK;
-  EQS_TRY(read_learning_rates(session, payload));
+  EQS_TRY(read_settings(session, payload));
 
   EQS_TRY(finish_pulls(session));
   if (eqs_trains(session)) session->push_sender.flushed = true;

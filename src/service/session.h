@@ -50,6 +50,7 @@ struct eqs_session {
   bool resumes;
   char *resume_path;
   double *lr; /* of every group, as trainers set it */
+  double gradient_scale;
   bool started;
   eqs_status failed; /* of the collective call that failed, if one did */
 

@@ -230,6 +230,7 @@ eqs_status eqs_run_start(eqs_session *session, eqs_wire *payload)
   EQS_TRY(eqs_agree(comm, make_transports(session)));
   EQS_TRY(eqs_allocate(&session->lr, session->config->groups, sizeof *session->lr));
   for (int g = 0; g < session->config->groups; g++) session->lr[g] = session->config->group[g].lr;
+  session->gradient_scale = 1;
   if (session->resumes)
     EQS_TRY(restore(session));
   else

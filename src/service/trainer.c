@@ -133,6 +133,15 @@ eqs_status eqs_group_set_lr(eqs_session *session, int group, double lr)
   return EQS_OK;
 }
 
+eqs_status eqs_session_set_gradient_scale(eqs_session *session, double scale)
+{
+  eqs_status status = check_running(session, "eqs_session_set_gradient_scale");
+  if (status != EQS_OK) return status;
+  if (!(scale > 0 && scale < 1e30)) return eqs_fail(EQS_USAGE, "a gradient scale of %g", scale);
+  session->gradient_scale = scale;
+  return EQS_OK;
+}
+
 eqs_status eqs_push(eqs_parameter *parameter, const void *gradient)
 {
   eqs_session *session = parameter->session;
@@ -153,6 +162,7 @@ eqs_status eqs_step(eqs_session *session)
   eqs_wire payload = {0};
   double begin = eqs_clock();
   eqs_status status = check_running(session, "eqs_step");
+  if (status == EQS_OK) status = eqs_wire_put(&payload, &session->gradient_scale, sizeof session->gradient_scale);
   if (status == EQS_OK)
     status = eqs_wire_put(&payload, session->lr, session->config->groups * (int64_t)sizeof *session->lr);
   if (status == EQS_OK) status = call_together(session, EQS_COMMAND_STEP, &payload);

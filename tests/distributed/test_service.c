@@ -2,6 +2,7 @@
  * Trainers and owners: what trainers pull is what one process computes alone, in every arrangement of ranks.
  * Service mode needs two ranks; on one rank only embedded mode is tested.
  */
+#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -469,6 +470,81 @@ START_TEST(test_absent_gradients)
 }
 END_TEST
 
+/* A loss multiplied by 1024 takes the same step, but for the rounding that scaling by a power of two has not. */
+static void scale_gradients(const char *config_path, int trainers)
+{
+  (void)trainers;
+  training job;
+  int64_t count;
+  float values[50 * 8];
+  open_job(&job, config_path, false);
+  ck_assert_int_eq(eqs_session_set_gradient_scale(job.session, 0), EQS_USAGE);
+  ck_assert_ok(eqs_session_set_gradient_scale(job.session, 1024));
+  for (int i = 0; i < 50 * 8; i++) values[i] = 1024;
+  ck_assert_ok(eqs_push(job.parameter[0], values));
+  ck_assert_ok(eqs_step(job.session));
+  eqs_step_info info;
+  ck_assert_ok(eqs_session_step_info(job.session, &info));
+  ck_assert_double_eq_tol(info.gradient_norm, 20, 1e-6);
+  float *weight = pull(&job, 0, &count);
+  for (int64_t i = 0; i < count; i++) ck_assert_at_most(fabs((double)weight[i] - initial(0, i) + 0.1 / sqrt(8)), 2e-6);
+  free(weight);
+  ck_assert_ok(eqs_session_close(&job.session));
+}
+
+START_TEST(test_gradient_scale)
+{
+  make_folder();
+  in_all_arrangements(scale_gradients, "");
+  remove_folder();
+}
+END_TEST
+
+/* Two lines a parameter for four steps measured every second; what they say of the first parameter is known. */
+static void write_diagnostics(const char *config_path, int trainers)
+{
+  (void)trainers;
+  training job;
+  open_job(&job, config_path, false);
+  for (int t = 0; t < 4; t++) take_step(&job, t);
+  ck_assert_ok(eqs_session_close(&job.session));
+}
+
+START_TEST(test_diagnostics)
+{
+  char head[160], path[96], line[1024];
+  make_folder();
+  snprintf(path, sizeof path, "%s/metrics.jsonl", folder);
+  snprintf(head, sizeof head, "metrics: {path: %s, every: 2}", path);
+  with_trainers(test_size() > 3 ? test_size() - 2 : 1, write_diagnostics, head, test_size() > 2 ? ", grid: 1x2" : "");
+  MPI_Barrier(MPI_COMM_WORLD);
+  FILE *file = test_rank() == 0 ? fopen(path, "r") : NULL;
+  int lines = 0;
+  for (; file != NULL && fgets(line, sizeof line, file) != NULL; lines++) {
+    json_t *object = json_loads(line, 0, NULL);
+    ck_assert_ptr_nonnull(object);
+    const char *name = json_string_value(json_object_get(object, "parameter"));
+    double rms = json_number_value(json_object_get(object, "update_rms"));
+    ck_assert_str_eq(name, model[lines % model_size].name);
+    ck_assert_int_eq(json_integer_value(json_object_get(object, "step")), 2 + 2 * (lines / model_size));
+    if (lines % model_size == 0) { /* rows of 8 elements and norm 1 */
+      ck_assert_double_eq_tol(rms, 1 / sqrt(8), 1e-6);
+      ck_assert_at_most(json_number_value(json_object_get(object, "row_norm_spread")), 1e-3);
+    }
+    if (lines % model_size == 1) { /* muon: singular values of five steps of polar_express_5 lie near 1 */
+      ck_assert_at_most(json_number_value(json_object_get(object, "orthogonality")), 0.3);
+      ck_assert_double_eq_tol(rms, sqrt(40.0 / 24) / sqrt(40), 0.1 * sqrt(40.0 / 24) / sqrt(40));
+    }
+    json_decref(object);
+  }
+  if (file != NULL) {
+    ck_assert_int_eq(lines, 2 * model_size);
+    fclose(file);
+  }
+  remove_folder();
+}
+END_TEST
+
 static void push_nan(training *job, float *values, bool poisoned)
 {
   for (int i = 0; i < 50 * 8; i++) values[i] = 1;
@@ -633,6 +709,8 @@ Suite *make_suite(void)
   tcase_add_test(tests, test_bytes_of_a_step);
   tcase_add_test(tests, test_same_bits);
   tcase_add_test(tests, test_absent_gradients);
+  tcase_add_test(tests, test_gradient_scale);
+  tcase_add_test(tests, test_diagnostics);
   tcase_add_test(tests, test_nonfinite);
   tcase_add_test(tests, test_trainers_disagree);
   tcase_add_test(tests, test_wrong_mode);
