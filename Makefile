@@ -17,8 +17,9 @@ LDLIBS += -Wl,--no-as-needed -lblis -lscalapack-openmpi -llapack -Wl,--as-needed
 ROOMS = base dist polar rules model optimizer checkpoint service
 LIBRARY_SOURCES = $(foreach room,$(ROOMS),$(wildcard src/$(room)/*.c))
 COMMAND_SOURCES = $(wildcard src/cli/*.c)
-TEST_SOURCES = $(wildcard tests/unit/test_*.c tests/distributed/test_*.c)
-HELPER_SOURCES = $(filter-out $(TEST_SOURCES),$(wildcard tests/*.c tests/unit/*.c tests/distributed/*.c))
+TEST_FOLDERS = unit distributed equivariance
+TEST_SOURCES = $(foreach folder,$(TEST_FOLDERS),$(wildcard tests/$(folder)/test_*.c))
+HELPER_SOURCES = $(filter-out $(TEST_SOURCES),$(wildcard tests/*.c $(TEST_FOLDERS:%=tests/%/*.c)))
 
 objects = $(patsubst %.c,$(BUILD)/objects/%.o,$(1))
 LIBRARY = $(BUILD)/libequishard.so
@@ -51,7 +52,7 @@ test-all: bootstrap ## the slow tests too
 	@$(MAKE) --no-print-directory tests
 	tests/run --build $(BUILD) --all
 
-check-memory: bootstrap ## the unit and distributed suites with AddressSanitizer, UBSan and a leak check
+check-memory: bootstrap ## the C suites with AddressSanitizer, UBSan and a leak check
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)-memory OPTIMIZE="-O1 -fno-omit-frame-pointer" \
 	  SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all" tests
 	tests/run --build $(BUILD)-memory --memory

@@ -1,8 +1,25 @@
 #include "harness.h"
 
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+_Noreturn void test_failed(const char *file, int line, const char *expression, const char *format, ...)
+{
+  va_list arguments;
+  va_start(arguments, format);
+  printf("%s:%d: rank %d of %d: ", file, line, test_rank(), test_size());
+  if (format != NULL)
+    vprintf(format, arguments);
+  else
+    printf("%s", expression);
+  printf("\n");
+  va_end(arguments);
+  fflush(stdout);
+  MPI_Abort(MPI_COMM_WORLD, EXIT_FAILURE);
+  abort();
+}
 
 int test_rank(void)
 {
@@ -57,13 +74,6 @@ int main(int argc, char **argv)
   SRunner *runner = srunner_create(make_suite());
   srunner_set_fork_status(runner, CK_NOFORK);
   srunner_run_all(runner, CK_SILENT);
-  int failed = srunner_ntests_failed(runner);
-  if (failed > 0) {
-    printf("%s, rank %d of %d:\n", argv[0], test_rank(), test_size());
-    srunner_print(runner, CK_NORMAL);
-    fflush(stdout);
-    MPI_Abort(MPI_COMM_WORLD, EXIT_FAILURE);
-  }
   if (test_rank() == 0) printf("%s on %d: %d tests passed\n", argv[0], test_size(), srunner_ntests_run(runner));
   srunner_free(runner);
   /* Now, while MPI's plugins are loaded: what they leave behind is told by their names (tests/leaks.txt). */

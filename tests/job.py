@@ -83,6 +83,20 @@ def descendants(process):
     return found
 
 
+def ranks(process):
+    """The ranks of the job below a process: rank in MPI_COMM_WORLD -> id."""
+    found = {}
+    for number, _ in descendants(process):
+        try:
+            variables = pathlib.Path(f"/proc/{number}/environ").read_bytes().split(b"\0")
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+        for variable in variables:
+            if variable.startswith(b"OMPI_COMM_WORLD_RANK="):
+                found.setdefault(int(variable.partition(b"=")[2]), number)
+    return found
+
+
 def compiled(source, directory):
     """Build a C program against the library of the build; returns its path."""
     program = pathlib.Path(directory) / pathlib.Path(source).stem

@@ -37,9 +37,8 @@ static eqs_status find_group(const eqs_config *config, const subject *parameter,
 static eqs_tensor_layout default_layout(const eqs_rule *rule, eqs_role role, const subject *parameter)
 {
   if (rule->element_wise) return EQS_LAYOUT_ROW;
-  eqs_tensor_layout layout = eqs_role_layout(role, parameter->module_type, parameter->ndim);
-  if (rule->keys & EQS_KEY_ROW_MODE) return layout;
-  return layout == EQS_LAYOUT_GATE_UP_INTERLEAVED_PAIR ? EQS_LAYOUT_GATE_UP_INTERLEAVED_SPLIT : EQS_LAYOUT_ROW;
+  if (rule->keys & EQS_KEY_ROW_MODE) return eqs_role_unit_layout(role, parameter->module_type, parameter->ndim);
+  return eqs_role_matrix_layout(role, parameter->module_type, parameter->ndim);
 }
 
 /* ν per head and the shape factor ask for heads of one shape, which pieces of heads_o can miss. */

@@ -50,7 +50,7 @@ typedef struct {
   bool center_given, layout_given;
   eqs_tensor_layout layout; /* if layout_given, else the role's */
   int64_t head_dim;         /* 0 if not given */
-  int64_t *split;           /* rows of the pieces of a fused tensor; NULL if not given */
+  int64_t *split;           /* sizes of the pieces of a fused tensor; NULL if not given */
   int splits;
   int grid_rows, grid_cols;     /* 0 if not given */
   int64_t row_block, col_block; /* 0 if not given */
@@ -123,10 +123,10 @@ typedef struct {
 
 /*
  * Role, group, options and matrices of a parameter. The layout of a group that gives none:
- * - row_norm and hybrid, whose rows are units: the role's (eqs_role_layout);
- * - muon, polar, right_spectral and left_spectral: the matrices as they act in the model. A polar factor has no units,
- *   so nothing is transposed; but gate and up that alternate in the columns of one tensor (gpt-oss) are two matrices:
- *   gate_up_interleaved_split. A concatenated gate/up (OLMoE) stays whole, and so do heads: `layout` splits them;
+ * - row_norm and hybrid, whose rows are units: eqs_role_unit_layout;
+ * - muon, polar, right_spectral and left_spectral: eqs_role_matrix_layout. A polar factor has no units, so nothing is
+ *   transposed but what a module stores as inputs × outputs (Conv1D), for the shape factors. A concatenated gate/up
+ *   (OLMoE) stays whole, and so do heads: `layout` splits them;
  * - element-wise rules (adamw): none.
  *
  * EQS_USAGE: no group matches; the rule cannot apply to the shape; the layout does not fit. The message names the

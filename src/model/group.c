@@ -75,8 +75,7 @@ static eqs_status read_split(eqs_yaml_value value, eqs_group_config *group)
 {
   eqs_status status = EQS_OK;
   int length;
-  if (!eqs_yaml_is_list(value))
-    return eqs_yaml_fail(value, "split must be a list of row counts, like [2048, 1024, 1024]");
+  if (!eqs_yaml_is_list(value)) return eqs_yaml_fail(value, "split must be a list of sizes, like [2048, 1024, 1024]");
   EQS_TRY(eqs_yaml_list_length(value, "split", max_pieces, &length));
   if (length == 0) return eqs_yaml_fail(value, "split is an empty list");
   EQS_TRY(eqs_allocate(&group->split, length, sizeof *group->split));

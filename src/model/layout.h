@@ -29,8 +29,8 @@ bool eqs_layout_has_heads(eqs_tensor_layout layout);
  * The matrices of a tensor, in the order of the stack, then of the pieces, then of heads or gate and up.
  *
  * layout, head_dim  [in] head_dim with heads_qkv and heads_o only
- * splits, split     [in] rows of the pieces of a fused tensor (q, k and v in one), their sum the rows of each
- *                        matrix as stored; the layout applies to each piece. 0, NULL: one piece
+ * splits, split     [in] sizes of the pieces of a fused tensor (q, k and v in one): of its rows, or, for col, of its
+ *                        columns. Their sum is the tensor's; the layout applies to each piece. 0, NULL: one piece
  * ndim, shape       [in] 2 or 3 dimensions; of 3 the first is the stack E (for pairs and splits 2 mean E = 1)
  * count, views      [out] allocated; free with free(). All of one shape, except that pieces of different sizes give
  *                        views of different shapes. None when the tensor has no elements

@@ -9,64 +9,84 @@ const char *const eqs_role_names[EQS_ROLES] = {"embedding",   "lm_head",  "route
                                                "expert_down", "matrix",   "other"};
 
 /*
- * What names and module types say, first match wins. Globs ('*' spans dots); paths are those of the module, with
- * a dot in front and without the final ".weight": ".model.layers.0.mlp.gate". NULL: not looked at.
+ * What names and module types say, first match wins. Globs ('*' spans dots, case does not matter); paths are those of
+ * the module, with a dot in front and without the final ".weight": ".model.layers.0.mlp.gate". NULL: not looked at.
  */
 static const struct {
   const char *path, *module_type;
   eqs_role role;
 } patterns[] = {
-    /* routers: also of Llama 4, Mixtral, DeepSeek, Switch */
+    /* routers of Llama 4, Switch, Granite, DBRX; those called "gate" follow below */
     {NULL, "*Router", EQS_ROLE_ROUTER},
     {"*.router", NULL, EQS_ROLE_ROUTER},
-    {"*.router.classifier", NULL, EQS_ROLE_ROUTER},
+    {"*.router.*", NULL, EQS_ROLE_ROUTER},
 
     {NULL, "*Embedding", EQS_ROLE_EMBEDDING},
     {"*.embed_tokens", NULL, EQS_ROLE_EMBEDDING},
-    {"*.tok_embeddings", NULL, EQS_ROLE_EMBEDDING},
-    {"*.word_embeddings", NULL, EQS_ROLE_EMBEDDING},
-    {"*.position_embeddings", NULL, EQS_ROLE_EMBEDDING},
-    {"*.embedding", NULL, EQS_ROLE_EMBEDDING},
-    {"*.embeddings", NULL, EQS_ROLE_EMBEDDING},
+    {"*.embed_positions", NULL, EQS_ROLE_EMBEDDING},
+    {"*.embed_in", NULL, EQS_ROLE_EMBEDDING},
+    {"*.embed", NULL, EQS_ROLE_EMBEDDING},
+    {"*embedding", NULL, EQS_ROLE_EMBEDDING},
+    {"*embeddings", NULL, EQS_ROLE_EMBEDDING},
     {"*.wte", NULL, EQS_ROLE_EMBEDDING},
     {"*.wpe", NULL, EQS_ROLE_EMBEDDING},
 
     {"*.lm_head", NULL, EQS_ROLE_LM_HEAD},
+    {"*.lm_head.decoder", NULL, EQS_ROLE_LM_HEAD},     /* RoBERTa */
+    {"*.predictions.decoder", NULL, EQS_ROLE_LM_HEAD}, /* BERT */
+    {"*.shared_head.head", NULL, EQS_ROLE_LM_HEAD},    /* of DeepSeek V3's further tokens */
     {"*.embed_out", NULL, EQS_ROLE_LM_HEAD},
+    {"*.output_layer", NULL, EQS_ROLE_LM_HEAD},
     {".output", NULL, EQS_ROLE_LM_HEAD},
+    {".head", NULL, EQS_ROLE_LM_HEAD},
 
     /* experts, as stacks ("experts.gate_up_proj") or a module each ("experts.7.gate_proj", "experts.3.w1") */
     {"*.experts.*gate_up_proj", NULL, EQS_ROLE_EXPERT_GATE_UP},
     {"*.experts.*gate_proj", NULL, EQS_ROLE_EXPERT_GATE_UP},
     {"*.experts.*up_proj", NULL, EQS_ROLE_EXPERT_GATE_UP},
+    {"*.experts.*linear_fc1", NULL, EQS_ROLE_EXPERT_GATE_UP},
     {"*.experts.*w[13]", NULL, EQS_ROLE_EXPERT_GATE_UP},
+    {"*.experts.*.wi", NULL, EQS_ROLE_EXPERT_GATE_UP},
     {"*.experts.*down_proj", NULL, EQS_ROLE_EXPERT_DOWN},
+    {"*.experts.*linear_fc2", NULL, EQS_ROLE_EXPERT_DOWN},
     {"*.experts.*w2", NULL, EQS_ROLE_EXPERT_DOWN},
+    {"*.experts.*.wo", NULL, EQS_ROLE_EXPERT_DOWN},
 
     /* attention: q_proj, qkv_proj, c_attn, q_b_proj, kv_a_proj_with_mqa ...: whatever is inside of it */
     {"*attn*.*", NULL, EQS_ROLE_ATTENTION},
     {"*attention*.*", NULL, EQS_ROLE_ATTENTION},
     {"*.[qkvo]_proj", NULL, EQS_ROLE_ATTENTION},
     {"*.qkv_proj", NULL, EQS_ROLE_ATTENTION},
+    {"*.Wqkv", NULL, EQS_ROLE_ATTENTION},
     {"*.c_attn", NULL, EQS_ROLE_ATTENTION},
     {"*.query_key_value", NULL, EQS_ROLE_ATTENTION},
 
     {"*.gate", NULL, EQS_ROLE_ROUTER}, /* after attention, which may have a gate too */
+    {"*.gate.wg", NULL, EQS_ROLE_ROUTER},
 
     /* dense MLPs; shared experts ("shared_experts.gate_proj") are such: every token takes them */
     {"*.gate_up_proj", NULL, EQS_ROLE_MLP_GATE_UP},
     {"*.gate_proj", NULL, EQS_ROLE_MLP_GATE_UP},
     {"*.up_proj", NULL, EQS_ROLE_MLP_GATE_UP},
     {"*.w[13]", NULL, EQS_ROLE_MLP_GATE_UP},
+    {"*.wi", NULL, EQS_ROLE_MLP_GATE_UP},
+    {"*.wi_[01]", NULL, EQS_ROLE_MLP_GATE_UP},
     {"*.c_fc", NULL, EQS_ROLE_MLP_GATE_UP},
     {"*.fc1", NULL, EQS_ROLE_MLP_GATE_UP},
+    {"*.fc_in", NULL, EQS_ROLE_MLP_GATE_UP},
+    {"*.linear_fc1", NULL, EQS_ROLE_MLP_GATE_UP},
     {"*.dense_h_to_4h", NULL, EQS_ROLE_MLP_GATE_UP},
+    {"*.intermediate.dense", NULL, EQS_ROLE_MLP_GATE_UP}, /* BERT */
     {"*.down_proj", NULL, EQS_ROLE_MLP_DOWN},
     {"*.w2", NULL, EQS_ROLE_MLP_DOWN},
+    {"*.wo", NULL, EQS_ROLE_MLP_DOWN},
     {"*.mlp.c_proj", NULL, EQS_ROLE_MLP_DOWN},
     {"*.fc2", NULL, EQS_ROLE_MLP_DOWN},
+    {"*.fc_out", NULL, EQS_ROLE_MLP_DOWN},
+    {"*.linear_fc2", NULL, EQS_ROLE_MLP_DOWN},
     {"*.dense_4h_to_h", NULL, EQS_ROLE_MLP_DOWN},
-    {"*.mlp.*", NULL, EQS_ROLE_MLP},
+    {"*.output.dense", NULL, EQS_ROLE_MLP_DOWN},
+    {"*.mlp.*", NULL, EQS_ROLE_MLP}, /* Qwen-MoE's shared_expert_gate too: a sigmoid, which a shift does change */
     {"*.feed_forward.*", NULL, EQS_ROLE_MLP},
 };
 
@@ -76,16 +96,24 @@ static bool ends_with(const char *text, const char *end)
   return length >= tail && strcmp(text + length - tail, end) == 0;
 }
 
+/* Names that torch.compile and DistributedDataParallel put in front. */
+static const char *without_wrappers(const char *name)
+{
+  static const char *const wrappers[] = {"module.", "_orig_mod."};
+  for (size_t i = 0; i < sizeof wrappers / sizeof wrappers[0]; i++)
+    if (strncmp(name, wrappers[i], strlen(wrappers[i])) == 0) return without_wrappers(name + strlen(wrappers[i]));
+  return name;
+}
+
 static eqs_role role_by_pattern(const char *name, const char *module_type)
 {
   char path[512];
-  snprintf(path, sizeof path, ".%s", name);
+  snprintf(path, sizeof path, ".%s", without_wrappers(name));
   if (ends_with(path, ".weight")) path[strlen(path) - strlen(".weight")] = '\0';
   for (size_t i = 0; i < sizeof patterns / sizeof patterns[0]; i++) {
-    if (patterns[i].path != NULL && fnmatch(patterns[i].path, path, 0) != 0) continue;
-    if (patterns[i].module_type != NULL &&
-        (module_type == NULL || fnmatch(patterns[i].module_type, module_type, 0) != 0))
-      continue;
+    const char *by_path = patterns[i].path, *by_type = patterns[i].module_type;
+    if (by_path != NULL && fnmatch(by_path, path, FNM_CASEFOLD) != 0) continue;
+    if (by_type != NULL && (module_type == NULL || fnmatch(by_type, module_type, 0) != 0)) continue;
     return patterns[i].role;
   }
   return EQS_ROLE_MATRIX;
@@ -100,23 +128,43 @@ eqs_role eqs_role_infer(const char *name, const char *module_type, int ndim)
   return role;
 }
 
-/* Modules that store weights as inputs × outputs, and what of them differs from outputs × inputs. */
+/*
+ * Modules that store weights as inputs × outputs. `in`, `out`: the units of weights that read from, and write to, the
+ * residual stream; `whole`: outputs × inputs, but for the experts of gpt-oss, which the paper's runs take as stored.
+ */
 static const struct {
   const char *module_type;
-  eqs_tensor_layout in, out; /* of weights that read from, and write to, the residual stream */
+  eqs_tensor_layout in, out, whole;
 } transposed[] = {
-    {"GptOssExperts", EQS_LAYOUT_GATE_UP_INTERLEAVED_PAIR, EQS_LAYOUT_ROW},
-    {"Llama4TextExperts", EQS_LAYOUT_COL, EQS_LAYOUT_ROW},
-    {"Conv1D", EQS_LAYOUT_COL, EQS_LAYOUT_ROW}, /* GPT-2 */
+    {"GptOssExperts", EQS_LAYOUT_GATE_UP_INTERLEAVED_PAIR, EQS_LAYOUT_ROW, EQS_LAYOUT_ROW},
+    {"Llama4TextExperts", EQS_LAYOUT_COL, EQS_LAYOUT_ROW, EQS_LAYOUT_COL},
+    {"Conv1D", EQS_LAYOUT_COL, EQS_LAYOUT_ROW, EQS_LAYOUT_COL}, /* GPT-2 */
 };
 
-eqs_tensor_layout eqs_role_layout(eqs_role role, const char *module_type, int ndim)
+/* Index into `transposed`, or -1. */
+static int find_transposed(const char *module_type)
+{
+  int modules = sizeof transposed / sizeof transposed[0];
+  for (int i = 0; i < modules && module_type != NULL; i++)
+    if (strcmp(module_type, transposed[i].module_type) == 0) return i;
+  return -1;
+}
+
+eqs_tensor_layout eqs_role_unit_layout(eqs_role role, const char *module_type, int ndim)
 {
   bool down = role == EQS_ROLE_MLP_DOWN || role == EQS_ROLE_EXPERT_DOWN;
   bool up = role == EQS_ROLE_MLP_GATE_UP || role == EQS_ROLE_EXPERT_GATE_UP;
-  if (ndim < 2 || !(up || down)) return EQS_LAYOUT_ROW;
-  for (size_t i = 0; i < sizeof transposed / sizeof transposed[0]; i++)
-    if (module_type != NULL && strcmp(module_type, transposed[i].module_type) == 0)
-      return down ? transposed[i].out : transposed[i].in;
-  return down ? EQS_LAYOUT_COL : EQS_LAYOUT_ROW;
+  int module = find_transposed(module_type);
+  if (ndim < 2) return EQS_LAYOUT_ROW;
+  if (module < 0) return down ? EQS_LAYOUT_COL : EQS_LAYOUT_ROW;
+  if (down) return transposed[module].out;
+  return up ? transposed[module].in : transposed[module].whole;
+}
+
+eqs_tensor_layout eqs_role_matrix_layout(eqs_role role, const char *module_type, int ndim)
+{
+  int module = find_transposed(module_type);
+  if (ndim < 2 || module < 0) return EQS_LAYOUT_ROW;
+  bool interleaved = eqs_role_unit_layout(role, module_type, ndim) == EQS_LAYOUT_GATE_UP_INTERLEAVED_PAIR;
+  return interleaved ? EQS_LAYOUT_GATE_UP_INTERLEAVED_SPLIT : transposed[module].whole;
 }

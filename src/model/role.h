@@ -30,6 +30,12 @@ eqs_role eqs_role_infer(const char *name, const char *module_type, int ndim);
  * The layout in which a role's rows are its units (hidden neurons, vocabulary items, experts): what row norms and
  * hybrids use by default.
  */
-eqs_tensor_layout eqs_role_layout(eqs_role role, const char *module_type, int ndim);
+eqs_tensor_layout eqs_role_unit_layout(eqs_role role, const char *module_type, int ndim);
+
+/*
+ * The layout of the matrices as they act in the model, outputs × inputs: what rules without units use by default.
+ * A tensor in whose columns gate and up alternate (gpt-oss) is two matrices.
+ */
+eqs_tensor_layout eqs_role_matrix_layout(eqs_role role, const char *module_type, int ndim);
 
 #endif

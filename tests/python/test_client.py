@@ -14,6 +14,7 @@ checks = job.Checks()
 
 CONFIG = """
 mode: {mode}
+on_nonfinite: skip
 checkpoint: {{directory: {directory}, every: 3, keep: 2}}
 groups:
   - match: {{role: mlp_gate_up}}
@@ -59,6 +60,8 @@ with tempfile.TemporaryDirectory() as name:
             # Means over 2 and over 3 equal gradients round differently.
             checks.at_most(np.abs(whole[key] - resumed[key]).max(), 1e-5 if "half" not in key else 1e-2,
                            f"{key}: resumed on other ranks")
+
+    run("scaler", "service", 2, 1, directory)
 
     decoy = directory / "decoy.so"
     (directory / "decoy.c").write_text(DECOY)

@@ -208,6 +208,36 @@ def compare_with_file(model, path):
                 checks.that(torch.equal(stored.to(p.dtype), p.detach().cpu()), f"{name} is as in the file")
 
 
+class Scaler:
+    """What torch's GradScaler (which needs a GPU) shows to an optimizer."""
+
+    def __init__(self, scale):
+        self.scale, self._per_optimizer_states = scale, {}
+
+    def get_scale(self):
+        return self.scale
+
+    def step(self, optimizer):
+        self._per_optimizer_states[id(optimizer)] = {}
+        optimizer.step(grad_scaler=self)
+        return max(found.item() for found in self._per_optimizer_states[id(optimizer)]["found_inf_per_device"].values())
+
+
+def scaler():
+    """A scaled loss takes the same step; where one trainer's gradient overflows, all trainers skip and know it."""
+    plain, scaled = torch.nn.Parameter(torch.ones(4)), Scaler(2.0**16)
+    with equishard.Optimizer([("w", plain)], options.config) as optimizer:
+        plain.grad = torch.full((4,), 3.0 * 2.0**16)
+        checks.that(scaled.step(optimizer) == 0, "a finite gradient is no overflow")
+        checks.at_most(abs(optimizer.step_info().gradient_norm - 6.0), 1e-5, "the norm is that of the loss itself")
+        before = plain.detach().clone()
+        if optimizer.trainer_rank == optimizer.trainer_count - 1:
+            plain.grad[2] = float("inf")
+        checks.that(scaled.step(optimizer) == 1, "every trainer hears of the overflow")
+        checks.that(torch.equal(plain.detach(), before), "a skipped step changes nothing")
+        checks.that(optimizer.step_info().skipped == 1, "it is counted")
+
+
 def blas():
     """ScaLAPACK calls BLIS although another library with BLAS's names was loaded, globally, before."""
     lines = [line for line in equishard.libraries().splitlines() if "gemm of" in line]
@@ -247,6 +277,6 @@ def ending():
     # and no close: the end of the program does it
 
 
-cases = {"compare": compare_with_torch, "shards": shards, "restart": restart, "blas": blas}
+cases = {"compare": compare_with_torch, "shards": shards, "restart": restart, "scaler": scaler, "blas": blas}
 cases.get(options.case, ending)()
 sys.exit(checks.failed > 0)

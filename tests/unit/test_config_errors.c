@@ -118,7 +118,7 @@ static const struct {
     {IN_GROUP("muon", "{layout: heads_o, head_dim: 0}"), NULL}, /* YAML syntax: a mapping where a key is due */
     {IN_GROUP("muon", "layout: heads_o\n  head_dim: 0"),
      "c.yaml:5: head_dim must be a whole number of at least 1, not 0"},
-    {IN_GROUP("muon", "split: 5"), "c.yaml:4: split must be a list of row counts"},
+    {IN_GROUP("muon", "split: 5"), "c.yaml:4: split must be a list of sizes"},
     {IN_GROUP("muon", "split: []"), "c.yaml:4: split is an empty list"},
     {IN_GROUP("muon", "split: [4, 0]"), "c.yaml:4: split must be a whole number of at least 1, not 0"},
     {IN_GROUP("muon", "grid: 2"), "c.yaml:4: grid must be rows by columns, like 2x1, not 2"},

@@ -145,10 +145,31 @@ START_TEST(pieces_of_a_fused_tensor)
   check_covers(views, count, 12 * cols);
   free(views);
   static const int64_t experts[] = {stack, 12, cols};
-  ck_assert_ok(eqs_layout_views(EQS_LAYOUT_COL, 0, 3, split, 3, experts, &count, &views));
+  ck_assert_ok(eqs_layout_views(EQS_LAYOUT_ROW, 0, 3, split, 3, experts, &count, &views));
   ck_assert_int_eq(count, 3 * stack);
   check_covers(views, count, stack * 12 * cols);
+  for (int v = 0; v < 3 * stack; v++) CHECK_ELEMENTS(views, v, (v / 3 * 12 + first[v % 3] + i) * cols + j);
   free(views);
+}
+END_TEST
+
+/* Stored as inputs × outputs, as GPT-2's c_attn: columns are cut, and row i of a piece is one of them. */
+START_TEST(pieces_of_a_transposed_tensor)
+{
+  static const int64_t split[] = {4, 3, 1}, first[] = {0, 4, 7};
+  for (int dimensions = 2; dimensions <= 3; dimensions++) {
+    int64_t count, stacks = dimensions == 3 ? stack : 1;
+    eqs_view *views;
+    ck_assert_ok(
+        eqs_layout_views(EQS_LAYOUT_COL, 0, 3, split, dimensions, dimensions == 3 ? stacked : matrix, &count, &views));
+    ck_assert_int_eq(count, 3 * stacks);
+    check_covers(views, count, stacks * rows * cols);
+    for (int v = 0; v < count; v++) {
+      ck_assert(views[v].rows == split[v % 3] && views[v].cols == rows);
+      CHECK_ELEMENTS(views, v, at(v / 3, j, first[v % 3] + i));
+    }
+    free(views);
+  }
 }
 END_TEST
 
@@ -212,6 +233,7 @@ START_TEST(misfits)
       {EQS_LAYOUT_GATE_UP_INTERLEAVED_SPLIT, 0, 0, 3, {2, 4, 5}, "gate_up_interleaved_split: 5 columns"},
       {EQS_LAYOUT_ROW, 0, 0, 1, {4}, "row: 1 dimensions, but a matrix or a stack of matrices is needed"},
       {EQS_LAYOUT_ROW, 0, 2, 2, {9, 4}, "split: the pieces have 10 rows together, the tensor 9"},
+      {EQS_LAYOUT_COL, 0, 2, 2, {10, 4}, "split: the pieces have 10 columns together, the tensor 4"},
       {EQS_LAYOUT_ROW, 0, 0, 3, {1 << 21, 1, 1}, "row: more than 1048576 matrices in one tensor"},
       {EQS_LAYOUT_HEADS_O, 1, 0, 2, {1, INT64_C(1) << 40}, "heads_o: more than 1048576 matrices in one tensor"},
       {EQS_LAYOUT_ROW, 0, 0, 2, {INT64_MAX, 4}, "the tensor has more than 2^63 elements"},
@@ -240,6 +262,7 @@ Suite *make_suite(void)
   tcase_add_test(tests, pairs);
   tcase_add_test(tests, gate_and_up_apart);
   tcase_add_test(tests, pieces_of_a_fused_tensor);
+  tcase_add_test(tests, pieces_of_a_transposed_tensor);
   tcase_add_test(tests, whole_tensors);
   tcase_add_test(tests, tensors_without_elements);
   tcase_add_test(tests, misfits);

@@ -11,7 +11,7 @@ static void check(const char *name, const char *module_type, int ndim, const cha
   ck_assert_msg(strcmp(eqs_role_names[inferred], role) == 0, "%s (%s): %s instead of %s", name,
                 module_type ? module_type : "no type", eqs_role_names[inferred], role);
   if (layout == NULL) return;
-  const char *found = eqs_layout_names[eqs_role_layout(inferred, module_type, ndim)];
+  const char *found = eqs_layout_names[eqs_role_unit_layout(inferred, module_type, ndim)];
   ck_assert_msg(strcmp(found, layout) == 0, "%s: layout %s instead of %s", name, found, layout);
 }
 

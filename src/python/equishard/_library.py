@@ -55,6 +55,7 @@ _DECLARATIONS = {
     "eqs_group_describe": [c_void_p, c_int, POINTER(GroupInfo)],
     "eqs_parameter_group": [c_void_p, POINTER(c_int)],
     "eqs_group_set_lr": [c_void_p, c_int, c_double],
+    "eqs_session_set_gradient_scale": [c_void_p, c_double],
     "eqs_push": [c_void_p, c_void_p],
     "eqs_step": [c_void_p],
     "eqs_pull": [c_void_p, c_void_p],

@@ -58,6 +58,8 @@ class Optimizer(torch.optim.Optimizer):
     push, step and pull.
     """
 
+    _step_supports_amp_scaling = True  # torch's GradScaler leaves scale and checks to step()
+
     def __init__(self, model, config, resume=None, gradient_placement="Partial", weight_placement="Replicate",
                  placements=None, shapes=None):
         self._started = False
@@ -146,11 +148,14 @@ class Optimizer(torch.optim.Optimizer):
             parameter.wait()
 
     @torch.no_grad()
-    def step(self, closure=None):
+    def step(self, closure=None, grad_scaler=None):
         """Push the gradients, take a step, pull the weights. Collective over the trainers.
 
         A parameter whose gradient is None on all trainers stays as it is; one that has a gradient on some trainers gets
         zeros from the others.
+
+        `scaler.step(optimizer)` of torch's GradScaler hands itself over: the owners divide its scale out, and with
+        `on_nonfinite: skip` all scalers of the job learn alike that a step was skipped.
         """
         loss = None
         if closure is not None:
@@ -158,6 +163,8 @@ class Optimizer(torch.optim.Optimizer):
                 loss = closure()
         with self._timed("push"):
             self._set_lr()
+            call("eqs_session_set_gradient_scale", self._session,
+                 c_double(1.0 if grad_scaler is None else grad_scaler.get_scale()))
             # Gradients come into being in reverse order.
             self._push([(parameter, parameter.tensor.grad) for parameter in reversed(self._parameters)
                         if parameter.pushed is None and parameter.tensor.grad is not None])
@@ -165,7 +172,12 @@ class Optimizer(torch.optim.Optimizer):
             call("eqs_step", self._session)
         for parameter in self._parameters:
             parameter.pushed = None
-        if not self.step_info().skipped_last:
+        skipped = self.step_info().skipped_last
+        if grad_scaler is not None:
+            device = self._parameters[0].tensor.device
+            grad_scaler._per_optimizer_states[id(self)]["found_inf_per_device"] = {
+                device: torch.full((), float(skipped), device=device)}
+        if not skipped:
             with self._timed("pull"):
                 self._pull()
         return loss

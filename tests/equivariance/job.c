@@ -1,0 +1,197 @@
+#include "equivariance/job.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/memory.h"
+#include "distributed/matrices.h"
+
+/*
+ * Polar factors of X depend on X through h(XXᵀ)X alone, one-sided rules and their damping too: both sides may be
+ * rotated. Centering keeps of the left rotations those that leave the vector of ones where it is, and adds shared
+ * shifts. Norms of rows keep of the left rotations the permutations with signs, centering takes the signs; they add
+ * the scale of each row where nothing comes before them.
+ */
+enum {
+  both_sides = TEST_ROTATE_ROWS | TEST_ROTATE_COLS,
+  both_sides_centered = TEST_ROTATE_BESIDE_ONES | TEST_ROTATE_COLS | TEST_SHIFT_ROWS,
+  rows = TEST_PERMUTE_ROWS | TEST_FLIP_ROWS | TEST_ROTATE_COLS,
+  rows_centered = TEST_PERMUTE_ROWS | TEST_ROTATE_COLS | TEST_SHIFT_ROWS
+};
+#define POLAR(keys) {keys, both_sides, both_sides_centered, true, false}
+#define ROWS_FIRST(keys) {keys, rows | TEST_SCALE_ROWS, rows_centered, false, false}
+#define ROWS_LAST(keys) {keys, rows, rows_centered, false, false}
+
+const test_variant test_variants[test_variant_count] = {
+    POLAR("rule: muon"),
+    POLAR("rule: muon, solver: jordan"),
+    POLAR("rule: muon, solver: gram_polar_express, form: gram"),
+    POLAR("rule: polar, alpha: 1"),
+    POLAR("rule: polar, alpha: 0"),
+    POLAR("rule: polar, solver: you, form: gram_restart"),
+    POLAR("rule: right_spectral, alpha: 1"),
+    POLAR("rule: right_spectral, alpha: 0, eps: 1e-2"),
+    POLAR("rule: left_spectral, alpha: 1, eps: 1e-2"),
+    POLAR("rule: left_spectral, alpha: 0"),
+    ROWS_FIRST("rule: row_norm"),
+    ROWS_FIRST("rule: row_norm, row_mode: inverse"),
+    ROWS_FIRST("rule: hybrid, alpha: 1, side: right"),
+    ROWS_FIRST("rule: hybrid, alpha: 1, side: left, row_mode: inverse"),
+    ROWS_FIRST("rule: hybrid, alpha: 0, side: right"),
+    ROWS_FIRST("rule: hybrid, alpha: 0, side: left"),
+    ROWS_LAST("rule: hybrid, order: polar_then_row, alpha: 1, side: right"),
+    ROWS_LAST("rule: hybrid, order: polar_then_row, alpha: 1, side: left"),
+    ROWS_LAST("rule: hybrid, order: polar_then_row, alpha: 0, side: right, row_mode: inverse"),
+    ROWS_LAST("rule: hybrid, order: polar_then_row, alpha: 0, side: left"),
+    {"rule: adamw", 0, 0, false, true},
+};
+
+bool test_everything(void)
+{
+  return getenv("EQUISHARD_TEST_ALL") != NULL;
+}
+
+void test_job_open(test_job *job, const char *configuration, int64_t parameters, const eqs_parameter_info *info)
+{
+  eqs_source source = {.path = (char *)(uintptr_t) "job.yaml", .text = (char *)(uintptr_t)configuration}; /* read only */
+  eqs_sources sources = {.count = 1, .sources = &source};
+  ck_assert_ok(eqs_config_parse(&sources, &job->config));
+  ck_assert_ok(eqs_plan_make(job->config, test_size(), parameters, info, &job->plan));
+  ck_assert_ok(eqs_optimizer_create(job->config, job->plan, MPI_COMM_WORLD, &job->optimizer));
+}
+
+void test_job_close(test_job *job)
+{
+  eqs_optimizer_destroy(&job->optimizer);
+  eqs_plan_free(&job->plan);
+  eqs_config_free(&job->config);
+}
+
+const eqs_rule_options *test_job_options(const test_job *job, int64_t p)
+{
+  return &job->plan->parameter[p].assignment.options;
+}
+
+/* This rank's fragment of matrix i of parameter p, and the matrix; false if it has none. */
+static bool fragment_of(const test_job *job, int64_t p, int64_t i, eqs_fragment *fragment, eqs_owned_matrix **matrix)
+{
+  const eqs_planned_parameter *planned = &job->plan->parameter[p];
+  const eqs_view *view = &planned->assignment.views[i];
+  *matrix = &job->optimizer->parameter[p].matrix[i];
+  if ((*matrix)->grid == NULL) return false;
+  *fragment = (eqs_fragment){.view = view,
+                             .layout = &planned->matrix[i].layout,
+                             .row = (*matrix)->grid->row,
+                             .col = (*matrix)->grid->col,
+                             .end_row = view->tensor_rows};
+  return true;
+}
+
+static int64_t tensor_size(const test_job *job, int64_t p)
+{
+  const eqs_view *view = &job->plan->parameter[p].assignment.views[0];
+  return view->tensor_rows * view->tensor_cols;
+}
+
+static void load(test_job *job, int64_t p, const double *tensor, bool weight)
+{
+  float *rounded, *message;
+  int64_t count = tensor_size(job, p);
+  ck_assert_ok(eqs_allocate(&rounded, count, sizeof *rounded));
+  ck_assert_ok(eqs_allocate(&message, count, sizeof *message));
+  for (int64_t i = 0; i < count; i++) rounded[i] = (float)tensor[i];
+  for (int64_t i = 0; i < job->plan->parameter[p].assignment.count; i++) {
+    eqs_fragment fragment;
+    eqs_owned_matrix *matrix;
+    if (!fragment_of(job, p, i, &fragment, &matrix)) continue;
+    eqs_fragment_gather(&fragment, sizeof *message, rounded, message);
+    eqs_fragment_write_shard(&fragment, EQS_FLOAT32, message, eqs_floats(weight ? &matrix->weight : &matrix->gradient));
+  }
+  free(rounded);
+  free(message);
+}
+
+void test_job_set_weight(test_job *job, int64_t p, const double *tensor)
+{
+  load(job, p, tensor, true);
+}
+
+void test_job_set_gradient(test_job *job, int64_t p, const double *tensor)
+{
+  load(job, p, tensor, false);
+  job->optimizer->parameter[p].present = true;
+}
+
+void test_job_step(test_job *job)
+{
+  ck_assert_ok(eqs_optimizer_step(job->optimizer, 1));
+  for (int64_t p = 0; p < job->plan->parameters; p++) job->optimizer->parameter[p].present = false;
+}
+
+double *test_job_weight(const test_job *job, int64_t p)
+{
+  int64_t count = tensor_size(job, p);
+  float *tensor, *message;
+  double *numbers = test_numbers(count, 1);
+  ck_assert_ok(eqs_allocate(&tensor, count, sizeof *tensor));
+  ck_assert_ok(eqs_allocate(&message, count, sizeof *message));
+  for (int64_t i = 0; i < job->plan->parameter[p].assignment.count; i++) {
+    eqs_fragment fragment;
+    eqs_owned_matrix *matrix;
+    if (!fragment_of(job, p, i, &fragment, &matrix)) continue;
+    eqs_fragment_read_shard(&fragment, EQS_FLOAT32, eqs_floats(&matrix->weight), message);
+    eqs_fragment_scatter(&fragment, sizeof *message, message, tensor);
+  }
+  for (int64_t i = 0; i < count; i++) numbers[i] = tensor[i]; /* zero where others have the element */
+  MPI_Allreduce(MPI_IN_PLACE, numbers, (int)count, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);
+  free(tensor);
+  free(message);
+  return numbers;
+}
+
+eqs_parameter_info test_info(const char *name, const test_tensor *tensor)
+{
+  eqs_parameter_info info = {.name = name, .ndim = 2, .shape = {tensor->rows, tensor->cols}};
+  if (tensor->stack == 0) return info;
+  info.ndim = 3;
+  info.shape[0] = tensor->stack, info.shape[1] = tensor->rows, info.shape[2] = tensor->cols;
+  return info;
+}
+
+int test_forced_grids(char grids[test_max_forced][16])
+{
+  int size = test_size(), count = 0;
+  snprintf(grids[count++], 16, "1x%d", size);
+  if (size > 1) snprintf(grids[count++], 16, "%dx1", size);
+  if (size > 2) snprintf(grids[count++], 16, "%dx1", size - 1);
+  if (size >= 4) snprintf(grids[count++], 16, "2x%d", size / 2);
+  if (size > 4) snprintf(grids[count++], 16, "%dx2", size / 2);
+  return count;
+}
+
+void test_append(test_text *text, const char *format, ...)
+{
+  char piece[512];
+  va_list arguments;
+  va_start(arguments, format);
+  int length = vsnprintf(piece, sizeof piece, format, arguments);
+  va_end(arguments);
+  ck_assert(length >= 0 && (size_t)length < sizeof piece);
+  text->text = realloc(text->text, text->length + (size_t)length + 1);
+  ck_assert_ptr_nonnull(text->text);
+  memcpy(text->text + text->length, piece, (size_t)length + 1);
+  text->length += (size_t)length;
+}
+
+void test_text_free(test_text *text)
+{
+  free(text->text);
+  *text = (test_text){0};
+}
+
+void test_append_layout(test_text *text, const test_tensor *tensor)
+{
+  test_append(text, ", layout: %s", eqs_layout_names[tensor->layout]);
+  if (tensor->head_dim > 0) test_append(text, ", head_dim: %lld", (long long)tensor->head_dim);
+}
