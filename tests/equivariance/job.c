@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/memory.h"
 #include "distributed/matrices.h"
@@ -19,9 +20,18 @@ enum {
   rows = TEST_PERMUTE_ROWS | TEST_FLIP_ROWS | TEST_ROTATE_COLS,
   rows_centered = TEST_PERMUTE_ROWS | TEST_ROTATE_COLS | TEST_SHIFT_ROWS
 };
-#define POLAR(keys) {keys, both_sides, both_sides_centered, true, false}
-#define ROWS_FIRST(keys) {keys, rows | TEST_SCALE_ROWS, rows_centered, false, false}
-#define ROWS_LAST(keys) {keys, rows, rows_centered, false, false}
+#define POLAR(keys)                                                                                                    \
+  {                                                                                                                    \
+    keys, both_sides, both_sides_centered, true, false                                                                 \
+  }
+#define ROWS_FIRST(keys)                                                                                               \
+  {                                                                                                                    \
+    keys, rows | TEST_SCALE_ROWS, rows_centered, false, false                                                          \
+  }
+#define ROWS_LAST(keys)                                                                                                \
+  {                                                                                                                    \
+    keys, rows, rows_centered, false, false                                                                            \
+  }
 
 const test_variant test_variants[test_variant_count] = {
     POLAR("rule: muon"),
@@ -54,7 +64,8 @@ bool test_everything(void)
 
 void test_job_open(test_job *job, const char *configuration, int64_t parameters, const eqs_parameter_info *info)
 {
-  eqs_source source = {.path = (char *)(uintptr_t) "job.yaml", .text = (char *)(uintptr_t)configuration}; /* read only */
+  eqs_source source = {.path = (char *)(uintptr_t) "job.yaml",
+                       .text = (char *)(uintptr_t)configuration}; /* read only */
   eqs_sources sources = {.count = 1, .sources = &source};
   ck_assert_ok(eqs_config_parse(&sources, &job->config));
   ck_assert_ok(eqs_plan_make(job->config, test_size(), parameters, info, &job->plan));

@@ -43,7 +43,7 @@ enum {
   TEST_ROTATE_ROWS = 1 << 1,        /* PX, P orthogonal */
   TEST_ROTATE_BESIDE_ONES = 1 << 2, /* PX, P orthogonal with P1 = 1: the mean row stays */
   TEST_PERMUTE_ROWS = 1 << 3,
-  TEST_FLIP_ROWS = 1 << 4, /* rows times ±1 */
+  TEST_FLIP_ROWS = 1 << 4,   /* rows times ±1 */
   TEST_ROTATE_COLS = 1 << 5, /* XQ, Q orthogonal */
   TEST_SHIFT_ROWS = 1 << 6,  /* X + 1vᵀ */
 };
