@@ -64,6 +64,7 @@ typedef struct {
   int64_t shape[EQS_MAX_DIMS]; /* the full tensor's, whatever the placement */
   eqs_placement gradient;      /* EQS_PARTIAL: the push is the reduction over trainers */
   eqs_placement weight;        /* EQS_REPLICATE or EQS_SHARD */
+  const char *tied_to;         /* name of the parameter added before that this is another name of; or NULL */
 } eqs_parameter_info;
 
 /* A parameter group: what one entry of the configuration's `groups` matched. */
@@ -141,9 +142,10 @@ eqs_status eqs_session_trainers(const eqs_session *session, MPI_Comm *trainers);
  * info       [in]  copied
  * weight     [in]  initial value, as info->weight places it; must stay valid until
  *                  eqs_session_start returns. With EQS_REPLICATE the first trainers' values count.
- * parameter  [out] valid until eqs_session_close
+ * parameter  [out] valid until eqs_session_close. A tied parameter (info->tied_to, or the weight of one added before)
+ *                  is that one, with one owner and one update: the same handle, to be pushed and pulled once
  *
- * Not collective. EQS_USAGE: a name twice, a wrong shape or placement.
+ * Not collective. EQS_USAGE: a name twice, a wrong shape or placement, a tie to a parameter of another shape.
  */
 eqs_status eqs_parameter_add(eqs_session *session, const eqs_parameter_info *info, const void *weight,
                              eqs_parameter **parameter);

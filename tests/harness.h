@@ -28,17 +28,17 @@ int test_rank(void);
 int test_size(void);
 
 /* Assert that a call returns EQS_OK; shows the message if not. */
-#define ck_assert_ok(call)                                                                       \
-  do {                                                                                           \
-    eqs_status ck_status = (call);                                                               \
-    ck_assert_msg(ck_status == EQS_OK, "%s: status %d: %s", #call, ck_status, eqs_error_message()); \
+#define ck_assert_ok(call)                                                                                             \
+  do {                                                                                                                 \
+    eqs_status ck_status = (call);                                                                                     \
+    ck_assert_msg(ck_status == EQS_OK, "%s: status %d: %s", #call, ck_status, eqs_error_message());                    \
   } while (0)
 
 /* Assert |value| <= limit, for finite values. */
-#define ck_assert_at_most(value, limit)                                                    \
-  do {                                                                                     \
-    double ck_value = (value), ck_limit = (limit);                                         \
-    ck_assert_msg(ck_value <= ck_limit, "%s = %g, more than %s = %g", #value, ck_value, #limit, ck_limit); \
+#define ck_assert_at_most(value, limit)                                                                                \
+  do {                                                                                                                 \
+    double ck_value = (value), ck_limit = (limit);                                                                     \
+    ck_assert_msg(ck_value <= ck_limit, "%s = %g, more than %s = %g", #value, ck_value, #limit, ck_limit);             \
   } while (0)
 
 /* Deterministic numbers: uniform in [-1, 1) from a seed and an index (splitmix64); standard normal. */

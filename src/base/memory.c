@@ -48,6 +48,7 @@ eqs_status eqs_grow(void *pointer, int64_t count, size_t size)
   if (larger == NULL) return eqs_fail(EQS_FAILED, "out of memory: %lld bytes could not be allocated", (long long)bytes);
   memset((char *)larger + (size_t)count * size, 0, (size_t)bytes - (size_t)count * size);
   memcpy(pointer, &larger, sizeof larger);
+  /* cppcheck-suppress memleak */
   return EQS_OK;
 }
 

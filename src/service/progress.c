@@ -5,27 +5,28 @@
 #include "dist/communicator.h"
 #include "service/session.h"
 
-/* Advance one transport; its time counts for a phase if anything happened. */
-#define ADVANCE(transport, call, phase)                                                                                \
+/* Advance one transport; its time is added to *spent if anything happened. */
+#define ADVANCE(transport, call, spent)                                                                                \
   do {                                                                                                                 \
     double begin = eqs_clock();                                                                                        \
     bool advanced = false;                                                                                             \
     EQS_TRY(call(transport, &session->traffic, &advanced));                                                            \
-    if (advanced && (phase) >= 0) session->seconds[phase] += eqs_clock() - begin;                                      \
+    if (advanced) *(spent) += eqs_clock() - begin;                                                                     \
     *moved |= advanced;                                                                                                \
   } while (0)
 
 eqs_status eqs_session_advance(eqs_session *session, bool *moved)
 {
   eqs_status status = EQS_OK;
+  double uncounted = 0; /* a trainer's time is that of the call it waits in */
   if (!session->started) return EQS_OK;
   if (eqs_trains(session)) {
-    ADVANCE(&session->push_sender, eqs_push_sender_advance, -1);
-    ADVANCE(&session->pull_receiver, eqs_pull_receiver_advance, -1);
+    ADVANCE(&session->push_sender, eqs_push_sender_advance, &uncounted);
+    ADVANCE(&session->pull_receiver, eqs_pull_receiver_advance, &uncounted);
   }
   if (eqs_owns(session)) {
-    ADVANCE(&session->push_receiver, eqs_push_receiver_advance, EQS_PHASE_RECEIVE);
-    ADVANCE(&session->pull_sender, eqs_pull_sender_advance, EQS_PHASE_SEND);
+    ADVANCE(&session->push_receiver, eqs_push_receiver_advance, &session->seconds[EQS_PHASE_RECEIVE]);
+    ADVANCE(&session->pull_sender, eqs_pull_sender_advance, &session->seconds[EQS_PHASE_SEND]);
   }
 cleanup:
   return status;

@@ -78,13 +78,7 @@ cleanup:
 eqs_status eqs_pull_sender_advance(eqs_pull_sender *sender, eqs_traffic *traffic, bool *moved)
 {
   eqs_status status = EQS_OK;
-  eqs_flight *done;
-  for (;;) {
-    EQS_TRY(eqs_ring_done(&sender->ring, &done));
-    if (done == NULL) break;
-    EQS_TRY(eqs_ring_retire(&sender->ring));
-    *moved = true;
-  }
+  EQS_TRY(eqs_ring_retire_done(&sender->ring, moved));
   while (sender->next_bucket < sender->route.buckets && !eqs_ring_full(&sender->ring)) {
     EQS_TRY(send_next(sender, traffic));
     *moved = true;
@@ -242,15 +236,13 @@ eqs_status eqs_pull_receiver_take(eqs_pull_receiver *receiver, int64_t parameter
   eqs_status status = EQS_OK;
   const eqs_route *route = &receiver->route;
   size_t size = eqs_dtype_size(route->plan->parameter[parameter].info.dtype);
-  int64_t first, end;
   receiver->available[parameter] = false;
-  eqs_route_rows(route, parameter, receiver->roster->trainer, &first, &end);
   for (int64_t i = 0; i < route->piece_count[parameter]; i++) {
     int64_t index = route->first_piece[parameter] + i, b = route->piece[index].bucket;
     eqs_fragment fragment;
     if (piece_bytes(receiver, index, &fragment) > 0) {
-      int64_t skipped = (fragment.first_row - first) * fragment.view->tensor_cols * (int64_t)size;
-      eqs_fragment_scatter(&fragment, size, receiver->arrived[b] + receiver->offset[index], (char *)weight + skipped);
+      char *rows = (char *)weight + eqs_route_offset(route, &route->piece[index], receiver->roster->trainer);
+      eqs_fragment_scatter(&fragment, size, receiver->arrived[b] + receiver->offset[index], rows);
     }
     if (receiver->left[b] > 0 && --receiver->left[b] == 0 && receiver->arrived[b] != NULL) EQS_TRY(use_up(receiver, b));
   }

@@ -65,14 +65,12 @@ static void pack(const eqs_push_sender *sender, const eqs_bucket *bucket, char *
     const eqs_planned_parameter *parameter = &route->plan->parameter[piece->parameter];
     size_t size = eqs_dtype_size(parameter->info.dtype);
     eqs_fragment fragment = eqs_route_fragment(route, piece, trainer);
-    int64_t bytes = eqs_fragment_count(&fragment) * (int64_t)size, first, end;
+    int64_t bytes = eqs_fragment_count(&fragment) * (int64_t)size;
     const char *source = sender->source[piece->parameter];
     if (source != NULL && header > 0) message[i] = 1;
     if (bytes == 0) continue;
     if (source != NULL) {
-      eqs_route_rows(route, piece->parameter, trainer, &first, &end);
-      int64_t skipped = (fragment.first_row - first) * fragment.view->tensor_cols * (int64_t)size;
-      eqs_fragment_gather(&fragment, size, source + skipped, payload);
+      eqs_fragment_gather(&fragment, size, source + eqs_route_offset(route, piece, trainer), payload);
     } else {
       memset(payload, 0, (size_t)bytes);
     }
@@ -102,13 +100,7 @@ cleanup:
 eqs_status eqs_push_sender_advance(eqs_push_sender *sender, eqs_traffic *traffic, bool *moved)
 {
   eqs_status status = EQS_OK;
-  eqs_flight *done;
-  for (;;) {
-    EQS_TRY(eqs_ring_done(&sender->ring, &done));
-    if (done == NULL) break;
-    EQS_TRY(eqs_ring_retire(&sender->ring));
-    *moved = true;
-  }
+  EQS_TRY(eqs_ring_retire_done(&sender->ring, moved));
   while (sender->next < sender->route.buckets && !eqs_ring_full(&sender->ring) &&
          (sender->flushed || sender->missing[sender->next] == 0)) {
     EQS_TRY(send_bucket(sender, sender->next++, traffic));

@@ -83,3 +83,17 @@ eqs_status eqs_ring_retire(eqs_ring *ring)
   ring->count--;
   return flight->releases ? eqs_ring_return_buffer(ring, flight->buffer) : EQS_OK;
 }
+
+eqs_status eqs_ring_retire_done(eqs_ring *ring, bool *moved)
+{
+  eqs_status status = EQS_OK;
+  eqs_flight *done;
+  for (;;) {
+    EQS_TRY(eqs_ring_done(ring, &done));
+    if (done == NULL) break;
+    EQS_TRY(eqs_ring_retire(ring));
+    *moved = true;
+  }
+cleanup:
+  return status;
+}

@@ -57,4 +57,7 @@ eqs_status eqs_ring_receive(eqs_ring *ring, eqs_flight flight, int peer, int tag
 eqs_status eqs_ring_done(eqs_ring *ring, eqs_flight **flight);
 eqs_status eqs_ring_retire(eqs_ring *ring);
 
+/* Retire all messages that are done, oldest first; *moved is set if there was one. For sends. */
+eqs_status eqs_ring_retire_done(eqs_ring *ring, bool *moved);
+
 #endif

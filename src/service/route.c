@@ -41,7 +41,8 @@ static void chunk_rows(const eqs_parameter_info *info, int64_t tensor_rows, int 
   *first *= slice, *end *= slice;
 }
 
-void eqs_route_rows(const eqs_route *route, int64_t parameter, int trainer, int64_t *first, int64_t *end)
+/* Rows of the whole tensor that a trainer holds under the route's placement. */
+static void held_rows(const eqs_route *route, int64_t parameter, int trainer, int64_t *first, int64_t *end)
 {
   const eqs_planned_parameter *planned = &route->plan->parameter[parameter];
   int64_t rows = planned->assignment.count > 0 ? planned->assignment.views[0].tensor_rows : 0;
@@ -55,7 +56,7 @@ eqs_fragment eqs_route_fragment(const eqs_route *route, const eqs_piece *piece, 
   eqs_fragment fragment = whole_fragment(route->plan, piece);
   const eqs_planned_parameter *planned = &route->plan->parameter[piece->parameter];
   int64_t first, end;
-  eqs_route_rows(route, piece->parameter, trainer, &first, &end);
+  held_rows(route, piece->parameter, trainer, &first, &end);
   if (fragment.first_row < first) fragment.first_row = first;
   if (fragment.end_row > end) fragment.end_row = end;
   /* What all trainers have alike, one of them sends: a different one for every owner. */
@@ -64,6 +65,15 @@ eqs_fragment eqs_route_fragment(const eqs_route *route, const eqs_piece *piece, 
     fragment.end_row = fragment.first_row;
   if (fragment.end_row < fragment.first_row) fragment.end_row = fragment.first_row;
   return fragment;
+}
+
+int64_t eqs_route_offset(const eqs_route *route, const eqs_piece *piece, int trainer)
+{
+  int64_t first, end;
+  eqs_fragment fragment = eqs_route_fragment(route, piece, trainer);
+  held_rows(route, piece->parameter, trainer, &first, &end);
+  return (fragment.first_row - first) * fragment.view->tensor_cols *
+         (int64_t)element_size(route->plan, piece->parameter);
 }
 
 int64_t eqs_route_payload(const eqs_route *route, const eqs_bucket *bucket, int trainer)

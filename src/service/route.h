@@ -56,8 +56,8 @@ void eqs_route_free(eqs_route *route);
 /* The part of a piece that a trainer sends or receives: its rows that the trainer holds; empty if it has none. */
 eqs_fragment eqs_route_fragment(const eqs_route *route, const eqs_piece *piece, int trainer);
 
-/* Rows of the whole tensor that a trainer holds under the route's placement. */
-void eqs_route_rows(const eqs_route *route, int64_t parameter, int trainer, int64_t *first, int64_t *end);
+/* Where in a trainer's tensor its part of a piece begins, in bytes. */
+int64_t eqs_route_offset(const eqs_route *route, const eqs_piece *piece, int trainer);
 
 /* Bytes of a bucket's message for one trainer, without header; 0: no message. */
 int64_t eqs_route_payload(const eqs_route *route, const eqs_bucket *bucket, int trainer);

@@ -48,6 +48,30 @@ static eqs_status check_info(const eqs_session *session, const eqs_parameter_inf
   return EQS_OK;
 }
 
+static bool same_tensor(const eqs_parameter_info *a, const eqs_parameter_info *b)
+{
+  return a->dtype == b->dtype && a->ndim == b->ndim &&
+         memcmp(a->shape, b->shape, (size_t)a->ndim * sizeof *a->shape) == 0;
+}
+
+/* The parameter added before that this one is another name of; NULL if there is none. */
+static eqs_status find_tie(const eqs_session *session, const eqs_parameter_info *info, const void *weight,
+                           eqs_parameter **tie)
+{
+  *tie = NULL;
+  for (int64_t p = 0; p < session->parameters && *tie == NULL; p++) {
+    eqs_parameter *other = session->parameter[p];
+    bool declared = info->tied_to != NULL && strcmp(other->info.name, info->tied_to) == 0;
+    bool shared = weight != NULL && other->initial == weight && same_tensor(&other->info, info);
+    if (declared || shared) *tie = other;
+  }
+  if (info->tied_to != NULL && *tie == NULL)
+    return eqs_fail(EQS_USAGE, "parameter '%s' is tied to '%s', which was not added before", info->name, info->tied_to);
+  if (*tie != NULL && !same_tensor(&(*tie)->info, info))
+    return eqs_fail(EQS_USAGE, "parameter '%s' is tied to '%s' of another shape or dtype", info->name, info->tied_to);
+  return EQS_OK;
+}
+
 eqs_status eqs_parameter_add(eqs_session *session, const eqs_parameter_info *info, const void *weight,
                              eqs_parameter **result)
 {
@@ -56,6 +80,8 @@ eqs_status eqs_parameter_add(eqs_session *session, const eqs_parameter_info *inf
   char *name = NULL, *module_type = NULL;
   *result = NULL;
   EQS_TRY(check_info(session, info));
+  EQS_TRY(find_tie(session, info, weight, result));
+  if (*result != NULL) goto cleanup;
   EQS_TRY(eqs_copy_text(&name, info->name));
   EQS_TRY(eqs_copy_text(&module_type, info->module_type));
   EQS_TRY(eqs_grow(&session->parameter, session->parameters, sizeof *session->parameter));
@@ -63,6 +89,7 @@ eqs_status eqs_parameter_add(eqs_session *session, const eqs_parameter_info *inf
   *parameter = (eqs_parameter){.session = session, .index = session->parameters, .info = *info, .initial = weight};
   parameter->info.name = name;
   parameter->info.module_type = module_type;
+  parameter->info.tied_to = NULL;
   session->parameter[session->parameters++] = parameter;
   *result = parameter;
 cleanup:

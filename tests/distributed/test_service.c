@@ -16,15 +16,15 @@
 enum { model_size = 9, run_steps = 3 };
 
 static const eqs_parameter_info model[model_size] = {
-    {"model.embed_tokens.weight", "Embedding", EQS_FLOAT32, 2, {50, 8}, EQS_PARTIAL, EQS_REPLICATE},
-    {"layers.0.self_attn.q_proj.weight", "Linear", EQS_FLOAT32, 2, {40, 24}, EQS_PARTIAL, EQS_REPLICATE},
-    {"layers.0.mlp.experts.down_proj", "Experts", EQS_FLOAT32, 3, {3, 12, 16}, EQS_PARTIAL, EQS_REPLICATE},
-    {"layers.0.mlp.up_proj.weight", "Linear", EQS_FLOAT32, 2, {24, 16}, EQS_REPLICATE, EQS_REPLICATE},
-    {"layers.0.mlp.gate_proj.weight", "Linear", EQS_FLOAT32, 2, {23, 16}, EQS_SHARD, EQS_SHARD},
-    {"layers.0.norm.weight", "Norm", EQS_FLOAT32, 1, {17}, EQS_PARTIAL, EQS_SHARD},
-    {"layers.0.scale", "Scale", EQS_FLOAT32, 0, {0}, EQS_PARTIAL, EQS_REPLICATE},
-    {"half.weight", "Linear", EQS_BFLOAT16, 2, {9, 5}, EQS_PARTIAL, EQS_REPLICATE},
-    {"large.weight", "Linear", EQS_FLOAT32, 2, {700, 500}, EQS_PARTIAL, EQS_REPLICATE}, /* several messages */
+    {"model.embed_tokens.weight", "Embedding", EQS_FLOAT32, 2, {50, 8}, EQS_PARTIAL, EQS_REPLICATE, NULL},
+    {"layers.0.self_attn.q_proj.weight", "Linear", EQS_FLOAT32, 2, {40, 24}, EQS_PARTIAL, EQS_REPLICATE, NULL},
+    {"layers.0.mlp.experts.down_proj", "Experts", EQS_FLOAT32, 3, {3, 12, 16}, EQS_PARTIAL, EQS_REPLICATE, NULL},
+    {"layers.0.mlp.up_proj.weight", "Linear", EQS_FLOAT32, 2, {24, 16}, EQS_REPLICATE, EQS_REPLICATE, NULL},
+    {"layers.0.mlp.gate_proj.weight", "Linear", EQS_FLOAT32, 2, {23, 16}, EQS_SHARD, EQS_SHARD, NULL},
+    {"layers.0.norm.weight", "Norm", EQS_FLOAT32, 1, {17}, EQS_PARTIAL, EQS_SHARD, NULL},
+    {"layers.0.scale", "Scale", EQS_FLOAT32, 0, {0}, EQS_PARTIAL, EQS_REPLICATE, NULL},
+    {"half.weight", "Linear", EQS_BFLOAT16, 2, {9, 5}, EQS_PARTIAL, EQS_REPLICATE, NULL},
+    {"large.weight", "Linear", EQS_FLOAT32, 2, {700, 500}, EQS_PARTIAL, EQS_REPLICATE, NULL}, /* several messages */
 };
 
 static const char configuration[] = "deadline: 30\n"
@@ -607,6 +607,42 @@ START_TEST(test_nonfinite)
 }
 END_TEST
 
+/* A tie, declared or by the same memory, is one parameter: its second name changes nothing. */
+static void tie(const char *config_path, int trainers)
+{
+  (void)trainers;
+  eqs_session *session;
+  eqs_parameter *embedding, *head;
+  eqs_parameter_info info = model[0];
+  float weight[50 * 8] = {0};
+  ck_assert_ok(eqs_session_open(MPI_COMM_WORLD, config_path, &session));
+  ck_assert_ok(eqs_parameter_add(session, &info, weight, &embedding));
+  info.name = "lm_head.weight";
+  ck_assert_ok(eqs_parameter_add(session, &info, weight, &head));
+  ck_assert_ptr_eq(head, embedding);
+  info.name = "another.weight";
+  info.tied_to = model[0].name;
+  ck_assert_ok(eqs_parameter_add(session, &info, NULL, &head));
+  ck_assert_ptr_eq(head, embedding);
+  info.shape[0]--;
+  ck_assert_int_eq(eqs_parameter_add(session, &info, NULL, &head), EQS_USAGE);
+  info.tied_to = "nothing";
+  ck_assert_int_eq(eqs_parameter_add(session, &info, NULL, &head), EQS_USAGE);
+  ck_assert_ok(eqs_session_start(session));
+  eqs_group_info group;
+  ck_assert_ok(eqs_group_describe(session, 0, &group));
+  ck_assert_int_eq(group.parameters, 1);
+  ck_assert_ok(eqs_session_close(&session));
+}
+
+START_TEST(test_ties)
+{
+  make_folder();
+  in_all_arrangements(tie, "");
+  remove_folder();
+}
+END_TEST
+
 static void disagree(const char *config_path, int trainers)
 {
   eqs_session *session;
@@ -712,6 +748,7 @@ Suite *make_suite(void)
   tcase_add_test(tests, test_gradient_scale);
   tcase_add_test(tests, test_diagnostics);
   tcase_add_test(tests, test_nonfinite);
+  tcase_add_test(tests, test_ties);
   tcase_add_test(tests, test_trainers_disagree);
   tcase_add_test(tests, test_wrong_mode);
   tcase_add_test(tests, test_resume);

@@ -230,6 +230,10 @@ START_TEST(layouts_by_role_and_rule)
       {"polar", "mlp.experts.gate_up_proj", "OlmoeExperts", 3, 4, 6, EQS_LAYOUT_ROW, 3, 4, 6},
       {"hybrid", "mlp.experts.down_proj", "OlmoeExperts", 3, 4, 6, EQS_LAYOUT_COL, 3, 6, 4},
       {"right_spectral", "mlp.experts.down_proj", "OlmoeExperts", 3, 4, 6, EQS_LAYOUT_ROW, 3, 4, 6},
+      {"muon", "h.0.mlp.c_fc.weight", "Conv1D", 0, 4, 6, EQS_LAYOUT_COL, 1, 6, 4},
+      {"muon", "h.0.mlp.c_proj.weight", "Conv1D", 0, 6, 4, EQS_LAYOUT_COL, 1, 4, 6},
+      {"hybrid", "h.0.mlp.c_proj.weight", "Conv1D", 0, 6, 4, EQS_LAYOUT_ROW, 1, 6, 4},
+      {"muon", "mlp.experts.down_proj", "GptOssExperts", 3, 4, 6, EQS_LAYOUT_ROW, 3, 4, 6},
       {"adamw", "mlp.experts.down_proj", "OlmoeExperts", 3, 4, 6, EQS_LAYOUT_ROW, 1, 12, 6},
       {"adamw", "norm.weight", "Norm", 0, 5, 0, EQS_LAYOUT_ROW, 1, 5, 1},
   };

@@ -19,6 +19,7 @@ class ParameterInfo(ctypes.Structure):
         ("shape", c_int64 * MAX_DIMS),
         ("gradient", c_int),
         ("weight", c_int),
+        ("tied_to", c_char_p),
     ]
 
 
