@@ -26,6 +26,14 @@ eqs_status eqs_check_mpi(int code, const char *call)
   return eqs_fail(EQS_FAILED, "%s failed: %s", call, text);
 }
 
+eqs_status eqs_fail_waiting(const char *what)
+{
+  eqs_status status =
+      eqs_fail(EQS_PEER_LOST, "%s did not come within %g s: a peer is lost, or `deadline` too short", what, deadline);
+  eqs_log(EQS_LOG_ERROR, "%s", eqs_error_message());
+  return status;
+}
+
 eqs_status eqs_wait(MPI_Request *request, const char *what)
 {
   eqs_status status = EQS_OK;
@@ -35,7 +43,7 @@ eqs_status eqs_wait(MPI_Request *request, const char *what)
     int done;
     EQS_TRY(eqs_check_mpi(MPI_Test(request, &done, MPI_STATUS_IGNORE), "MPI_Test"));
     if (done) return EQS_OK;
-    if (eqs_clock() - start > deadline) return eqs_fail(EQS_PEER_LOST, "%s did not come within %g s", what, deadline);
+    if (eqs_clock() - start > deadline) return eqs_fail_waiting(what);
     eqs_backoff(&looks);
   }
 cleanup:
@@ -95,6 +103,7 @@ eqs_status eqs_agree(MPI_Comm comm, eqs_status local)
   } failure = {.status = (int32_t)local};
   eqs_status status = EQS_OK;
   int rank;
+  if (local == EQS_PEER_LOST) return local;
   EQS_TRY(eqs_check_mpi(MPI_Comm_rank(comm, &rank), "MPI_Comm_rank"));
   int64_t lowest_failed = local == EQS_OK ? INT64_MAX : rank;
   EQS_TRY(eqs_minimum(comm, &lowest_failed, 1, what));

@@ -18,6 +18,12 @@ double eqs_deadline(void);
  */
 eqs_status eqs_wait(MPI_Request *request, const char *what);
 
+/*
+ * Record that a deadline passed while waiting for `what`, and print it: a lost peer takes no part in an agreement that
+ * would. Returns EQS_PEER_LOST.
+ */
+eqs_status eqs_fail_waiting(const char *what);
+
 /* Turn the result of an MPI call into a status; `call` is its name. */
 eqs_status eqs_check_mpi(int code, const char *call);
 
@@ -29,7 +35,7 @@ eqs_status eqs_minimum(MPI_Comm comm, int64_t *values, int count, const char *wh
 /*
  * Agree on the result of local work: every rank gives its own status and all return the same: EQS_OK if
  * all had that, else the status of the lowest failed rank, whose message becomes everybody's.
- * That rank prints it.
+ * That rank prints it. A rank that has lost a peer waits for nobody: it returns EQS_PEER_LOST at once.
  *
  * Collective over comm.
  */

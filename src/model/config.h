@@ -94,9 +94,9 @@ typedef struct {
 } eqs_config;
 
 /*
- * Read a file and the files it includes: relative to the including file, no cycles, each file once, in the order in
- * which their groups follow one another. What the including file gives of other keys, `defaults` too, counts before
- * what included files give. EQS_IO: not to be read; EQS_USAGE: not YAML, or too large.
+ * Read a file and the files it includes: relative to the including file, no cycles, each file once, after all that
+ * include it, and otherwise in the order of `include`; so do their groups follow one another. Of other keys, and of
+ * those in `defaults`, the first file that gives one counts. EQS_IO: not to be read; EQS_USAGE: not YAML, or too large.
  */
 eqs_status eqs_sources_read(const char *path, eqs_sources *sources);
 void eqs_sources_free(eqs_sources *sources);

@@ -78,68 +78,120 @@ static eqs_yaml_value find_include(eqs_yaml_file *file)
 typedef struct chain {
   const struct chain *parent;
   const char *path;
+  char *identity; /* the same for every path to the file */
   int depth;
 } chain;
 
-static bool is_read(const eqs_sources *sources, const char *path)
+/* What has been read, every file after those that it includes. */
+typedef struct {
+  eqs_sources sources;
+  char *identity[max_files];
+} collection;
+
+static eqs_status identify(chain *link)
 {
-  for (int i = 0; i < sources->count; i++)
-    if (strcmp(sources->sources[i].path, path) == 0) return true;
+  link->identity = realpath(link->path, NULL);
+  if (link->identity != NULL) return EQS_OK;
+  return eqs_fail(errno == ENOMEM ? EQS_FAILED : EQS_IO, "%s: cannot be read: %s", link->path, strerror(errno));
+}
+
+static bool is_read(const collection *read, const char *identity)
+{
+  for (int i = 0; i < read->sources.count; i++)
+    if (strcmp(read->identity[i], identity) == 0) return true;
   return false;
 }
 
-static eqs_status read_source(const chain *link, eqs_sources *sources);
+static eqs_status check_chain(const chain *link, eqs_yaml_value at, const collection *read)
+{
+  for (const chain *outer = link->parent; outer != NULL; outer = outer->parent)
+    if (strcmp(outer->identity, link->identity) == 0)
+      return eqs_yaml_fail(at, "include: %s includes itself", link->path);
+  if (link->depth > max_include_depth) return eqs_yaml_fail(at, "include: more than %d files deep", max_include_depth);
+  if (read->sources.count + link->depth >= max_files)
+    return eqs_yaml_fail(at, "include: more than %d files", max_files);
+  return EQS_OK;
+}
 
-/* Read a file that another includes; one that was already included has been heard. */
-static eqs_status read_included(const chain *parent, eqs_yaml_value at, eqs_sources *sources)
+static eqs_status read_source(chain *link, collection *read);
+
+/* Read a file that another includes, unless that has been done. */
+static eqs_status read_included(const chain *parent, eqs_yaml_value at, collection *read)
 {
   eqs_status status = EQS_OK;
   const char *name;
   char *path = NULL;
+  chain link = {.parent = parent, .depth = parent->depth + 1};
   EQS_TRY(eqs_yaml_read_text(at, "include", &name));
   EQS_TRY(resolve(parent->path, name, &path));
-  for (const chain *link = parent; link != NULL; link = link->parent)
-    if (strcmp(link->path, path) == 0) EQS_TRY(eqs_yaml_fail(at, "include: %s includes itself", path));
-  if (parent->depth + 1 > max_include_depth)
-    EQS_TRY(eqs_yaml_fail(at, "include: more than %d files deep", max_include_depth));
-  if (sources->count >= max_files) EQS_TRY(eqs_yaml_fail(at, "include: more than %d files", max_files));
-  if (is_read(sources, path)) goto cleanup;
-  chain link = {parent, path, parent->depth + 1};
-  status = read_source(&link, sources);
+  link.path = path;
+  status = identify(&link);
+  if (status == EQS_OK && !is_read(read, link.identity)) {
+    EQS_TRY(check_chain(&link, at, read));
+    status = read_source(&link, read);
+  }
   if (status == EQS_IO) status = eqs_fail_in(status, "%s:%d: include", parent->path, eqs_yaml_line(at));
 cleanup:
+  free(link.identity);
   free(path);
   return status;
 }
 
-static eqs_status read_source(const chain *link, eqs_sources *sources)
+/* From the last to the first: turned around in the end, they stand in the order of the list. */
+static eqs_status read_all_included(const chain *link, const char *text, collection *read)
 {
   eqs_status status = EQS_OK;
   eqs_yaml_file file = {0};
-  EQS_TRY(eqs_grow(&sources->sources, sources->count, sizeof *sources->sources));
-  eqs_source source = {0};
-  EQS_TRY(read_text(link->path, &source.text));
-  status = eqs_copy_text(&source.path, link->path);
-  sources->sources[sources->count++] = source;
-  if (status != EQS_OK) goto cleanup;
-
-  EQS_TRY(eqs_yaml_load(link->path, source.text, &file));
-  eqs_yaml_value include = find_include(&file);
   int length;
+  EQS_TRY(eqs_yaml_load(link->path, text, &file));
+  eqs_yaml_value include = find_include(&file);
   if (include.node == NULL) goto cleanup;
   EQS_TRY(eqs_yaml_list_length(include, "include", max_files, &length));
-  for (int i = 0; i < length; i++) EQS_TRY(read_included(link, eqs_yaml_item(include, i), sources));
+  for (int i = length; i-- > 0;) EQS_TRY(read_included(link, eqs_yaml_item(include, i), read));
 cleanup:
   eqs_yaml_unload(&file);
   return status;
 }
 
+static eqs_status read_source(chain *link, collection *read)
+{
+  eqs_status status = EQS_OK;
+  eqs_source source = {0};
+  eqs_sources *sources = &read->sources;
+  EQS_TRY(read_text(link->path, &source.text));
+  EQS_TRY(eqs_copy_text(&source.path, link->path));
+  EQS_TRY(read_all_included(link, source.text, read));
+  EQS_TRY(eqs_grow(&sources->sources, sources->count, sizeof *sources->sources));
+  read->identity[sources->count] = link->identity;
+  sources->sources[sources->count++] = source;
+  link->identity = NULL;
+  source = (eqs_source){0};
+cleanup:
+  free(source.path);
+  free(source.text);
+  return status;
+}
+
+static void turn_around(eqs_sources *sources)
+{
+  for (int i = 0, j = sources->count - 1; i < j; i++, j--) {
+    eqs_source first = sources->sources[i];
+    sources->sources[i] = sources->sources[j];
+    sources->sources[j] = first;
+  }
+}
+
 eqs_status eqs_sources_read(const char *path, eqs_sources *sources)
 {
-  *sources = (eqs_sources){0};
-  chain link = {NULL, path, 0};
-  eqs_status status = read_source(&link, sources);
-  if (status != EQS_OK) eqs_sources_free(sources);
+  collection read = {0};
+  chain link = {.path = path};
+  eqs_status status = identify(&link);
+  if (status == EQS_OK) status = read_source(&link, &read);
+  for (int i = 0; i < read.sources.count; i++) free(read.identity[i]);
+  free(link.identity);
+  if (status != EQS_OK) eqs_sources_free(&read.sources);
+  turn_around(&read.sources);
+  *sources = read.sources;
   return status;
 }
 

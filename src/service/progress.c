@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/memory.h"
 #include "dist/communicator.h"
 #include "service/session.h"
@@ -48,8 +49,7 @@ eqs_status eqs_session_wait_until(eqs_session *session, bool (*condition)(eqs_se
       last_moved = eqs_clock();
     } else {
       if (eqs_clock() - last_moved > eqs_deadline()) {
-        status = eqs_fail(EQS_PEER_LOST, "waited %.0f s for %s: a peer is lost, or `deadline` is too short",
-                          eqs_deadline(), what);
+        status = eqs_fail_waiting(what);
         goto cleanup;
       }
       eqs_backoff(&looks);
@@ -139,9 +139,11 @@ eqs_status eqs_session_announce(eqs_session *session, eqs_command command, eqs_w
                                       "eqs_session_close"};
   eqs_command heard = command;
   eqs_status status = exchange(session, &heard, payload);
-  if (status == EQS_OK && heard != command)
-    return eqs_fail(EQS_USAGE, "trainer %d calls %s while the first trainer calls %s: collective calls must agree",
-                    session->roster.trainer, names[command], names[heard]);
+  if (status == EQS_OK && heard != command) {
+    status = eqs_fail(EQS_USAGE, "trainer %d calls %s while the first trainer calls %s: collective calls must agree",
+                      session->roster.trainer, names[command], names[heard]);
+    eqs_log(EQS_LOG_ERROR, "%s", eqs_error_message()); /* the others are in another call: nobody to agree with */
+  }
   return status;
 }
 

@@ -15,6 +15,7 @@ eqs_status eqs_share_outcome(eqs_session *session, eqs_status owners_status)
   int64_t shared = owners_status;
   const char *message;
   const void *info;
+  if (owners_status == EQS_PEER_LOST) return owners_status; /* nobody would listen */
   if (session->roster.owner == 0) {
     const eqs_optimizer *optimizer = session->optimizer;
     if (optimizer != NULL)

@@ -8,55 +8,6 @@
 #include "base/memory.h"
 #include "distributed/matrices.h"
 
-/*
- * Polar factors of X depend on X through h(XXᵀ)X alone, one-sided rules and their damping too: both sides may be
- * rotated. Centering keeps of the left rotations those that leave the vector of ones where it is, and adds shared
- * shifts. Norms of rows keep of the left rotations the permutations with signs, centering takes the signs; they add
- * the scale of each row where nothing comes before them.
- */
-enum {
-  both_sides = TEST_ROTATE_ROWS | TEST_ROTATE_COLS,
-  both_sides_centered = TEST_ROTATE_BESIDE_ONES | TEST_ROTATE_COLS | TEST_SHIFT_ROWS,
-  rows = TEST_PERMUTE_ROWS | TEST_FLIP_ROWS | TEST_ROTATE_COLS,
-  rows_centered = TEST_PERMUTE_ROWS | TEST_ROTATE_COLS | TEST_SHIFT_ROWS
-};
-#define POLAR(keys)                                                                                                    \
-  {                                                                                                                    \
-    keys, both_sides, both_sides_centered, true, false                                                                 \
-  }
-#define ROWS_FIRST(keys)                                                                                               \
-  {                                                                                                                    \
-    keys, rows | TEST_SCALE_ROWS, rows_centered, false, false                                                          \
-  }
-#define ROWS_LAST(keys)                                                                                                \
-  {                                                                                                                    \
-    keys, rows, rows_centered, false, false                                                                            \
-  }
-
-const test_variant test_variants[test_variant_count] = {
-    POLAR("rule: muon"),
-    POLAR("rule: muon, solver: jordan"),
-    POLAR("rule: muon, solver: gram_polar_express, form: gram"),
-    POLAR("rule: polar, alpha: 1"),
-    POLAR("rule: polar, alpha: 0"),
-    POLAR("rule: polar, solver: you, form: gram_restart"),
-    POLAR("rule: right_spectral, alpha: 1"),
-    POLAR("rule: right_spectral, alpha: 0, eps: 1e-2"),
-    POLAR("rule: left_spectral, alpha: 1, eps: 1e-2"),
-    POLAR("rule: left_spectral, alpha: 0"),
-    ROWS_FIRST("rule: row_norm"),
-    ROWS_FIRST("rule: row_norm, row_mode: inverse"),
-    ROWS_FIRST("rule: hybrid, alpha: 1, side: right"),
-    ROWS_FIRST("rule: hybrid, alpha: 1, side: left, row_mode: inverse"),
-    ROWS_FIRST("rule: hybrid, alpha: 0, side: right"),
-    ROWS_FIRST("rule: hybrid, alpha: 0, side: left"),
-    ROWS_LAST("rule: hybrid, order: polar_then_row, alpha: 1, side: right"),
-    ROWS_LAST("rule: hybrid, order: polar_then_row, alpha: 1, side: left"),
-    ROWS_LAST("rule: hybrid, order: polar_then_row, alpha: 0, side: right, row_mode: inverse"),
-    ROWS_LAST("rule: hybrid, order: polar_then_row, alpha: 0, side: left"),
-    {"rule: adamw", 0, 0, false, true},
-};
-
 bool test_everything(void)
 {
   return getenv("EQUISHARD_TEST_ALL") != NULL;

@@ -32,7 +32,7 @@ void test_job_close(test_job *job);
 /* What is in force for a parameter. */
 const eqs_rule_options *test_job_options(const test_job *job, int64_t p);
 
-/* The description of a tensor, to be applied a rule other than an element-wise one in its layout. */
+/* What a tensor is registered as. */
 eqs_parameter_info test_info(const char *name, const test_tensor *tensor);
 
 /*
@@ -41,19 +41,6 @@ eqs_parameter_info test_info(const char *name, const test_tensor *tensor);
  */
 enum { test_max_forced = 6 };
 int test_forced_grids(char grids[test_max_forced][16]);
-
-/*
- * A rule with options that select another way through its code, as keys of a group.
- */
-typedef struct {
-  const char *keys;
-  int moves;          /* under which it is equivariant, as long as it is not centered */
-  int centered_moves; /* and when it is; 0: it cannot be centered */
-  bool polar_first;   /* has that momentum */
-  bool element_wise;
-} test_variant;
-enum { test_variant_count = 21 };
-extern const test_variant test_variants[test_variant_count];
 
 /* Text that grows. */
 typedef struct {

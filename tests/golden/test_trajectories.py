@@ -6,7 +6,8 @@ per arrangement of ranks, grid and block checks them all. A case passes when
 
     max |w - w_ref| <= 2e-6 + 2e-5 max |w_ref - w0|
 
-which a plain numpy program in float32 stays under 0.4 of. The error is printed as a fraction of it.
+and the momentum after the last step is as near to its own reference; a plain numpy program in float32 stays under 0.4
+of it. The error is printed as a fraction of it.
 """
 import json
 import pathlib
@@ -96,6 +97,10 @@ def compare(output, golden):
             reference = data["w"][-1]
             allowed = 2e-6 + 2e-5 * np.abs(reference - data["w0"][:]).max()
             error = np.abs(weight - reference).max() / allowed
+            if json.loads(data.attrs["options"]).get("momentum") != "none" and "m" in data:
+                momentum = checkpoint[f"parameters/{rule}.{case}/momentum"][:]
+                allowed = 2e-6 + 2e-5 * np.abs(data["m"][:]).max()
+                error = max(error, np.abs(momentum - data["m"][:]).max() / allowed)
             worst[rule] = max(worst.get(rule, 0), error)
             if not error <= 1:
                 failed.append(f"{rule}.{case}: {error:.2f} of what is allowed")

@@ -303,6 +303,31 @@ START_TEST(includes)
 }
 END_TEST
 
+/* Two files that both include a third are heard before it, by whatever paths they name it. */
+START_TEST(shared_includes)
+{
+  static const char group[] = "groups: [{match: {name: %s}, rule: adamw, lr: 1}]\n%s";
+  static const char *const files[][3] = {{"main.yaml", "m", "include: [a.yaml, b.yaml]\n"},
+                                         {"a.yaml", "a", "include: c.yaml\n"},
+                                         {"b.yaml", "b", "include: ././c.yaml\n"},
+                                         {"c.yaml", "c", ""}};
+  char folder[] = "/tmp/equishard-test-XXXXXX", path[200], command[200];
+  ck_assert(mkdtemp(folder) != NULL);
+  for (int i = 0; i < 4; i++) {
+    char text[200];
+    snprintf(text, sizeof text, group, files[i][1], files[i][2]);
+    write_text(folder, files[i][0], text);
+  }
+  snprintf(path, sizeof path, "%s/main.yaml", folder);
+  eqs_config *config = read_file(path);
+  ck_assert_int_eq(config->groups, 4);
+  for (int i = 0; i < 4; i++) ck_assert(strstr(config->group[i].file, files[i][0]) != NULL);
+  eqs_config_free(&config);
+  snprintf(command, sizeof command, "rm -r %s", folder);
+  ck_assert_int_eq(system(command), 0);
+}
+END_TEST
+
 /* Every file in configs/ parses and has a group for every parameter of every manifest; matrices cover the tensors. */
 START_TEST(our_configurations)
 {
@@ -401,6 +426,7 @@ Suite *make_suite(void)
   tcase_add_test(tests, centering_by_role);
   tcase_add_test(tests, layouts_by_role_and_rule);
   tcase_add_test(tests, includes);
+  tcase_add_test(tests, shared_includes);
   tcase_add_test(tests, our_configurations);
   tcase_add_test(tests, our_configurations_are_the_papers);
   suite_add_tcase(suite, tests);

@@ -255,8 +255,8 @@ START_TEST(wrong_files)
       {"self.yaml", "include: self.yaml\n", EQS_USAGE, "self.yaml:1: include: "},
       {"a.yaml", "include: b.yaml\n", EQS_USAGE, "b.yaml:1: include: "},
       {"b.yaml", "include: a.yaml\n", EQS_USAGE, "a.yaml:1: include: "},
-      {"deep.yaml", "include: ./././././././././deep.yaml\n", EQS_USAGE,
-       "deep.yaml:1: include: more than 8 files deep"},
+      {"again.yaml", "include: ././again.yaml\n", EQS_USAGE, "again.yaml:1: include: "},
+      {"deep0.yaml", "include: deep1.yaml\n", EQS_USAGE, "deep8.yaml:1: include: more than 8 files deep"},
       {"type.yaml", "include: {a: b}\n", EQS_USAGE, "type.yaml:1: include must be a text, not a mapping"},
       {"syntax.yaml", "include: [\n", EQS_USAGE, "syntax.yaml:2: YAML: "},
       {"folder.yaml", "include: .\n", EQS_IO, "folder.yaml:1: include: "},
@@ -264,6 +264,12 @@ START_TEST(wrong_files)
   enum { count = sizeof files / sizeof files[0] };
   ck_assert(mkdtemp(folder) != NULL);
   for (int i = 0; i < count; i++) write_file(folder, files[i].name, files[i].text);
+  for (int i = 1; i < 10; i++) {
+    char name[20], text[40];
+    snprintf(name, sizeof name, "deep%d.yaml", i);
+    snprintf(text, sizeof text, i < 9 ? "include: deep%d.yaml\n" : GROUP, i + 1);
+    write_file(folder, name, text);
+  }
   for (int i = 0; i < count; i++) {
     eqs_sources sources;
     snprintf(path, sizeof path, "%s/%s", folder, files[i].name);
