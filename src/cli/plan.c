@@ -1,8 +1,10 @@
+#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/memory.h"
 #include "cli/command.h"
 #include "model/manifest.h"
@@ -11,7 +13,11 @@
 static const char documentation[] =
     "Show what every parameter of a model would get: role, rule, layout, process grid, owners, work and memory. Runs "
     "alone, without MPI.\v"
-    "The manifest is JSON: {\"parameters\": [{\"name\": ..., \"shape\": [...], \"module_type\": ...}, ...]}.\n\n"
+    "The manifest is JSON: {\"parameters\": [{\"name\": ..., \"shape\": [...], \"module_type\": ...}, ...]}. An entry "
+    "with \"tied_to\": NAME is the same tensor as entry NAME, as lm_head.weight and model.embed_tokens.weight are with "
+    "\"tie_word_embeddings\": true beside \"parameters\": one parameter, which has one owner and one update, under the "
+    "embedding's name and role. The other name is shown as tied in the table, and left out of the array.\n\n"
+    "Gflop are 1e9 floating-point operations per step, MiB what is held: weights, state and gradients.\n\n"
     "Example:\n"
     "  equishard plan --config configs/qwen3.yaml --manifest tests/manifests/qwen3-0.6b.json --owners 8";
 
@@ -40,38 +46,57 @@ static error_t parse(int key, char *value, struct argp_state *state)
   case option_manifest: given->manifest = value; break;
   case option_owners: {
     long owners = strtol(value, &end, 10);
-    if (*end != '\0' || owners < 1 || owners > 1000000) argp_error(state, "--owners takes a whole number from 1");
+    if (end == value || *end != '\0' || owners < 1 || owners > 1000000) {
+      argp_error(state, "--owners takes a whole number from 1");
+      return EINVAL;
+    }
     given->owners = (int)owners;
     break;
   }
   case option_format:
-    if (strcmp(value, "json") != 0 && strcmp(value, "table") != 0) argp_error(state, "--format is table or json");
+    if (strcmp(value, "json") != 0 && strcmp(value, "table") != 0) {
+      argp_error(state, "--format is table or json");
+      return EINVAL;
+    }
     given->json = strcmp(value, "json") == 0;
     break;
   case ARGP_KEY_END:
-    if (given->config == NULL || given->manifest == NULL) argp_error(state, "--config and --manifest are required");
+    if (given->config == NULL || given->manifest == NULL) {
+      argp_error(state, "--config and --manifest are required");
+      return EINVAL;
+    }
     break;
   default: return ARGP_ERR_UNKNOWN;
   }
   return 0;
 }
 
-/* Whether owner `owner` has a shard of one of the parameter's matrices. */
-static bool holds(const eqs_planned_parameter *parameter, int owner)
+/* A manifest and its plan; ties make the plan shorter than the manifest. */
+typedef struct {
+  eqs_manifest manifest;
+  eqs_plan *plan;
+} model;
+
+static int64_t rank_count(const eqs_planned_matrix *matrix)
 {
+  return (int64_t)matrix->layout.grid_rows * matrix->layout.grid_cols;
+}
+
+/* Which owners have a shard of one of the parameter's matrices. */
+static void find_holders(const eqs_plan *plan, const eqs_planned_parameter *parameter, bool *holds)
+{
+  memset(holds, 0, (size_t)plan->owners * sizeof *holds);
   for (int64_t i = 0; i < parameter->assignment.count; i++) {
     const eqs_planned_matrix *matrix = &parameter->matrix[i];
-    int ranks = matrix->layout.grid_rows * matrix->layout.grid_cols;
-    if (owner >= matrix->first_owner && owner < matrix->first_owner + ranks) return true;
+    for (int64_t rank = 0; rank < rank_count(matrix); rank++) holds[matrix->first_owner + rank] = true;
   }
-  return false;
 }
 
 static void grid_text(const eqs_planned_parameter *parameter, char *text, size_t size)
 {
-  const eqs_layout *layout = &parameter->matrix[0].layout;
-  snprintf(text, size, "%dx%d", parameter->assignment.count > 0 ? layout->grid_rows : 1,
-           parameter->assignment.count > 0 ? layout->grid_cols : 1);
+  bool empty = parameter->assignment.count == 0;
+  snprintf(text, size, "%dx%d", empty ? 1 : parameter->matrix[0].layout.grid_rows,
+           empty ? 1 : parameter->matrix[0].layout.grid_cols);
 }
 
 static double parameter_flops(const eqs_planned_parameter *parameter)
@@ -81,14 +106,15 @@ static double parameter_flops(const eqs_planned_parameter *parameter)
   return flops;
 }
 
-static json_t *describe(const eqs_plan *plan, const eqs_planned_parameter *parameter)
+static json_t *describe(const eqs_plan *plan, const eqs_planned_parameter *parameter, bool *holds)
 {
   const eqs_assignment *assignment = &parameter->assignment;
   char grid[32];
   json_t *shape = json_array(), *owners = json_array();
   for (int d = 0; d < parameter->info.ndim; d++) json_array_append_new(shape, json_integer(parameter->info.shape[d]));
+  find_holders(plan, parameter, holds);
   for (int o = 0; o < plan->owners; o++)
-    if (holds(parameter, o)) json_array_append_new(owners, json_integer(o));
+    if (holds[o]) json_array_append_new(owners, json_integer(o));
   grid_text(parameter, grid, sizeof grid);
   return json_pack("{s:s, s:o, s:s, s:s, s:s, s:I, s:s, s:o, s:f, s:I}", "name", parameter->info.name, "shape", shape,
                    "role", eqs_role_names[assignment->role], "rule", assignment->options.rule->name, "layout",
@@ -97,25 +123,39 @@ static json_t *describe(const eqs_plan *plan, const eqs_planned_parameter *param
                    (json_int_t)eqs_planned_bytes(parameter));
 }
 
+static eqs_status finish_output(bool failed)
+{
+  failed = fflush(stdout) != 0 || ferror(stdout) || failed;
+  return failed ? eqs_fail(EQS_IO, "the plan could not be written: %s", strerror(errno)) : EQS_OK;
+}
+
 static eqs_status print_json(const eqs_plan *plan)
 {
+  eqs_status status = EQS_OK;
+  bool *holds = NULL;
   json_t *array = json_array();
-  for (int64_t p = 0; p < plan->parameters; p++) json_array_append_new(array, describe(plan, &plan->parameter[p]));
-  int failed = json_dumpf(array, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(15));
-  json_decref(array);
+  EQS_TRY(eqs_allocate(&holds, plan->owners, sizeof *holds));
+  for (int64_t p = 0; p < plan->parameters; p++)
+    if (json_array_append_new(array, describe(plan, &plan->parameter[p], holds)) != 0)
+      EQS_TRY(eqs_fail(EQS_FAILED, "out of memory"));
+  bool failed = json_dumpf(array, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(15)) != 0;
   puts("");
-  return failed || fflush(stdout) != 0 ? eqs_fail(EQS_IO, "the plan could not be written") : EQS_OK;
+  status = finish_output(failed);
+cleanup:
+  json_decref(array);
+  free(holds);
+  return status;
 }
 
 /* "0", "0-3", or "0,2,5" cut to the column. */
-static void owners_text(const eqs_plan *plan, const eqs_planned_parameter *parameter, char *text, size_t size)
+static void owners_text(const bool *holds, int owners, char *text, size_t size)
 {
   size_t length = 0;
   text[0] = '\0';
-  for (int o = 0; o < plan->owners; o++) {
-    if (!holds(parameter, o)) continue;
+  for (int o = 0; o < owners; o++) {
+    if (!holds[o]) continue;
     int last = o;
-    while (last + 1 < plan->owners && holds(parameter, last + 1)) last++;
+    while (last + 1 < owners && holds[last + 1]) last++;
     char range[32];
     snprintf(range, sizeof range, last > o ? "%s%d-%d" : "%s%d", length ? "," : "", o, last);
     if (length + strlen(range) + 4 > size) {
@@ -128,73 +168,144 @@ static void owners_text(const eqs_plan *plan, const eqs_planned_parameter *param
   }
 }
 
-static eqs_status print_table(const eqs_plan *plan)
+static void shape_text(const eqs_parameter_info *info, char *text, size_t size)
 {
-  int width = 9;
-  double flops = 0;
-  int64_t bytes = 0, matrices = 0;
-  for (int64_t p = 0; p < plan->parameters; p++) {
-    int length = (int)strlen(plan->parameter[p].info.name);
+  size_t length = 0;
+  text[0] = '\0';
+  for (int d = 0; d < info->ndim && length < size; d++)
+    length += (size_t)snprintf(text + length, size - length, "%s%lld", d ? "x" : "", (long long)info->shape[d]);
+}
+
+static void print_row(const eqs_plan *plan, const eqs_planned_parameter *parameter, int width, bool *holds)
+{
+  const eqs_assignment *assignment = &parameter->assignment;
+  char shape[64], grid[32], owners[16];
+  shape_text(&parameter->info, shape, sizeof shape);
+  grid_text(parameter, grid, sizeof grid);
+  find_holders(plan, parameter, holds);
+  owners_text(holds, plan->owners, owners, sizeof owners);
+  printf("%-*s %-20s %-14s %-14s %-24s %8lld %-6s %-12s %10.3f %10.2f\n", width, parameter->info.name, shape,
+         eqs_role_names[assignment->role], assignment->options.rule->name, eqs_layout_names[assignment->layout],
+         (long long)assignment->count, grid, owners, 1e-9 * parameter_flops(parameter),
+         (double)eqs_planned_bytes(parameter) / 0x1p20);
+}
+
+/* In the manifest's order. */
+static void print_parameters(const model *shown, bool *holds)
+{
+  int width = (int)strlen("parameter");
+  const eqs_planned_parameter *next = shown->plan->parameter;
+  for (int64_t i = 0; i < shown->manifest.count; i++) {
+    int length = (int)strlen(shown->manifest.entries[i].name);
     if (length > width) width = length;
   }
   printf("%-*s %-20s %-14s %-14s %-24s %8s %-6s %-12s %10s %10s\n", width, "parameter", "shape", "role", "rule",
          "layout", "matrices", "grid", "owners", "Gflop", "MiB");
-  for (int64_t p = 0; p < plan->parameters; p++) {
-    const eqs_planned_parameter *parameter = &plan->parameter[p];
-    const eqs_assignment *assignment = &parameter->assignment;
-    char shape[64] = "", grid[32], owners[16];
-    size_t length = 0;
-    for (int d = 0; d < parameter->info.ndim && length < sizeof shape; d++)
-      length += (size_t)snprintf(shape + length, sizeof shape - length, "%s%lld", d ? "x" : "",
-                                 (long long)parameter->info.shape[d]);
-    grid_text(parameter, grid, sizeof grid);
-    owners_text(plan, parameter, owners, sizeof owners);
-    printf("%-*s %-20s %-14s %-14s %-24s %8lld %-6s %-12s %10.3f %10.2f\n", width, parameter->info.name, shape,
-           eqs_role_names[assignment->role], assignment->options.rule->name, eqs_layout_names[assignment->layout],
-           (long long)assignment->count, grid, owners, 1e-9 * parameter_flops(parameter),
-           (double)eqs_planned_bytes(parameter) / 0x1p20);
-    flops += parameter_flops(parameter);
-    bytes += eqs_planned_bytes(parameter);
-    matrices += assignment->count;
+  for (int64_t i = 0; i < shown->manifest.count; i++) {
+    const eqs_manifest_entry *entry = &shown->manifest.entries[i];
+    if (entry->tied_to != NULL)
+      printf("%-*s tied to %s\n", width, entry->name, entry->tied_to->name);
+    else
+      print_row(shown->plan, next++, width, holds);
   }
-  printf("\n%lld parameters, %lld matrices, %.3f Gflop per step, %.2f MiB\n", (long long)plan->parameters,
-         (long long)matrices, 1e-9 * flops, (double)bytes / 0x1p20);
-  printf("\n%-6s %14s %12s\n", "owner", "predicted s", "MiB");
+}
+
+/* What an owner has of all parameters. A matrix counts with every owner that has a shard of it. */
+typedef struct {
+  int64_t matrices;
+  double flops;
+} share;
+
+static void add_shares(const eqs_planned_parameter *parameter, share *shares)
+{
+  for (int64_t i = 0; i < parameter->assignment.count; i++) {
+    const eqs_planned_matrix *matrix = &parameter->matrix[i];
+    for (int64_t rank = 0; rank < rank_count(matrix); rank++) {
+      share *owner = &shares[matrix->first_owner + rank];
+      owner->matrices++;
+      owner->flops += matrix->flops / (double)rank_count(matrix);
+    }
+  }
+}
+
+static void print_totals(const model *shown, share *shares)
+{
+  const eqs_plan *plan = shown->plan;
+  double flops = 0;
+  int64_t bytes = 0, matrices = 0;
+  for (int64_t p = 0; p < plan->parameters; p++) {
+    add_shares(&plan->parameter[p], shares);
+    flops += parameter_flops(&plan->parameter[p]);
+    bytes += eqs_planned_bytes(&plan->parameter[p]);
+    matrices += plan->parameter[p].assignment.count;
+  }
+  int64_t tied = shown->manifest.count - plan->parameters;
+  printf("\n%lld parameters, ", (long long)plan->parameters);
+  if (tied > 0) printf("%lld more names tied to them, ", (long long)tied);
+  printf("%lld matrices, %.3f Gflop per step, %.2f MiB\n", (long long)matrices, 1e-9 * flops, (double)bytes / 0x1p20);
+  printf("\n%-6s %14s %12s %14s %9s\n", "owner", "predicted s", "MiB", "Gflop", "matrices");
   for (int o = 0; o < plan->owners; o++)
-    printf("%-6d %14.4f %12.2f\n", o, plan->owner_seconds[o], (double)plan->owner_bytes[o] / 0x1p20);
-  return fflush(stdout) != 0 ? eqs_fail(EQS_IO, "the plan could not be written") : EQS_OK;
+    printf("%-6d %14.4f %12.2f %14.3f %9lld\n", o, plan->owner_seconds[o], (double)plan->owner_bytes[o] / 0x1p20,
+           1e-9 * shares[o].flops, (long long)shares[o].matrices);
+}
+
+static eqs_status print_table(const model *shown)
+{
+  eqs_status status = EQS_OK;
+  bool *holds = NULL;
+  share *shares = NULL;
+  EQS_TRY(eqs_allocate(&holds, shown->plan->owners, sizeof *holds));
+  EQS_TRY(eqs_allocate(&shares, shown->plan->owners, sizeof *shares));
+  print_parameters(shown, holds);
+  print_totals(shown, shares);
+  status = finish_output(false);
+cleanup:
+  free(holds);
+  free(shares);
+  return status;
+}
+
+/* Of the entries that are parameters: those that are not tied to another. */
+static eqs_status make_plan(const eqs_config *config, int owners, model *shown)
+{
+  eqs_status status = EQS_OK;
+  eqs_parameter_info *info = NULL;
+  int64_t parameters = 0;
+  EQS_TRY(eqs_allocate(&info, shown->manifest.count, sizeof *info));
+  for (int64_t i = 0; i < shown->manifest.count; i++) {
+    const eqs_manifest_entry *entry = &shown->manifest.entries[i];
+    if (entry->tied_to != NULL) continue;
+    eqs_parameter_info *next = &info[parameters++];
+    *next = (eqs_parameter_info){
+        .name = entry->name, .module_type = entry->module_type, .ndim = entry->ndim, .gradient = EQS_PARTIAL};
+    memcpy(next->shape, entry->shape, sizeof entry->shape);
+  }
+  EQS_TRY(eqs_plan_make(config, owners, parameters, info, &shown->plan));
+cleanup:
+  free(info);
+  return status;
 }
 
 eqs_status eqs_command_plan(int argc, char **argv)
 {
   const struct argp argp = {.options = options, .parser = parse, .doc = documentation};
   arguments given = {.owners = 1};
-  eqs_status status = EQS_OK;
   eqs_sources sources = {0};
   eqs_config *config = NULL;
-  eqs_manifest manifest = {0};
-  eqs_parameter_info *info = NULL;
-  eqs_plan *plan = NULL;
+  model shown = {0};
   int done = 0;
+  eqs_status status = eqs_parse_arguments(&argp, argc, argv, &given, &done); /* prints what is wrong */
+  if (status != EQS_OK || done || eqs_world_rank() != 0) return status;
 
-  EQS_TRY(eqs_parse_arguments(&argp, argc, argv, &given, &done));
-  if (done || eqs_world_rank() != 0) goto cleanup;
   EQS_TRY(eqs_sources_read(given.config, &sources));
   EQS_TRY(eqs_config_parse(&sources, &config));
-  EQS_TRY(eqs_manifest_read(given.manifest, &manifest));
-  EQS_TRY(eqs_allocate(&info, manifest.count, sizeof *info));
-  for (int64_t p = 0; p < manifest.count; p++) {
-    const eqs_manifest_entry *entry = &manifest.entries[p];
-    info[p] = (eqs_parameter_info){
-        .name = entry->name, .module_type = entry->module_type, .ndim = entry->ndim, .gradient = EQS_PARTIAL};
-    memcpy(info[p].shape, entry->shape, sizeof entry->shape);
-  }
-  EQS_TRY(eqs_plan_make(config, given.owners, manifest.count, info, &plan));
-  status = given.json ? print_json(plan) : print_table(plan);
+  EQS_TRY(eqs_manifest_read(given.manifest, &shown.manifest));
+  EQS_TRY(make_plan(config, given.owners, &shown));
+  status = given.json ? print_json(shown.plan) : print_table(&shown);
 cleanup:
-  eqs_plan_free(&plan);
-  free(info);
-  eqs_manifest_free(&manifest);
+  if (status != EQS_OK) eqs_log(EQS_LOG_ERROR, "%s", eqs_error_message());
+  eqs_plan_free(&shown.plan);
+  eqs_manifest_free(&shown.manifest);
   eqs_config_free(&config);
   eqs_sources_free(&sources);
   return status;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "model/role.h"
 
 enum { max_file_bytes = 256 << 20 };
 
@@ -83,6 +84,74 @@ static eqs_status sort_by_name(eqs_manifest *manifest)
   return EQS_OK;
 }
 
+static eqs_status tie(const eqs_manifest *manifest, eqs_manifest_entry *entry, const char *name)
+{
+  const eqs_manifest_entry *target = eqs_manifest_find(manifest, name);
+  if (target == NULL) return eqs_fail(EQS_USAGE, "%.500s: tied to %.500s, which is not there", entry->name, name);
+  if (target == entry) return eqs_fail(EQS_USAGE, "%.500s: tied to itself", entry->name);
+  if (entry->ndim != target->ndim || memcmp(entry->shape, target->shape, sizeof entry->shape) != 0)
+    return eqs_fail(EQS_USAGE, "%.500s: tied to %.500s, which has another shape", entry->name, name);
+  entry->tied_to = target;
+  return EQS_OK;
+}
+
+/* "tied_to" of the entries. Whether a target is tied itself can be told only in the end. */
+static eqs_status read_ties(const json_t *list, eqs_manifest *manifest)
+{
+  for (int64_t i = 0; i < manifest->count; i++) {
+    const json_t *target = json_object_get(json_array_get(list, (size_t)i), "tied_to");
+    eqs_status status = EQS_OK;
+    if (target == NULL || json_is_null(target)) continue;
+    if (json_is_string(target))
+      status = tie(manifest, &manifest->entries[i], json_string_value(target));
+    else
+      status = eqs_fail(EQS_USAGE, "tied_to must be the name of another entry");
+    if (status != EQS_OK) return eqs_fail_in(status, "parameters[%lld]", (long long)i);
+  }
+  for (int64_t i = 0; i < manifest->count; i++) {
+    const eqs_manifest_entry *entry = &manifest->entries[i];
+    if (entry->tied_to != NULL && entry->tied_to->tied_to != NULL)
+      return eqs_fail(EQS_USAGE, "parameters[%lld]: %.500s: tied to %.500s, which is itself tied", (long long)i,
+                      entry->name, entry->tied_to->name);
+  }
+  return EQS_OK;
+}
+
+/* "tie_word_embeddings", where the entries do not say it themselves. */
+static eqs_status tie_word_embeddings(const json_t *root, eqs_manifest *manifest)
+{
+  static const char head_name[] = "lm_head.weight", embedding_name[] = "model.embed_tokens.weight";
+  const json_t *wanted = json_object_get(root, "tie_word_embeddings");
+  if (wanted == NULL || json_is_null(wanted) || json_is_false(wanted)) return EQS_OK;
+  if (!json_is_true(wanted)) return eqs_fail(EQS_USAGE, "tie_word_embeddings must be true or false");
+  const eqs_manifest_entry *head = eqs_manifest_find(manifest, head_name);
+  const eqs_manifest_entry *embedding = eqs_manifest_find(manifest, embedding_name);
+  if (head == NULL || embedding == NULL || head->tied_to != NULL || embedding->tied_to != NULL) return EQS_OK;
+  return tie(manifest, &manifest->entries[head - manifest->entries], embedding_name);
+}
+
+static bool is_embedding(const eqs_manifest_entry *entry)
+{
+  return eqs_role_infer(entry->name, entry->module_type, entry->ndim) == EQS_ROLE_EMBEDDING;
+}
+
+/* An embedding that is tied to a head counts as the parameter, and the head as its other name. */
+static void put_embeddings_first(eqs_manifest *manifest)
+{
+  for (int64_t i = 0; i < manifest->count; i++) {
+    eqs_manifest_entry *entry = &manifest->entries[i];
+    if (entry->tied_to == NULL || !is_embedding(entry) || is_embedding(entry->tied_to)) continue;
+    eqs_manifest_entry *head = &manifest->entries[entry->tied_to - manifest->entries];
+    if (head->tied_to != NULL) continue; /* to an embedding before this one */
+    head->tied_to = entry;
+    entry->tied_to = NULL;
+  }
+  for (int64_t i = 0; i < manifest->count; i++) {
+    eqs_manifest_entry *entry = &manifest->entries[i];
+    if (entry->tied_to != NULL && entry->tied_to->tied_to != NULL) entry->tied_to = entry->tied_to->tied_to;
+  }
+}
+
 static eqs_status read_entries(const json_t *root, eqs_manifest *manifest)
 {
   eqs_status status = EQS_OK;
@@ -95,6 +164,9 @@ static eqs_status read_entries(const json_t *root, eqs_manifest *manifest)
     if (status != EQS_OK) return eqs_fail_in(status, "parameters[%lld]", (long long)i);
   }
   EQS_TRY(sort_by_name(manifest));
+  EQS_TRY(read_ties(list, manifest));
+  EQS_TRY(tie_word_embeddings(root, manifest));
+  put_embeddings_first(manifest);
 cleanup:
   return status;
 }

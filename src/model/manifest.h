@@ -1,17 +1,22 @@
 /*
  * Manifests: the parameters of a model as JSON, {"parameters": [{"name", "shape", "module_type"}, ...]}; further
  * keys are ignored.
+ *
+ * "tied_to" in an entry names another of which it is the same tensor: one parameter under two names.
+ * "tie_word_embeddings": true beside "parameters" says so of model.embed_tokens.weight and lm_head.weight.
  */
 #ifndef EQS_MODEL_MANIFEST_H
 #define EQS_MODEL_MANIFEST_H
 
 #include "equishard.h"
 
-typedef struct {
+typedef struct eqs_manifest_entry {
   char *name;
   char *module_type; /* NULL if not given */
   int ndim;
   int64_t shape[EQS_MAX_DIMS];
+  /* The parameter of which this is another name, itself not tied: the embedding, if one of them is; else NULL. */
+  const struct eqs_manifest_entry *tied_to;
 } eqs_manifest_entry;
 
 typedef struct {
@@ -20,7 +25,10 @@ typedef struct {
   const eqs_manifest_entry **by_name; /* sorted */
 } eqs_manifest;
 
-/* EQS_IO: cannot be read; EQS_USAGE: wrong form (file, line or entry in the message), or a name twice. */
+/*
+ * EQS_IO: cannot be read; EQS_USAGE: wrong form (file, line or entry in the message), a name twice, or a tie to an
+ * entry that is not there, that is itself tied, or that has another shape.
+ */
 eqs_status eqs_manifest_read(const char *path, eqs_manifest *manifest);
 void eqs_manifest_free(eqs_manifest *manifest);
 

@@ -290,7 +290,7 @@ eqs_status eqs_yaml_read_boolean(eqs_yaml_value value, const char *what, bool *b
   return *boolean || strcmp(text, "false") == 0 ? EQS_OK : wrong_type(value, what, "true or false");
 }
 
-/* Levenshtein distance; INT_MAX / 2 for long texts. */
+/* Levenshtein distance; of long texts, which are not compared, `limit`. */
 static int edit_distance(const char *a, const char *b)
 {
   enum { limit = 64 };

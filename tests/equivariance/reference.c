@@ -82,11 +82,12 @@ static double *polar_factor(const eqs_rule_options *options, int64_t m, int64_t 
   return U;
 }
 
+/* The mean as its distance from the first row: none, exactly, where all rows are alike. */
 static void center(int64_t m, int64_t n, double *X)
 {
   for (int64_t j = 0; j < n; j++) {
-    double mean = 0;
-    for (int64_t i = 0; i < m; i++) mean += X[i * n + j] / (double)m;
+    double mean = X[j];
+    for (int64_t i = 1; i < m; i++) mean += (X[i * n + j] - X[j]) / (double)m;
     for (int64_t i = 0; i < m; i++) X[i * n + j] -= mean;
   }
 }

@@ -218,22 +218,21 @@ START_TEST(every_rule_on_forced_grids)
 }
 END_TEST
 
-/* The complete product. */
+/* The complete product on every grid; of the blocks one after the other, so that each meets every rule and layout. */
 START_TEST(everything_on_every_grid)
 {
   char grids[test_max_forced][16];
-  int grid_count = test_everything() ? test_forced_grids(grids) : 0;
-  for (int g = 0; g < grid_count; g++)
-    for (int b = 0; b < block_count; b++)
-      for (int v = 0; v < test_variant_count; v++)
-        for (int t = 0; t < test_tensor_count; t++)
-          for (int center = 0; center <= !test_variants[v].family->element_wise; center++)
-            for (int momentum = 0; momentum < EQS_MOMENTA; momentum++) {
-              if (!test_has_momentum(&test_variants[v], momentum)) continue;
-              equivariance_case c = make_case(&test_variants[v], &test_tensors[t], center, momentum);
-              c.grid = grids[g], c.block = blocks[b];
-              add_case(&c);
-            }
+  int grid_count = test_everything() ? test_forced_grids(grids) : 0, turn = 0;
+  for (int g = 0; g < grid_count; g++, turn++)
+    for (int v = 0; v < test_variant_count; v++)
+      for (int t = 0; t < test_tensor_count; t++)
+        for (int center = 0; center <= !test_variants[v].family->element_wise; center++)
+          for (int momentum = 0; momentum < EQS_MOMENTA; momentum++) {
+            if (!test_has_momentum(&test_variants[v], momentum)) continue;
+            equivariance_case c = make_case(&test_variants[v], &test_tensors[t], center, momentum);
+            c.grid = grids[g], c.block = blocks[turn++ % block_count];
+            add_case(&c);
+          }
   run_batch(2);
 }
 END_TEST

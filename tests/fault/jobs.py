@@ -66,11 +66,22 @@ def checkpoint(directory, step):
 
 
 def without_created(file):
-    """The bytes of a checkpoint, but for the time in it."""
+    """The bytes of a checkpoint, but for the time in it and for HDF5's checksum of the object header that holds it (HDF5
+    format specification 3.0, IV.A.1.b: the 4 bytes behind the header's first chunk)."""
     with h5py.File(file, "r") as opened:
         created = opened.attrs["created"]
     created = created if isinstance(created, bytes) else created.encode()
-    data = file.read_bytes()
+    data = bytearray(file.read_bytes())
     if data.count(created) != 1:
         raise ValueError(f"{file}: the time is there {data.count(created)} times")
-    return data.replace(created, b"-" * len(created))
+    time = data.find(created)
+    header = data.rfind(b"OHDR", 0, time)
+    flags = data[header + 5]
+    at = header + 6 + (16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0)
+    width = 1 << (flags & 3)
+    end = at + width + int.from_bytes(data[at:at + width], "little")
+    if not at < time < end:
+        raise ValueError(f"{file}: the time is not in the first chunk of an object header")
+    data[time:time + len(created)] = b"-" * len(created)
+    data[end:end + 4] = b"-" * 4
+    return bytes(data)

@@ -265,7 +265,7 @@ START_TEST(wrong_files)
   ck_assert(mkdtemp(folder) != NULL);
   for (int i = 0; i < count; i++) write_file(folder, files[i].name, files[i].text);
   for (int i = 1; i < 10; i++) {
-    char name[20], text[40];
+    char name[40], text[80];
     snprintf(name, sizeof name, "deep%d.yaml", i);
     snprintf(text, sizeof text, i < 9 ? "include: deep%d.yaml\n" : GROUP, i + 1);
     write_file(folder, name, text);

@@ -1,4 +1,5 @@
 /* Manifests: what is read, and what is refused. */
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,6 +51,42 @@ START_TEST(forms)
 }
 END_TEST
 
+/* One parameter under several names: the entry that the others are tied to, or the embedding among them. */
+START_TEST(ties)
+{
+#define EMBEDDING "{\"name\": \"model.embed_tokens.weight\", \"shape\": [9, 2]"
+#define HEAD "{\"name\": \"lm_head.weight\", \"shape\": [9, 2]"
+#define THIRD "{\"name\": \"shared.weight\", \"shape\": [9, 2]"
+#define TO_EMBEDDING ", \"tied_to\": \"model.embed_tokens.weight\"}"
+#define TO_HEAD ", \"tied_to\": \"lm_head.weight\"}"
+#define LIST(...) "{\"parameters\": [" __VA_ARGS__ "]"
+  static const struct {
+    const char *text;
+    int count, parameter; /* index of the entry that is the parameter; -1: none is tied */
+  } cases[] = {
+      {LIST(EMBEDDING "}," HEAD TO_EMBEDDING) "}", 2, 0},
+      {LIST(HEAD TO_EMBEDDING "," EMBEDDING "}") "}", 2, 1},
+      {LIST(EMBEDDING TO_HEAD "," HEAD "}") "}", 2, 0},
+      {LIST(EMBEDDING TO_HEAD "," HEAD "}") ", \"tie_word_embeddings\": true}", 2, 0},
+      {LIST(HEAD "}," THIRD TO_HEAD "," EMBEDDING TO_HEAD) "}", 3, 2},
+      {LIST(HEAD "}," EMBEDDING "}") ", \"tie_word_embeddings\": true}", 2, 1},
+      {LIST(HEAD "}," EMBEDDING ", \"tied_to\": null}") ", \"tie_word_embeddings\": false}", 2, -1},
+      {LIST(HEAD "}," THIRD "}") ", \"tie_word_embeddings\": true}", 2, -1},
+  };
+  for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
+    eqs_manifest manifest;
+    ck_assert_ok(read_text(cases[c].text, &manifest));
+    ck_assert_int_eq(manifest.count, cases[c].count);
+    for (int i = 0; i < cases[c].count; i++) {
+      bool itself = i == cases[c].parameter || cases[c].parameter < 0;
+      ck_assert_msg(manifest.entries[i].tied_to == (itself ? NULL : &manifest.entries[cases[c].parameter]),
+                    "case %zu, entry %d", c, i);
+    }
+    eqs_manifest_free(&manifest);
+  }
+}
+END_TEST
+
 #define ENTRY(fields) "{\"parameters\": [{\"name\": \"a\", \"shape\": [1]}, {" fields "}]}"
 
 START_TEST(refused)
@@ -74,6 +111,18 @@ START_TEST(refused)
       {ENTRY("\"name\": \"b\", \"shape\": [99999999999999999999]"), "JSON: "},
       {ENTRY("\"name\": \"b\", \"shape\": [1], \"module_type\": 5"), "parameters[1]: module_type must be a text"},
       {ENTRY("\"name\": \"a\", \"shape\": [1]"), "parameter a is there twice"},
+      {ENTRY("\"name\": \"b\", \"shape\": [1], \"tied_to\": \"c\""), "parameters[1]: b: tied to c, which is not there"},
+      {ENTRY("\"name\": \"b\", \"shape\": [1], \"tied_to\": 0"), "parameters[1]: tied_to must be the name of"},
+      {ENTRY("\"name\": \"b\", \"shape\": [1], \"tied_to\": \"b\""), "parameters[1]: b: tied to itself"},
+      {ENTRY("\"name\": \"b\", \"shape\": [2], \"tied_to\": \"a\""), "parameters[1]: b: tied to a, which has another"},
+      {ENTRY("\"name\": \"b\", \"shape\": [1, 1], \"tied_to\": \"a\""),
+       "parameters[1]: b: tied to a, which has another"},
+      {LIST("{\"name\": \"a\", \"shape\": [1], \"tied_to\": \"b\"}, {\"name\": \"b\", \"shape\": [1], \"tied_to\": "
+            "\"a\"}") "}",
+       "parameters[0]: a: tied to b, which is itself tied"},
+      {LIST() ", \"tie_word_embeddings\": 1}", "tie_word_embeddings must be true or false"},
+      {LIST(EMBEDDING "}, {\"name\": \"lm_head.weight\", \"shape\": [8, 2]}") ", \"tie_word_embeddings\": true}",
+       "lm_head.weight: tied to model.embed_tokens.weight, which has another shape"},
       {ENTRY("\"name\": \"a\\u0000b\", \"shape\": [1]"), "JSON: "},
   };
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -109,6 +158,7 @@ Suite *make_suite(void)
   TCase *tests = tcase_create("manifest");
   tcase_add_test(tests, a_published_model);
   tcase_add_test(tests, forms);
+  tcase_add_test(tests, ties);
   tcase_add_test(tests, refused);
   tcase_add_test(tests, hostile);
   suite_add_tcase(suite, tests);
