@@ -63,7 +63,8 @@ mpirun_options() {
 # which ends its ranks: nothing stays behind. The status is then 128 and the signal's number.
 run_job() {
   local job status signal=0
-  mpirun "${MPIRUN_OPTIONS[@]}" "$@" </dev/null &
+  # In a session of its own: the terminal's Ctrl-C comes to this script alone, and mpirun ends in good order.
+  setsid mpirun "${MPIRUN_OPTIONS[@]}" "$@" </dev/null &
   job=$!
   trap 'signal=2; kill -TERM "$job" 2>/dev/null' INT
   trap 'signal=15; kill -TERM "$job" 2>/dev/null' TERM HUP

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "checkpoint/tiles.h"
 #include "dist/communicator.h"
 
 enum { attribute_capacity = 32 };
@@ -84,8 +85,9 @@ static eqs_status add_tensors(const eqs_optimizer *optimizer, int64_t p, eqs_che
     }
     parameter->tensor[s].matrices = matrices;
     parameter->tensor[s].count = assignment->count;
-    parameter->tensor[s].rows = assignment->count > 0 ? assignment->views[0].tensor_rows : 0;
-    parameter->tensor[s].cols = assignment->count > 0 ? assignment->views[0].tensor_cols : 0;
+    /* from the shape: a tensor without elements has no matrices */
+    eqs_tensor_rows_cols(planned->info.ndim, planned->info.shape, &parameter->tensor[s].rows,
+                         &parameter->tensor[s].cols);
     parameter->tensor_name[s] = s == 0                   ? "weight"
                                 : has_momentum && s == 1 ? "momentum"
                                                          : assignment->options.rule->state_names[s - 1 - has_momentum];

@@ -15,9 +15,9 @@ bool test_everything(void)
 
 void test_job_open(test_job *job, const char *configuration, int64_t parameters, const eqs_parameter_info *info)
 {
-  eqs_source source = {.path = (char *)(uintptr_t) "job.yaml",
-                       .text = (char *)(uintptr_t)configuration}; /* read only */
-  eqs_sources sources = {.count = 1, .sources = &source};
+  char path[] = "job.yaml";
+  eqs_source source = {.path = path, .text = (char *)(uintptr_t)configuration}; /* only read */
+  eqs_sources sources = {1, &source};
   ck_assert_ok(eqs_config_parse(&sources, &job->config));
   ck_assert_ok(eqs_plan_make(job->config, test_size(), parameters, info, &job->plan));
   ck_assert_ok(eqs_optimizer_create(job->config, job->plan, MPI_COMM_WORLD, &job->optimizer));

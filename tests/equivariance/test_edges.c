@@ -243,7 +243,7 @@ START_TEST(everything_on_every_grid)
   for (int g = 0; g < grid_count; g++)
     for (int v = 0; v < test_variant_count; v++)
       for (int e = 0; e < edge_count; e++)
-        for (int center = 0; center <= !test_variants[v].family->element_wise; center++)
+        for (int center = 0; center < (test_variants[v].family->element_wise ? 1 : 2); center++)
           for (int momentum = 0; momentum < EQS_MOMENTA; momentum++, turn++) {
             const test_variant *variant = &test_variants[v];
             if (!test_has_momentum(variant, momentum)) continue;

@@ -1,5 +1,6 @@
 """A job that loses a rank to SIGKILL ends by itself, and a restart from its newest checkpoint reaches the same bits as
 a job that was left alone. A job that is told to end (SIGTERM, SIGINT) leaves no process behind."""
+import concurrent.futures
 import os
 import pathlib
 import random
@@ -19,7 +20,6 @@ TINY = ("--layers 1 --hidden 32 --intermediate 48 --heads 2 --head-dim 16 --piec
         "--evaluate-every 200 --checkpoint-every 5").split()
 END_WITHIN = 30  # seconds
 checks = job.Checks()
-random.seed(20)
 
 
 def wait_for(condition, what, seconds=60, pause=0.01):
@@ -66,7 +66,7 @@ def continue_and_compare(all_jobs, config, trainers, owners, arguments, director
 
 def kill_at_random(all_jobs, mode, trainers, owners, victims):
     """Ranks die at random moments of a job that takes some 40 ms per step and writes a checkpoint every three."""
-    whole, steps = f"whole-{mode}", 40
+    whole, steps, moments = f"whole-{mode}", 40, random.Random(f"{mode} 20")
     result = all_jobs.run(all_jobs.config(whole, mode, every=3), trainers, owners, f"steps={steps}")
     checks.that(result.returncode == 0, f"{mode}: a job that is left alone: {result}")
     for count, victim in enumerate(victims):
@@ -76,7 +76,7 @@ def kill_at_random(all_jobs, mode, trainers, owners, victims):
         process = job.start(job.launch_line(*all_jobs.programs(config, trainers, owners, f"steps={steps}", "pause=30")))
         try:
             wait_for(lambda: (directory / "latest").exists(), what)
-            time.sleep(random.uniform(0, 0.8))
+            time.sleep(moments.uniform(0, 0.8))
             os.kill(job.ranks(process.pid)[victim], signal.SIGKILL)
             ended(process, what)
         finally:
@@ -88,7 +88,7 @@ def kill_at_random(all_jobs, mode, trainers, owners, victims):
 
 def kill_while_writing(all_jobs, mode, trainers, owners, victims):
     """Ranks die while a checkpoint of some megabytes is written: its file is there, but not yet under its name."""
-    whole, steps = f"whole-large-{mode}", 8
+    whole, steps, moments = f"whole-large-{mode}", 8, random.Random(f"{mode} 21")
     arguments = [f"steps={steps}", "size=160"]
     result = all_jobs.run(all_jobs.config(whole, mode, every=1), trainers, owners, *arguments)
     checks.that(result.returncode == 0, f"{mode}: a large job that is left alone: {result}")
@@ -100,14 +100,13 @@ def kill_while_writing(all_jobs, mode, trainers, owners, victims):
         try:
             wait_for(lambda: (directory / "latest").exists(), what)
             number = job.ranks(process.pid)[victim]
-            wait_for(lambda: any(".h5.partial" in entry for entry in os.listdir(directory)), what, pause=0)
-            time.sleep(random.uniform(0, 0.004))
+            wait_for(lambda: any(".h5.partial" in entry for entry in os.listdir(directory)), what, pause=0.0003)
+            time.sleep(moments.uniform(0, 0.004))
             os.kill(number, signal.SIGKILL)
             ended(process, what)
         finally:
             job.end(process)
-        hit = any(directory.glob("*.h5.partial"))
-        interrupted.append(hit)
+        interrupted.append(any(directory.glob("*.h5.partial")))
         continue_and_compare(all_jobs, config, trainers, owners, arguments, directory, all_jobs.directory / whole, steps,
                              what)
 
@@ -172,16 +171,23 @@ def tell_to_end(runs):
             job.end(process)
 
 
+def pretraining(runs):
+    kill_pretraining(runs)
+    tell_to_end(runs)
+
+
 interrupted = []
-with tempfile.TemporaryDirectory() as scratch:
+# mpirun waits for the ranks that it ends: two jobs at a time.
+with tempfile.TemporaryDirectory() as scratch, concurrent.futures.ThreadPoolExecutor(2) as pool:
     c_jobs = Jobs(scratch, None)
     c_jobs.trainer = c_jobs.c_trainer()
     more = 6 if job.EVERYTHING else 1
-    kill_at_random(c_jobs, "service", 2, 2, [0, 1, 2, 3] * more)  # trainers, owners
-    kill_at_random(c_jobs, "embedded", 3, 0, [0, 2] * more)
-    kill_while_writing(c_jobs, "service", 2, 2, [2, 3] * more + [0] * (more > 1))
-    kill_while_writing(c_jobs, "embedded", 2, 0, [1] * more)
-    checks.that(any(interrupted), "at least one checkpoint was cut off while it was written")
-    kill_pretraining(pathlib.Path(scratch) / "runs")
-    tell_to_end(pathlib.Path(scratch) / "runs")
+    parts = [pool.submit(pretraining, pathlib.Path(scratch) / "runs"),
+             pool.submit(kill_at_random, c_jobs, "service", 2, 2, [0, 1, 2, 3] * more),  # trainers, owners
+             pool.submit(kill_at_random, c_jobs, "embedded", 3, 0, [0, 2] * more),
+             pool.submit(kill_while_writing, c_jobs, "service", 2, 2, [2, 3] * more + [0] * (more > 1)),
+             pool.submit(kill_while_writing, c_jobs, "embedded", 2, 0, [1] * more)]
+    for part in parts:
+        part.result()
+checks.that(any(interrupted), "at least one checkpoint was cut off while it was written")
 sys.exit(checks.failed > 0)
