@@ -59,10 +59,10 @@ check-memory: bootstrap ## the C suites with AddressSanitizer, UBSan and a leak 
 
 lint: ## clang-format, cppcheck, shellcheck
 	@launch/bootstrap.sh lint
-	clang-format --dry-run -Werror $(shell git ls-files '*.c' '*.h')
-	cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
+	@clang-format --dry-run -Werror $(shell git ls-files '*.c' '*.h')
+	@cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
 	  --suppress=missingIncludeSystem -D_GNU_SOURCE -Iinclude -Isrc src tests
-	shellcheck $(shell git ls-files 'launch/*.sh' 'tests/*.sh' tests/run .ci/run)
+	@shellcheck $(shell git ls-files 'launch/*.sh' 'tests/*.sh' tests/run .ci/run)
 
 format: ## lay the C sources out
 	clang-format -i $(shell git ls-files -co --exclude-standard '*.c' '*.h')

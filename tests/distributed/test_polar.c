@@ -441,13 +441,13 @@ START_TEST(what_a_solver_cannot_do_is_refused)
   if (!eqs_grid_member(grid)) return;
   eqs_matrix x;
   ck_assert_ok(eqs_matrix_create(grid, 2, 2, 1, 1, EQS_ELEMENT_FLOAT, &x));
-  eqs_floats(&x)[0] = 1;
+  float *elements = eqs_floats(&x);
+  elements[0] = 1;
   eqs_polar_options options = {.solver = EQS_POLAR_EXPRESS, .steps = 5, .form = EQS_FORM_DIRECT};
-  /* cppcheck-suppress danglingTemporaryLifetime */
   ck_assert_int_eq(eqs_polar(&options, &x), EQS_USAGE);
   options = (eqs_polar_options){.solver = EQS_JORDAN, .steps = 0};
   ck_assert_int_eq(eqs_polar(&options, &x), EQS_USAGE);
-  eqs_floats(&x)[1] = NAN;
+  elements[1] = NAN;
   ck_assert_int_eq(eqs_polar(&(eqs_polar_options){.solver = EQS_EXACT}, &x), EQS_FAILED);
   eqs_matrix_destroy(&x);
 }
