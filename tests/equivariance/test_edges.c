@@ -126,6 +126,16 @@ static double relative_distance(const edge_case *c, const double *begin, const d
   return largest;
 }
 
+/*
+ * Centering makes the Gram matrix of rows that are no more than the columns singular, and the Gram form then has 1e-2
+ * to keep. It is held to 1e-3: two rows, whose difference is all that is left, come to 1.1e-4.
+ */
+static double limit_of(const edge_case *c)
+{
+  bool singular = c->center && test_matrix_rows(&c->edge->tensor) <= test_matrix_cols(&c->edge->tensor);
+  return singular ? fmax(c->edge->limit, 1e-3) : c->edge->limit;
+}
+
 static void check_case(const test_job *job, const edge_case *c, int index, int steps)
 {
   double *begin = make_weight(c->edge), *found = test_job_weight(job, index);
@@ -138,8 +148,8 @@ static void check_case(const test_job *job, const edge_case *c, int index, int s
   double distance = relative_distance(c, begin, reference.weight, found);
   test_text text = {0};
   append_case(&text, c, index);
-  ck_assert_msg(distance <= c->edge->limit, "%s: %s distance %g from float64, more than %g", c->edge->name, text.text,
-                distance, c->edge->limit);
+  ck_assert_msg(distance <= limit_of(c), "%s: %s distance %g from float64, more than %g", c->edge->name, text.text,
+                distance, limit_of(c));
   test_text_free(&text);
   test_reference_end(&reference);
   free(begin);
@@ -235,7 +245,7 @@ START_TEST(every_edge_on_forced_grids)
 }
 END_TEST
 
-/* The complete product; of the blocks the smallest and one that leaves ranks idle. */
+/* The complete product, but for blocks and nu_scope: in turn. */
 START_TEST(everything_on_every_grid)
 {
   char grids[test_max_forced][16];
