@@ -60,6 +60,7 @@ static uint16_t to_float16(float x)
 void eqs_to_float(eqs_dtype dtype, const void *from, float *to, int64_t count)
 {
   const uint16_t *half = from;
+  if (count == 0) return; /* the pointers may be NULL */
   switch (dtype) {
   case EQS_FLOAT32: memcpy(to, from, (size_t)count * sizeof *to); break;
   case EQS_BFLOAT16:
@@ -74,6 +75,7 @@ void eqs_to_float(eqs_dtype dtype, const void *from, float *to, int64_t count)
 void eqs_from_float(eqs_dtype dtype, const float *from, void *to, int64_t count)
 {
   uint16_t *half = to;
+  if (count == 0) return;
   switch (dtype) {
   case EQS_FLOAT32: memcpy(to, from, (size_t)count * sizeof *from); break;
   case EQS_BFLOAT16:
