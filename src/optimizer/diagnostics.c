@@ -78,14 +78,6 @@ static json_t *number(double value)
   return isfinite(value) ? json_real(value) : json_null();
 }
 
-static int64_t element_count(const eqs_planned_parameter *parameter)
-{
-  int64_t count = 0;
-  for (int64_t i = 0; i < parameter->assignment.count; i++)
-    count += parameter->assignment.views[i].rows * parameter->assignment.views[i].cols;
-  return count;
-}
-
 /* Standard deviation over mean, from the sums of squares, of values, and their number. */
 static double spread(double squares, double values, double count)
 {
@@ -98,7 +90,7 @@ static json_t *describe(const eqs_planned_parameter *parameter, const double *su
 {
   const eqs_assignment *assignment = &parameter->assignment;
   const eqs_rule *rule = assignment->options.rule;
-  double elements = (double)element_count(parameter);
+  double elements = (double)eqs_planned_elements(parameter);
   json_t *line = json_object();
   json_object_set_new(line, "step", json_integer(step));
   json_object_set_new(line, "parameter", json_string(parameter->info.name));

@@ -29,11 +29,17 @@ static int64_t element_count(const eqs_view *view)
   return view->rows * view->cols;
 }
 
-int64_t eqs_planned_bytes(const eqs_planned_parameter *parameter)
+int64_t eqs_planned_elements(const eqs_planned_parameter *parameter)
 {
   int64_t elements = 0;
   for (int64_t i = 0; i < parameter->assignment.count; i++) elements += element_count(&parameter->assignment.views[i]);
-  return elements * (int64_t)sizeof(float) * (1 + eqs_state_count(&parameter->assignment.options));
+  return elements;
+}
+
+int64_t eqs_planned_bytes(const eqs_planned_parameter *parameter)
+{
+  return eqs_planned_elements(parameter) * (int64_t)sizeof(float) *
+         (1 + eqs_state_count(&parameter->assignment.options));
 }
 
 /* Seconds of one step on one owner: arithmetic, and every state read and written once. */

@@ -47,6 +47,9 @@ void eqs_plan_free(eqs_plan **plan);
 /* The matrices of the optimizer that a parameter keeps from step to step: weight, momentum, the rule's states. */
 int eqs_state_count(const eqs_rule_options *options);
 
+/* Elements of all matrices of a parameter. */
+int64_t eqs_planned_elements(const eqs_planned_parameter *parameter);
+
 /* Bytes that the owners hold for a parameter together: weight, state and gradient, float32. */
 int64_t eqs_planned_bytes(const eqs_planned_parameter *parameter);
 
