@@ -11,7 +11,8 @@ WARNINGS = -Wall -Wextra -Wconversion -Wno-sign-conversion -Wshadow -Wstrict-pro
 CPPFLAGS += -D_GNU_SOURCE -Iinclude -Isrc $(shell $(PKG_CONFIG) --cflags $(LIBRARIES) 2>/dev/null)
 CFLAGS += -std=c11 -g $(OPTIMIZE) $(SANITIZE) $(WARNINGS) -fPIC -fvisibility=hidden -MMD -MP
 # BLIS before ScaLAPACK: the first BLAS in the symbol search answers everybody's calls.
-LDLIBS += -Wl,--no-as-needed -lblis -lscalapack-openmpi -llapack -Wl,--as-needed \
+# The choice of BLIS's kernels (src/dist/kernels.c) belongs to every program that links the archive.
+LDLIBS += -Wl,-u,eqs_blis_kernels -Wl,--no-as-needed -lblis -lscalapack-openmpi -llapack -Wl,--as-needed \
           $(shell $(PKG_CONFIG) --libs $(LIBRARIES) 2>/dev/null) -ldl -lm -lpthread
 
 ROOMS = base dist polar rules model optimizer checkpoint service

@@ -28,11 +28,11 @@ const char *eqs_libraries(void)
   snprintf(text, sizeof text,
            "MPI: %s\n"
            "HDF5: %u.%u.%u\n"
-           "BLIS: %s\n"
+           "BLIS: %s, %s kernels\n"
            "sgemm of Equishard: %s\n"
            "sgemm of ScaLAPACK: %s\n"
            "dgemm of ScaLAPACK: %s\n",
-           mpi, major, minor, release, bli_info_get_version_str(), or_unknown(own),
+           mpi, major, minor, release, bli_info_get_version_str(), eqs_blis_kernels(), or_unknown(own),
            or_unknown(eqs_library_answering("libscalapack", "sgemm_")),
            or_unknown(eqs_library_answering("libscalapack", "dgemm_")));
   return text;

@@ -35,6 +35,8 @@ typedef struct eqs_optimizer {
   eqs_owned_parameter *parameter;
   double *lr;            /* of every group */
   double gradient_scale; /* gradients come multiplied by this; 1 at first */
+  int trainers;          /* in the step under way: how many contributions EQS_PARTIAL gradients are the sum of */
+  double clip_factor;    /* in the step under way */
   int64_t step, skipped;
   bool skipped_last;
   double gradient_norm;

@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "dist/communicator.h"
 #include "optimizer/optimizer.h"
+#include "optimizer/update.h"
 
 /* Call `action` for every matrix of a present parameter that this owner has a shard of, in the plan's order. */
 typedef eqs_status (*matrix_action)(eqs_optimizer *optimizer, int64_t p, int64_t i, void *context);
@@ -41,20 +42,6 @@ cleanup:
   return status;
 }
 
-static void scale(eqs_matrix *x, double factor)
-{
-  if (factor != 1) eqs_matrix_scale(x, factor);
-}
-
-/* The trainers' scale is divided out; a sum over them becomes their mean. */
-static eqs_status normalise(eqs_optimizer *optimizer, int64_t p, int64_t i, void *context)
-{
-  const int *trainers = context;
-  bool takes_mean = optimizer->plan->parameter[p].info.gradient == EQS_PARTIAL && !optimizer->config->reduce_sum;
-  scale(&optimizer->parameter[p].matrix[i].gradient, 1 / (optimizer->gradient_scale * (takes_mean ? *trainers : 1)));
-  return EQS_OK;
-}
-
 /* Sum of squares of this owner's gradient shards, and the first parameter with a value that is not finite. */
 typedef struct {
   double squares;
@@ -65,7 +52,8 @@ static eqs_status survey(eqs_optimizer *optimizer, int64_t p, int64_t i, void *c
 {
   gradient_survey *result = context;
   const eqs_matrix *gradient = &optimizer->parameter[p].matrix[i].gradient;
-  double squares = eqs_matrix_local_squares(gradient); /* no square of a float32 overflows a float64 */
+  double f = eqs_gradient_factor(optimizer, p);
+  double squares = f * f * eqs_matrix_local_squares(gradient); /* no square of a float32 overflows a float64 */
   if (!isfinite(squares) && p < result->nonfinite) result->nonfinite = p;
   result->squares += squares;
   if (optimizer->diagnostics.active) optimizer->diagnostics.sums[p][EQS_SUM_GRADIENT] += squares;
@@ -101,57 +89,6 @@ static eqs_status refuse_nonfinite(eqs_optimizer *optimizer, int64_t nonfinite)
   return EQS_OK;
 }
 
-static eqs_status clip(eqs_optimizer *optimizer, int64_t p, int64_t i, void *context)
-{
-  scale(&optimizer->parameter[p].matrix[i].gradient, *(const double *)context);
-  return EQS_OK;
-}
-
-/* Gradient (or, for polar_first, its polar factor) -> direction, in place; the momentum is updated. */
-static void apply_momentum(const eqs_rule_options *options, eqs_matrix *momentum, eqs_matrix *gradient)
-{
-  switch (options->momentum) {
-  case EQS_MOMENTUM_EMA:
-  case EQS_MOMENTUM_POLAR_FIRST:
-    eqs_matrix_combine(1 - options->beta, gradient, options->beta, momentum);
-    eqs_matrix_copy(momentum, gradient);
-    break;
-  case EQS_MOMENTUM_NESTEROV:
-    eqs_matrix_combine(1, gradient, options->beta, momentum);
-    eqs_matrix_combine(options->beta, momentum, 1, gradient);
-    break;
-  case EQS_MOMENTUM_HEAVY_BALL:
-    eqs_matrix_combine(1, gradient, options->beta, momentum);
-    eqs_matrix_copy(momentum, gradient);
-    break;
-  default: break;
-  }
-}
-
-/* G -> D -> factor, and the matrix's part of ν. */
-static eqs_status make_factor(eqs_optimizer *optimizer, int64_t p, int64_t i, void *context)
-{
-  (void)context;
-  eqs_status status = EQS_OK;
-  const eqs_rule_options *options = &optimizer->plan->parameter[p].assignment.options;
-  eqs_owned_matrix *matrix = &optimizer->parameter[p].matrix[i];
-  bool factor_first = options->momentum == EQS_MOMENTUM_POLAR_FIRST;
-  if (!factor_first) apply_momentum(options, &matrix->momentum, &matrix->gradient);
-  eqs_diagnostics_add_squares(&optimizer->diagnostics, p, EQS_SUM_DIRECTION, &matrix->gradient);
-  EQS_TRY(eqs_rule_factor(options, optimizer->parameter[p].step + 1, matrix->states, &matrix->gradient, &matrix->nu));
-  EQS_TRY(eqs_diagnostics_add_factor(&optimizer->diagnostics, p, options, &matrix->gradient, matrix->nu));
-  if (factor_first) apply_momentum(options, &matrix->momentum, &matrix->gradient);
-cleanup:
-  return status;
-}
-
-/* Whether ν of a parameter is the sum over several matrices. */
-static bool shares_nu(const eqs_assignment *assignment)
-{
-  const eqs_rule_options *options = &assignment->options;
-  return options->rule->uses_nu && options->alpha != 0 && options->nu_scope == EQS_NU_TENSOR && assignment->count > 1;
-}
-
 /* ν of a tensor <- the sum of its matrices' parts, each counted by the first owner of its grid. */
 static eqs_status sum_nu(eqs_optimizer *optimizer)
 {
@@ -159,13 +96,13 @@ static eqs_status sum_nu(eqs_optimizer *optimizer)
   const eqs_plan *plan = optimizer->plan;
   double *nu = NULL;
   int count = 0;
-  for (int64_t p = 0; p < plan->parameters; p++) count += shares_nu(&plan->parameter[p].assignment);
+  for (int64_t p = 0; p < plan->parameters; p++) count += eqs_shares_nu(&plan->parameter[p].assignment);
   if (count == 0) goto cleanup;
   EQS_TRY(eqs_allocate(&nu, count, sizeof *nu));
   count = 0;
   for (int64_t p = 0; p < plan->parameters; p++) {
     const eqs_assignment *assignment = &plan->parameter[p].assignment;
-    if (!shares_nu(assignment)) continue;
+    if (!eqs_shares_nu(assignment)) continue;
     for (int64_t i = 0; i < assignment->count; i++) {
       const eqs_owned_matrix *matrix = &optimizer->parameter[p].matrix[i];
       if (matrix->grid != NULL && matrix->grid->row == 0 && matrix->grid->col == 0) nu[count] += matrix->nu;
@@ -176,7 +113,7 @@ static eqs_status sum_nu(eqs_optimizer *optimizer)
   count = 0;
   for (int64_t p = 0; p < plan->parameters; p++) {
     const eqs_assignment *assignment = &plan->parameter[p].assignment;
-    if (!shares_nu(assignment)) continue;
+    if (!eqs_shares_nu(assignment)) continue;
     for (int64_t i = 0; i < assignment->count; i++) optimizer->parameter[p].matrix[i].nu = nu[count];
     count++;
   }
@@ -185,20 +122,16 @@ cleanup:
   return status;
 }
 
-/* Factor -> U;  W <- (1 - lr · weight_decay) W - lr U. */
+static eqs_status make_factor(eqs_optimizer *optimizer, int64_t p, int64_t i, void *context)
+{
+  (void)context;
+  return eqs_make_factor(optimizer, p, i);
+}
+
 static eqs_status update_weight(eqs_optimizer *optimizer, int64_t p, int64_t i, void *context)
 {
   (void)context;
-  eqs_status status = EQS_OK;
-  const eqs_assignment *assignment = &optimizer->plan->parameter[p].assignment;
-  eqs_owned_matrix *matrix = &optimizer->parameter[p].matrix[i];
-  double lr = eqs_learning_rate(optimizer, assignment->group);
-  EQS_TRY(eqs_rule_update(&assignment->options, matrix->nu, &matrix->gradient));
-  eqs_diagnostics_add_squares(&optimizer->diagnostics, p, EQS_SUM_WEIGHT, &matrix->weight);
-  EQS_TRY(eqs_diagnostics_add_update(&optimizer->diagnostics, p, &matrix->gradient));
-  eqs_matrix_combine(-lr, &matrix->gradient, 1 - lr * assignment->options.weight_decay, &matrix->weight);
-cleanup:
-  return status;
+  return eqs_update_weight(optimizer, p, i);
 }
 
 eqs_status eqs_optimizer_step(eqs_optimizer *optimizer, int trainers)
@@ -207,19 +140,17 @@ eqs_status eqs_optimizer_step(eqs_optimizer *optimizer, int trainers)
   int64_t nonfinite;
   double limit = optimizer->config->clip_grad_norm;
   optimizer->skipped_last = false;
+  optimizer->trainers = trainers;
+  optimizer->clip_factor = 1;
   eqs_diagnostics_begin(optimizer->config, optimizer->plan, optimizer->step + 1, &optimizer->diagnostics);
 
   EQS_TRY(agree_on_presence(optimizer));
-  EQS_TRY(for_present(optimizer, normalise, &trainers));
   EQS_TRY(measure_gradient(optimizer, &nonfinite));
   if (nonfinite != INT64_MAX) {
     status = refuse_nonfinite(optimizer, nonfinite);
     goto cleanup;
   }
-  if (limit > 0 && optimizer->gradient_norm > limit) {
-    double factor = limit / optimizer->gradient_norm;
-    EQS_TRY(for_present(optimizer, clip, &factor));
-  }
+  if (limit > 0 && optimizer->gradient_norm > limit) optimizer->clip_factor = limit / optimizer->gradient_norm;
   EQS_TRY(for_present(optimizer, make_factor, NULL));
   EQS_TRY(sum_nu(optimizer));
   EQS_TRY(for_present(optimizer, update_weight, NULL));

@@ -34,6 +34,15 @@ START_TEST(what_is_not_there_has_no_answer)
 }
 END_TEST
 
+/* The plain C kernels are for processors without vector units: where there are some, BLIS must use them. */
+START_TEST(blis_uses_the_vector_units)
+{
+#if defined(__AVX2__)
+  ck_assert_str_ne(eqs_blis_kernels(), "generic");
+#endif
+}
+END_TEST
+
 Suite *make_suite(void)
 {
   Suite *suite = suite_create("libraries");
@@ -41,6 +50,7 @@ Suite *make_suite(void)
   tcase_add_test(tests, blis_answers_scalapack);
   tcase_add_test(tests, slots_of_direct_calls);
   tcase_add_test(tests, what_is_not_there_has_no_answer);
+  tcase_add_test(tests, blis_uses_the_vector_units);
   suite_add_tcase(suite, tests);
   return suite;
 }

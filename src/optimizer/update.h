@@ -1,0 +1,25 @@
+/*
+ * One matrix in a step: gradient -> direction -> factor -> update -> weight (NUMERICS of a step, 4 to 6). Called for
+ * matrices that this owner has a shard of; collective over the matrix's grid.
+ */
+#ifndef EQS_OPTIMIZER_UPDATE_H
+#define EQS_OPTIMIZER_UPDATE_H
+
+#include "optimizer/optimizer.h"
+
+/*
+ * What multiplies the sum of the trainers' contributions: their scale divided out, their mean taken, and the clip
+ * factor of the step.
+ */
+double eqs_gradient_factor(const eqs_optimizer *optimizer, int64_t p);
+
+/* G -> D -> factor, in `gradient`, and the matrix's part of ν; the momentum and the rule's states are updated. */
+eqs_status eqs_make_factor(eqs_optimizer *optimizer, int64_t p, int64_t i);
+
+/* Factor -> U, with matrix->nu as it counts for the tensor;  W <- (1 - lr · weight_decay) W - lr U. */
+eqs_status eqs_update_weight(eqs_optimizer *optimizer, int64_t p, int64_t i);
+
+/* Whether ν of a parameter is the sum over several matrices, so that all factors come before the first update. */
+bool eqs_shares_nu(const eqs_assignment *assignment);
+
+#endif
