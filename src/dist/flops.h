@@ -7,4 +7,7 @@
 /* Add this rank's share of the floating-point operations of a call on a grid. */
 void eqs_count_flops(const eqs_grid *grid, double flops);
 
+/* Add the operations of a call of this rank alone. */
+void eqs_count_own_flops(double flops);
+
 #endif

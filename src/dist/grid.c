@@ -35,6 +35,8 @@ static void free_communicator(MPI_Comm *comm)
 
 static void destroy_grid(eqs_grid *grid)
 {
+  if (grid->team != NULL) eqs_team_destroy(grid->team);
+  free(grid->team);
   if (grid->context >= 0) Cblacs_gridexit(grid->context);
   free_communicator(&grid->col_comm);
   free_communicator(&grid->row_comm);
@@ -108,6 +110,8 @@ static eqs_status create_grid(const eqs_grid_cache *cache, int first, int rows, 
     new->row = position / cols;
     new->col = position % cols;
     if (rows * cols > 1) EQS_TRY(connect_members(cache->owners, new));
+    EQS_TRY(eqs_allocate(&new->team, 1, sizeof *new->team));
+    EQS_TRY(eqs_team_create(new->comm, new->team));
   }
   *grid = new;
   new = NULL;

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 #include "base/status.h"
+#include "dist/team.h"
 
 typedef struct {
   int first; /* rank in the owners' communicator of the grid's (0, 0) */
@@ -19,6 +20,7 @@ typedef struct {
   MPI_Comm col_comm; /* members of this rank's grid column, ranked by row; likewise */
   int context;       /* BLACS context of the transposed grid (cols × rows), where BLACS's (col, row) is
                         our (row, col): a row-major matrix is the column-major transpose. -1 as above */
+  eqs_team *team;    /* of the members; NULL if not a member */
 } eqs_grid;
 
 typedef struct eqs_grid_cache eqs_grid_cache;

@@ -140,7 +140,7 @@ static double sum_of_lanes(const double *sums)
   return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
 }
 
-static double dot_floats(const float *x, const float *y, int64_t size)
+double eqs_dot_floats(const float *x, const float *y, int64_t size)
 {
   double sums[lanes] = {0};
   int64_t whole = size / lanes * lanes;
@@ -163,7 +163,7 @@ static double dot_doubles(const double *x, const double *y, int64_t size)
 /* <x, y> of `size` elements from the same place of both shards on. */
 static double local_dot(const eqs_matrix *x, const eqs_matrix *y, int64_t place, int64_t size)
 {
-  return x->element == EQS_ELEMENT_FLOAT ? dot_floats(eqs_floats(x) + place, eqs_floats(y) + place, size)
+  return x->element == EQS_ELEMENT_FLOAT ? eqs_dot_floats(eqs_floats(x) + place, eqs_floats(y) + place, size)
                                          : dot_doubles(eqs_doubles(x) + place, eqs_doubles(y) + place, size);
 }
 

@@ -57,6 +57,9 @@ void eqs_matrix_add_identity(eqs_matrix *x, double a); /* x <- x + a I, square o
 eqs_status eqs_matrix_dot(const eqs_matrix *x, const eqs_matrix *y, double *dot);
 eqs_status eqs_matrix_norm(const eqs_matrix *x, double *norm);
 
+/* Sum of products of two arrays, in float64. Not collective. */
+double eqs_dot_floats(const float *x, const float *y, int64_t size);
+
 /* Sum of squares of this rank's shard; not finite if an element is not. Not collective. */
 double eqs_matrix_local_squares(const eqs_matrix *x);
 

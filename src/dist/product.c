@@ -20,6 +20,21 @@ void eqs_count_flops(const eqs_grid *grid, double flops)
   flops_asked += flops / ((double)grid->rows * grid->cols);
 }
 
+void eqs_count_own_flops(double flops)
+{
+  flops_asked += flops;
+}
+
+eqs_status eqs_create_square(const eqs_matrix *x, int64_t k, eqs_element element, eqs_matrix *square)
+{
+  const int64_t largest_block = 64;
+  int side = x->grid->rows > x->grid->cols ? x->grid->rows : x->grid->cols;
+  int64_t block = (k + side - 1) / side;
+  if (block > largest_block) block = largest_block;
+  if (block < 1) block = 1;
+  return eqs_matrix_create(x->grid, k, k, block, block, element, square);
+}
+
 /* Below this order half of a symmetric product takes longer than the whole (BLIS 0.9: gemmt at 64). */
 enum { smallest_half = 128 };
 

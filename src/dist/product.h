@@ -9,6 +9,12 @@
 
 typedef enum { EQS_AS_IS, EQS_TRANSPOSED } eqs_operation;
 
+/*
+ * Make a k×k work matrix for x on x's grid: square blocks, small enough that no rank goes without where k allows
+ * it. Not collective.
+ */
+eqs_status eqs_create_square(const eqs_matrix *x, int64_t k, eqs_element element, eqs_matrix *square);
+
 /* c <- alpha op(a) op(b) + beta c; beta = 0 does not read c. */
 eqs_status eqs_multiply(double alpha, eqs_operation op_a, const eqs_matrix *a, eqs_operation op_b, const eqs_matrix *b,
                         double beta, eqs_matrix *c);

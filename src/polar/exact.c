@@ -50,7 +50,7 @@ cleanup:
  * In float64: the squares of float32 numbers neither overflow nor vanish, and the rounding of the Gram matrix stays
  * below that of float32 up to condition 1e4.
  */
-eqs_status eqs_exact_polar(const eqs_polar_options *options, eqs_matrix *x)
+eqs_status eqs_exact_polar(const eqs_polar_options *options, eqs_matrix *x, double *nu)
 {
   eqs_status status = EQS_OK;
   eqs_operation op;
@@ -67,6 +67,7 @@ eqs_status eqs_exact_polar(const eqs_polar_options *options, eqs_matrix *x)
     EQS_TRY(eqs_multiply(1, EQS_AS_IS, &F, EQS_AS_IS, &X, 0, &U));
   else
     EQS_TRY(eqs_multiply(1, EQS_AS_IS, &X, EQS_AS_IS, &F, 0, &U));
+  if (nu != NULL) EQS_TRY(eqs_matrix_dot(&X, &U, nu));
   eqs_matrix_copy(&U, x);
 cleanup:
   eqs_matrix_destroy(&X);

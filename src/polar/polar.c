@@ -2,7 +2,8 @@
 
 #include <math.h>
 
-#include "dist/product.h"
+#include "dist/half_product.h"
+#include "dist/squares.h"
 #include "polar/solver.h"
 
 enum { restart_after = 2 }; /* steps */
@@ -15,175 +16,133 @@ int64_t eqs_smaller_side(eqs_side nominal, const eqs_matrix *x, eqs_operation *o
   return of_rows ? m : n;
 }
 
-eqs_status eqs_create_square(const eqs_matrix *x, int64_t k, eqs_element element, eqs_matrix *square)
-{
-  const int64_t largest_block = 64;
-  int side = x->grid->rows > x->grid->cols ? x->grid->rows : x->grid->cols;
-  int64_t block = (k + side - 1) / side;
-  if (block > largest_block) block = largest_block;
-  if (block < 1) block = 1;
-  return eqs_matrix_create(x->grid, k, k, block, block, element, square);
-}
+/* One evaluation: X = scale · D is iterated upon, where D is what lies in the matrix. */
+typedef struct {
+  const eqs_polar_options *options;
+  eqs_squares *squares;
+  double scale;   /* still to be multiplied into X */
+  double damping; /* δ of R = XXᵀ + δI */
+} iteration;
 
-/* The smaller Gram matrix commutes with the odd polynomial: y <- alpha q x + beta y, or alpha x q + beta y. */
-static eqs_status apply(eqs_operation op, double alpha, const eqs_matrix *q, const eqs_matrix *x, double beta,
-                        eqs_matrix *y)
+/* X <- scale · square[q] X. */
+static eqs_status apply(iteration *it, int q, double *dot)
 {
-  if (op == EQS_AS_IS) return eqs_multiply(alpha, EQS_AS_IS, q, EQS_AS_IS, x, beta, y);
-  return eqs_multiply(alpha, EQS_AS_IS, x, EQS_AS_IS, q, beta, y);
-}
-
-static void swap(eqs_matrix *a, eqs_matrix *b)
-{
-  void *data = a->data;
-  a->data = b->data;
-  b->data = data;
-}
-
-/* X <- aX + (bA + cA²)X with A = XXᵀ, or mirrored with A = XᵀX. */
-static eqs_status iterate_direct(const eqs_polar_options *options, eqs_matrix *x)
-{
-  eqs_status status = EQS_OK;
-  eqs_operation op;
-  int64_t k = eqs_smaller_side(options->side, x, &op);
-  eqs_matrix A = {0}, B = {0}, original = {0};
-  EQS_TRY(eqs_create_square(x, k, x->element, &A));
-  EQS_TRY(eqs_matrix_create_like(&A, x->element, &B));
-  EQS_TRY(eqs_matrix_create_like(x, x->element, &original));
-  for (int step = 0; step < options->steps; step++) {
-    double p[3];
-    eqs_solver_coefficients(options->solver, step, p);
-    EQS_TRY(eqs_gram(1, op, x, &A));
-    eqs_matrix_copy(&A, &B);
-    EQS_TRY(eqs_multiply_commuting(p[2], &A, &A, p[1], &B));
-    eqs_matrix_copy(x, &original);
-    EQS_TRY(apply(op, 1, &B, &original, p[0], x));
-  }
-cleanup:
-  eqs_matrix_destroy(&A);
-  eqs_matrix_destroy(&B);
-  eqs_matrix_destroy(&original);
+  eqs_status status = eqs_squares_apply(it->squares, it->scale, q, dot);
+  it->scale = 1;
   return status;
 }
 
-/* Work matrices of the Gram form, k×k, all polynomials of one symmetric matrix: they commute. */
+/* X <- (aI + bA + cA²)X with A = XXᵀ, or mirrored with A = XᵀX. */
+static eqs_status iterate_direct(iteration *it)
+{
+  enum { A, B };
+  eqs_status status = EQS_OK;
+  for (int step = 0; step < it->options->steps; step++) {
+    double p[3];
+    eqs_solver_coefficients(it->options->solver, step, p);
+    EQS_TRY(eqs_squares_gram(it->squares, it->scale * it->scale, 0, A));
+    EQS_TRY(eqs_squares_multiply(it->squares, p[2], A, A, p[1], A, p[0], B));
+    EQS_TRY(apply(it, B, NULL));
+  }
+cleanup:
+  return status;
+}
+
+/* Which square holds what in the Gram form; they are exchanged instead of copied. */
 typedef struct {
-  eqs_matrix R, Z, Q, work;
+  int R, Z, Q, spare;
+  bool q_is_identity;
 } gram_state;
 
-static eqs_status create_gram_state(const eqs_matrix *x, int64_t k, gram_state *state)
+enum { gram_squares = 4 };
+
+static void exchange(int *a, int *b)
 {
-  eqs_status status = EQS_OK;
-  EQS_TRY(eqs_create_square(x, k, x->element, &state->R));
-  EQS_TRY(eqs_matrix_create_like(&state->R, x->element, &state->Z));
-  EQS_TRY(eqs_matrix_create_like(&state->R, x->element, &state->Q));
-  EQS_TRY(eqs_matrix_create_like(&state->R, x->element, &state->work));
-cleanup:
-  return status;
+  int other = *a;
+  *a = *b;
+  *b = other;
 }
 
-static void destroy_gram_state(gram_state *state)
+/* Z <- aI + bR + cR² */
+static eqs_status form_z(iteration *it, const double p[3], const gram_state *s)
 {
-  eqs_matrix_destroy(&state->R);
-  eqs_matrix_destroy(&state->Z);
-  eqs_matrix_destroy(&state->Q);
-  eqs_matrix_destroy(&state->work);
-}
-
-/* Z <- bR + cR² */
-static eqs_status form_z(const double p[3], gram_state *s)
-{
-  if (p[2] == 0) {
-    eqs_matrix_combine(p[1], &s->R, 0, &s->Z);
-    return EQS_OK;
-  }
-  eqs_matrix_copy(&s->R, &s->Z);
-  return eqs_multiply_commuting(p[2], &s->R, &s->R, p[1], &s->Z);
-}
-
-/* Q <- Q(aI + Z); Q = I at first. */
-static eqs_status advance_q(const double p[3], bool first, gram_state *s)
-{
-  if (first) {
-    eqs_matrix_copy(&s->Z, &s->Q);
-    eqs_matrix_add_identity(&s->Q, p[0]);
-    return EQS_OK;
-  }
-  eqs_matrix_copy(&s->Q, &s->work);
-  eqs_status status = eqs_multiply_commuting(1, &s->Q, &s->Z, p[0], &s->work);
-  swap(&s->Q, &s->work);
-  return status;
-}
-
-/* R <- (aI + Z)R(aI + Z); Z is used up. */
-static eqs_status advance_r(const double p[3], gram_state *s)
-{
-  eqs_status status = EQS_OK;
-  eqs_matrix_add_identity(&s->Z, p[0]);
-  EQS_TRY(eqs_multiply_commuting(1, &s->Z, &s->R, 0, &s->work));
-  EQS_TRY(eqs_multiply_commuting(1, &s->work, &s->Z, 0, &s->R));
-cleanup:
-  return status;
-}
-
-/* X <- QX, or mirrored XQ. */
-static eqs_status apply_q(eqs_operation op, const eqs_matrix *Q, eqs_matrix *original, eqs_matrix *x)
-{
-  eqs_matrix_copy(x, original);
-  return apply(op, 1, Q, original, 0, x);
+  if (p[2] == 0) return eqs_squares_combine(it->squares, p[1], s->R, p[0], s->Z);
+  return eqs_squares_multiply(it->squares, p[2], s->R, s->R, p[1], s->R, p[0], s->Z);
 }
 
 /*
- * X <- QX, R <- XXᵀ + δQ², Q <- I. The damping δ = ε/s does not pass through X: it is carried along by itself.
+ * Of products of commuting matrices one triangle is enough in exact arithmetic. Mirrored, it brings their commutator
+ * into the result, which is of the size of Z's rounding. With whole products instead Q and R stay what this very Z
+ * makes of them, however it was rounded. That matters to singular Gram matrices (of centered rows) with a small
+ * damping: the reference trajectories of `hybrid` come to 12 times what is allowed with halves, to 0.8 of it with whole
+ * products.
  */
-static eqs_status restart(eqs_operation op, double damping, eqs_matrix *original, eqs_matrix *x, gram_state *s)
+static bool takes_whole_products(const eqs_polar_options *options)
+{
+  return eqs_solver_damped(options->solver) || options->centered;
+}
+
+static eqs_status multiply(iteration *it, int a, int b, int to)
+{
+  if (takes_whole_products(it->options)) return eqs_squares_multiply_whole(it->squares, a, b, to);
+  return eqs_squares_multiply(it->squares, 1, a, b, 0, -1, 0, to);
+}
+
+/* Q <- QZ */
+static eqs_status advance_q(iteration *it, gram_state *s)
+{
+  eqs_status status = multiply(it, s->Q, s->Z, s->spare);
+  exchange(&s->Q, &s->spare);
+  return status;
+}
+
+/* R <- ZRZ, by (RZ)ᵀZ */
+static eqs_status advance_r(iteration *it, int z, gram_state *s)
 {
   eqs_status status = EQS_OK;
-  EQS_TRY(apply_q(op, &s->Q, original, x));
-  EQS_TRY(eqs_gram(1, op, x, &s->R));
-  if (damping > 0) EQS_TRY(eqs_multiply_commuting(damping, &s->Q, &s->Q, 1, &s->R));
+  EQS_TRY(multiply(it, s->R, z, s->spare));
+  EQS_TRY(eqs_squares_multiply(it->squares, 1, s->spare, z, 0, -1, 0, s->R));
 cleanup:
   return status;
 }
 
-/* From R = XXᵀ + δI, with the normalised X, to X <- QX. */
-static eqs_status iterate_gram(const eqs_polar_options *options, eqs_operation op, double damping, gram_state *s,
-                               eqs_matrix *x)
+/*
+ * X <- QX, R <- XXᵀ + δQ², Q <- I. The damping does not pass through X: it is carried along by itself.
+ */
+static eqs_status restart(iteration *it, gram_state *s)
 {
   eqs_status status = EQS_OK;
-  eqs_matrix original = {0};
-  bool q_is_identity = true;
-  EQS_TRY(eqs_matrix_create_like(x, x->element, &original));
-  for (int step = 0; step < options->steps; step++) {
-    double p[3];
-    eqs_solver_coefficients(options->solver, step, p);
-    if (step == restart_after && options->form == EQS_FORM_GRAM_RESTART) {
-      EQS_TRY(restart(op, damping, &original, x, s));
-      q_is_identity = true;
-    }
-    EQS_TRY(form_z(p, s));
-    EQS_TRY(advance_q(p, q_is_identity, s));
-    q_is_identity = false;
-    if (step + 1 < options->steps) EQS_TRY(advance_r(p, s));
+  EQS_TRY(apply(it, s->Q, NULL));
+  EQS_TRY(eqs_squares_gram(it->squares, 1, 0, s->R));
+  if (it->damping > 0) {
+    EQS_TRY(eqs_squares_multiply(it->squares, it->damping, s->Q, s->Q, 1, s->R, 0, s->spare));
+    exchange(&s->R, &s->spare);
   }
-  if (!q_is_identity) EQS_TRY(apply_q(op, &s->Q, &original, x));
+  s->q_is_identity = true;
 cleanup:
-  eqs_matrix_destroy(&original);
   return status;
 }
 
-/* Undamped: R₀ = XXᵀ of X = D/s. */
-static eqs_status gram_polar(const eqs_polar_options *options, eqs_matrix *x)
+/* From R = XXᵀ + δI in square 0 to X <- QX. */
+static eqs_status iterate_gram(iteration *it, double *dot)
 {
   eqs_status status = EQS_OK;
-  eqs_operation op;
-  int64_t k = eqs_smaller_side(options->side, x, &op);
-  gram_state state = {0};
-  EQS_TRY(create_gram_state(x, k, &state));
-  EQS_TRY(eqs_gram(1, op, x, &state.R));
-  EQS_TRY(iterate_gram(options, op, 0, &state, x));
+  gram_state s = {.R = 0, .Z = 1, .Q = 2, .spare = 3, .q_is_identity = true};
+  for (int step = 0; step < it->options->steps; step++) {
+    double p[3];
+    eqs_solver_coefficients(it->options->solver, step, p);
+    if (step == restart_after && it->options->form == EQS_FORM_GRAM_RESTART) EQS_TRY(restart(it, &s));
+    EQS_TRY(form_z(it, p, &s));
+    int z = s.Z;
+    if (s.q_is_identity)
+      exchange(&s.Q, &s.Z); /* Q = Z, until the next step makes another Z */
+    else
+      EQS_TRY(advance_q(it, &s));
+    s.q_is_identity = false;
+    if (step + 1 < it->options->steps) EQS_TRY(advance_r(it, z, &s));
+  }
+  EQS_TRY(apply(it, s.Q, dot));
 cleanup:
-  destroy_gram_state(&state);
   return status;
 }
 
@@ -193,29 +152,30 @@ static double damped_norm(double gram_norm, double trace, double eps, double n)
   return sqrt(gram_norm * gram_norm + 2 * eps * trace + n * eps * eps);
 }
 
-/*
- * Damped: R₀ = (DᵀD + εI)/s and U = D·Q/√s, on the smaller side. D is scaled by a power of two t near its norm
- * before it is squared, so that float32 suffices; G is the Gram matrix of D/t.
- */
-static eqs_status damped_polar(const eqs_polar_options *options, double norm, eqs_matrix *x)
+/* Undamped: X = D/s, R = XXᵀ. */
+static eqs_status begin_undamped(iteration *it, double norm)
 {
+  it->scale /= eqs_solver_normalisation(it->options->solver, norm, 0);
+  return EQS_OK;
+}
+
+/*
+ * Damped: R = (DDᵀ + εI)/s, on the smaller side, and X = D/√s. D is scaled by a power of two t near its norm
+ * before it is squared, so that float32 suffices.
+ */
+static eqs_status begin_damped(iteration *it, double norm, double nominal)
+{
+  enum { R };
   eqs_status status = EQS_OK;
-  eqs_operation op;
-  int64_t k = eqs_smaller_side(options->side, x, &op);
-  double t = ldexp(1, ilogb(norm)), gram_norm, eps = options->eps;
-  double nominal = (double)(options->side == EQS_RIGHT ? x->layout.cols : x->layout.rows);
-  gram_state state = {0};
-  EQS_TRY(create_gram_state(x, k, &state));
-  eqs_matrix_scale(x, 1 / t);
-  EQS_TRY(eqs_gram(1, op, x, &state.R));
-  EQS_TRY(eqs_matrix_norm(&state.R, &gram_norm));
-  double s = eqs_solver_normalisation(options->solver, damped_norm(t * t * gram_norm, norm * norm, eps, nominal), eps);
-  eqs_matrix_scale(x, t / sqrt(s));
-  eqs_matrix_scale(&state.R, t * t / s);
-  eqs_matrix_add_identity(&state.R, eps / s);
-  EQS_TRY(iterate_gram(options, op, eps / s, &state, x));
+  double t = ldexp(1, ilogb(norm)), eps = it->options->eps, gram_norm;
+  EQS_TRY(eqs_squares_gram(it->squares, (it->scale / t) * (it->scale / t), 0, R));
+  EQS_TRY(eqs_squares_norm(it->squares, R, &gram_norm));
+  double s =
+      eqs_solver_normalisation(it->options->solver, damped_norm(t * t * gram_norm, norm * norm, eps, nominal), eps);
+  EQS_TRY(eqs_squares_combine(it->squares, t * t / s, R, eps / s, R));
+  it->damping = eps / s;
+  it->scale /= sqrt(s);
 cleanup:
-  destroy_gram_state(&state);
   return status;
 }
 
@@ -230,74 +190,148 @@ static eqs_status check_options(const eqs_polar_options *options)
   return EQS_OK;
 }
 
-static double direct_flops(const eqs_polar_options *options, double gram, double square, double whole)
+/* Work of the products on an m×n matrix: the Gram matrix, those of its order, and a polynomial of it with X. */
+typedef struct {
+  double gram, square, whole_square, whole;
+} product_work;
+
+/* As asked for: triangles count half. */
+static product_work flops_of_products(int64_t m, int64_t n)
 {
-  return options->steps * (gram + square + whole);
+  int64_t k = m < n ? m : n, l = m < n ? n : m;
+  return (product_work){.gram = eqs_half_product_flops(0, k, l),
+                        .square = eqs_half_product_flops(0, k, k),
+                        .whole_square = 2.0 * (double)k * (double)k * (double)k,
+                        .whole = 2.0 * (double)k * (double)k * (double)l};
 }
 
-static double gram_flops(const eqs_polar_options *options, double gram, double square, double whole)
+/* As done: triangles in whole tiles. */
+static product_work work_of_products(int64_t m, int64_t n)
 {
-  double flops = gram + whole;
+  int64_t k = m < n ? m : n, l = m < n ? n : m;
+  product_work work = flops_of_products(m, n);
+  work.gram = eqs_half_product_work(k, l);
+  work.square = eqs_half_product_work(k, k);
+  return work;
+}
+
+static double direct_flops(const eqs_polar_options *options, product_work work)
+{
+  return options->steps * (work.gram + work.square + work.whole);
+}
+
+static double gram_flops(const eqs_polar_options *options, product_work work)
+{
+  double flops = work.gram + work.whole;
+  double commuting = takes_whole_products(options) ? work.whole_square : work.square;
   bool q_is_identity = true;
   for (int step = 0; step < options->steps; step++) {
     double p[3];
     eqs_solver_coefficients(options->solver, step, p);
     if (step == restart_after && options->form == EQS_FORM_GRAM_RESTART) {
-      flops += whole + gram + (eqs_solver_damped(options->solver) && options->eps > 0 ? square : 0);
+      flops += work.whole + work.gram + (eqs_solver_damped(options->solver) && options->eps > 0 ? work.square : 0);
       q_is_identity = true;
     }
-    if (p[2] != 0) flops += square;
-    if (!q_is_identity) flops += square;
+    if (p[2] != 0) flops += work.square;
+    if (!q_is_identity) flops += commuting;
     q_is_identity = false;
-    if (step + 1 < options->steps) flops += 2 * square;
+    if (step + 1 < options->steps) flops += commuting + work.square;
   }
   return flops;
 }
 
-/*
- * Direct where it costs no more, as the products of dist/product.h are done on one rank: for square matrices, and
- * where whole products are faster than halves up to an aspect of about 3:2.
- */
-static bool takes_direct_form(const eqs_polar_options *options, double gram, double square, double whole)
+/* Direct where it costs no more, as the products are done: for square matrices, and small ones that are nearly so. */
+static bool takes_direct_form(const eqs_polar_options *options, int64_t m, int64_t n)
 {
+  product_work work = work_of_products(m, n);
   if (options->form != EQS_FORM_AUTO) return options->form == EQS_FORM_DIRECT;
-  return !eqs_solver_damped(options->solver) &&
-         direct_flops(options, gram, square, whole) <= gram_flops(options, gram, square, whole);
+  return !eqs_solver_damped(options->solver) && direct_flops(options, work) <= gram_flops(options, work);
 }
 
-/* Work of the three products on an m×n matrix: the Gram matrix, one of its order, and a polynomial of it with X. */
-static void product_flops(int64_t m, int64_t n, double *gram, double *square, double *whole)
+/*
+ * The Gram matrix to work with. Of a square matrix the damped solvers take the nominal one; the others the one along
+ * whose other side the grid lies.
+ */
+static eqs_operation choose_side(const eqs_polar_options *options, const eqs_matrix *x)
 {
-  int64_t k = m < n ? m : n, l = m < n ? n : m;
-  *gram = eqs_symmetric_product_flops(k, l);
-  *square = eqs_symmetric_product_flops(k, k);
-  *whole = 2.0 * (double)k * (double)k * (double)l;
+  eqs_operation op;
+  bool square = x->layout.rows == x->layout.cols;
+  eqs_smaller_side(options->side, x, &op);
+  if (square && !eqs_solver_damped(options->solver)) op = x->grid->rows < x->grid->cols ? EQS_AS_IS : EQS_TRANSPOSED;
+  return op;
 }
 
-eqs_status eqs_polar(const eqs_polar_options *options, eqs_matrix *x)
+static eqs_status evaluate(const eqs_polar_options *options, double norm, double scale, eqs_matrix *x, double *dot)
 {
   eqs_status status = EQS_OK;
-  double norm, gram, square, whole;
+  bool direct = takes_direct_form(options, x->layout.rows, x->layout.cols);
+  double nominal = (double)(options->side == EQS_RIGHT ? x->layout.cols : x->layout.rows);
+  iteration it = {.options = options, .scale = scale};
+  EQS_TRY(eqs_squares_open(x, choose_side(options, x), direct ? 2 : gram_squares, &it.squares));
+  if (eqs_solver_damped(options->solver))
+    EQS_TRY(begin_damped(&it, norm, nominal));
+  else
+    EQS_TRY(begin_undamped(&it, norm));
+  if (direct) {
+    EQS_TRY(iterate_direct(&it));
+  } else {
+    if (!eqs_solver_damped(options->solver)) EQS_TRY(eqs_squares_gram(it.squares, it.scale * it.scale, 0, 0));
+    EQS_TRY(iterate_gram(&it, dot));
+  }
+cleanup:
+  if (status == EQS_OK)
+    status = eqs_squares_close(&it.squares);
+  else
+    eqs_squares_close(&it.squares);
+  return status;
+}
+
+/* Where the evaluation ends with one product of the original X, ν comes with it; else X is kept. */
+static eqs_status evaluate_with_nu(const eqs_polar_options *options, double norm, double scale, eqs_matrix *x,
+                                   double *nu)
+{
+  eqs_status status = EQS_OK;
+  eqs_matrix original = {0};
+  bool direct = takes_direct_form(options, x->layout.rows, x->layout.cols);
+  bool restarts = options->form == EQS_FORM_GRAM_RESTART && options->steps > restart_after;
+  if (!direct && !restarts) return evaluate(options, norm, scale, x, nu);
+  EQS_TRY(eqs_matrix_create_like(x, EQS_ELEMENT_FLOAT, &original));
+  eqs_matrix_copy(x, &original);
+  EQS_TRY(evaluate(options, norm, scale, x, NULL));
+  EQS_TRY(eqs_matrix_dot(&original, x, nu));
+cleanup:
+  eqs_matrix_destroy(&original);
+  return status;
+}
+
+eqs_status eqs_polar(const eqs_polar_options *options, eqs_matrix *x, double *nu)
+{
+  static const double small = 1e-10, large = 1e10; /* norms beyond these leave the range of float32 when squared */
+  eqs_status status = EQS_OK;
+  double norm, scale = 1;
+  if (nu != NULL) *nu = 0;
   EQS_TRY(check_options(options));
   EQS_TRY(eqs_matrix_norm(x, &norm));
   if (!isfinite(norm)) return eqs_fail(EQS_FAILED, "the polar factor of a matrix with elements that are not finite");
   if (norm == 0) return EQS_OK;
-
-  if (options->solver == EQS_EXACT) return eqs_exact_polar(options, x);
-  if (eqs_solver_damped(options->solver)) return damped_polar(options, norm, x);
-  eqs_matrix_scale(x, 1 / eqs_solver_normalisation(options->solver, norm, 0));
-  product_flops(x->layout.rows, x->layout.cols, &gram, &square, &whole);
-  if (takes_direct_form(options, gram, square, whole)) return iterate_direct(options, x);
-  return gram_polar(options, x);
+  if (options->solver == EQS_EXACT) return eqs_exact_polar(options, x, nu);
+  if (norm < small || norm > large) {
+    scale = ldexp(1, ilogb(norm));
+    eqs_matrix_scale(x, 1 / scale);
+  }
+  if (nu == NULL) return evaluate(options, norm, scale, x, NULL);
+  EQS_TRY(evaluate_with_nu(options, norm, scale, x, nu));
+  *nu *= scale;
 cleanup:
   return status;
 }
 
 double eqs_polar_flops(const eqs_polar_options *options, int64_t m, int64_t n)
 {
-  double gram, square, whole;
-  product_flops(m, n, &gram, &square, &whole);
-  if (options->solver == EQS_EXACT) return gram + eqs_symmetric_eigen_flops(m < n ? m : n) + square + whole;
-  if (takes_direct_form(options, gram, square, whole)) return direct_flops(options, gram, square, whole);
-  return gram_flops(options, gram, square, whole);
+  int64_t k = m < n ? m : n, l = m < n ? n : m;
+  product_work work = flops_of_products(m, n);
+  if (options->solver == EQS_EXACT)
+    return eqs_symmetric_product_flops(k, l) + eqs_symmetric_eigen_flops(k) + eqs_symmetric_product_flops(k, k) +
+           work.whole;
+  return takes_direct_form(options, m, n) ? direct_flops(options, work) : gram_flops(options, work);
 }

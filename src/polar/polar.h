@@ -32,6 +32,7 @@ typedef struct {
   eqs_form form; /* EQS_FORM_DIRECT is refused for damped solvers */
   eqs_side side; /* matters to damped solvers through ε only */
   double eps;    /* damping ε of the damped solvers; EQS_EXACT uses it too: 0 for the polar factor */
+  bool centered; /* x's rows sum to zero: xxᵀ is singular, and products are chosen for that */
 } eqs_polar_options;
 
 /* Names as in the configuration, indexed by the enum: "newton_schulz", "auto", "right". */
@@ -52,17 +53,20 @@ void eqs_solver_coefficients(eqs_solver solver, int k, double coefficients[3]);
  *
  * options  [in]
  * x        [in, out] float32
+ * nu       [out] <x before, x after>, the nuclear norm where the factor is exact; may be NULL
  *
  * Collective over x's grid. The same input on the same grid gives the same bits.
  * EQS_USAGE: a form that the solver has not.
  */
-eqs_status eqs_polar(const eqs_polar_options *options, eqs_matrix *x);
+eqs_status eqs_polar(const eqs_polar_options *options, eqs_matrix *x, double *nu);
 
 /* ||UᵀU - I||_F / √min(m, n), on the smaller side: 0 for an exact polar factor of full rank. Collective. */
 eqs_status eqs_orthogonality_residual(const eqs_matrix *u, double *residual);
 
-/* Floating-point operations of eqs_polar on an m×n matrix, as it is implemented on a 1×1 grid; on larger ones it asks
- * for whole products where this counts halves. */
+/*
+ * Floating-point operations of eqs_polar on an m×n matrix, all ranks together, where its squares are replicated
+ * (dist/squares.h); where they are distributed it asks for whole products where this counts halves.
+ */
 double eqs_polar_flops(const eqs_polar_options *options, int64_t m, int64_t n);
 
 #endif

@@ -9,19 +9,16 @@
 double eqs_solver_normalisation(eqs_solver solver, double norm, double eps);
 
 /*
- * Make a k×k work matrix for x on x's grid: square blocks, small enough that no rank goes without where k allows
- * it. Not collective.
- */
-eqs_status eqs_create_square(const eqs_matrix *x, int64_t k, eqs_element element, eqs_matrix *square);
-
-/*
  * The order of x's smaller Gram matrix, and which one that is: of the rows (EQS_AS_IS) or of the columns. Of a square
- * matrix it is the one that the formula names: where the columns of D differ much in size, so do the elements of DᵀD,
- * and float32 keeps its small eigenvalues; DDᵀ mixes them.
+ * matrix it is the nominal one, which the formula names: where the columns of D differ much in size, so do the elements
+ * of DᵀD, and float32 keeps its small eigenvalues; DDᵀ mixes them.
  */
 int64_t eqs_smaller_side(eqs_side nominal, const eqs_matrix *x, eqs_operation *op);
 
-/* x (xᵀx + εI)^(-1/2), ε = options->eps, by eigenvalues in float64; x is finite and not zero. Collective. */
-eqs_status eqs_exact_polar(const eqs_polar_options *options, eqs_matrix *x);
+/*
+ * x (xᵀx + εI)^(-1/2), ε = options->eps, by eigenvalues in float64; x is finite and not zero. nu as in eqs_polar.
+ * Collective.
+ */
+eqs_status eqs_exact_polar(const eqs_polar_options *options, eqs_matrix *x, double *nu);
 
 #endif

@@ -14,6 +14,7 @@ static eqs_polar_options polar_options(const eqs_rule_options *options)
       .form = options->form,
       .side = options->side,
       .eps = damped ? options->eps : 0,
+      .centered = options->center,
   };
 }
 
@@ -21,19 +22,9 @@ eqs_status eqs_factor_polar(const eqs_rule_options *options, int64_t step, eqs_m
                             double *nu)
 {
   (void)step, (void)states;
-  eqs_status status = EQS_OK;
-  eqs_matrix direction = {0};
   eqs_polar_options polar = polar_options(options);
   bool with_nu = options->rule->uses_nu && options->alpha != 0;
-  if (with_nu) {
-    EQS_TRY(eqs_matrix_create_like(d, EQS_ELEMENT_FLOAT, &direction));
-    eqs_matrix_copy(d, &direction);
-  }
-  EQS_TRY(eqs_polar(&polar, d));
-  if (with_nu) EQS_TRY(eqs_matrix_dot(&direction, d, nu));
-cleanup:
-  eqs_matrix_destroy(&direction);
-  return status;
+  return eqs_polar(&polar, d, with_nu ? nu : NULL);
 }
 
 double eqs_factor_polar_flops(const eqs_rule_options *options, int64_t m, int64_t n)

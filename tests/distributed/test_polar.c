@@ -121,7 +121,7 @@ static double *polar_on_grid(const eqs_grid *grid, const eqs_polar_options *opti
   eqs_matrix x;
   ck_assert_ok(eqs_matrix_create(grid, m, n, 5, 3, EQS_ELEMENT_FLOAT, &x));
   test_spread(whole, &x);
-  ck_assert_ok(eqs_polar(options, &x));
+  ck_assert_ok(eqs_polar(options, &x, NULL));
   double *found = test_collect(&x);
   eqs_matrix_destroy(&x);
   return found;
@@ -263,8 +263,13 @@ static void check_damping(const eqs_grid *grid)
       for (int solver = EQS_NEWTON_SCHULZ; solver <= EQS_POLAR_EXPRESS; solver++)
         for (double eps = 1e-3; eps < (all_cases(grid) ? 10 : 1e-2); eps *= 100)
           for (int form = EQS_FORM_GRAM; form <= EQS_FORM_GRAM_RESTART; form++)
-            check_solver(grid, &(eqs_polar_options){(eqs_solver)solver, 6, (eqs_form)form, (eqs_side)side, eps}, &d,
-                         1e-4);
+            check_solver(grid,
+                         &(eqs_polar_options){.solver = (eqs_solver)solver,
+                                              .steps = 6,
+                                              .form = (eqs_form)form,
+                                              .side = (eqs_side)side,
+                                              .eps = eps},
+                         &d, 1e-4);
     free_decomposition(&d);
   }
 }
@@ -444,11 +449,11 @@ START_TEST(what_a_solver_cannot_do_is_refused)
   float *elements = eqs_floats(&x);
   elements[0] = 1;
   eqs_polar_options options = {.solver = EQS_POLAR_EXPRESS, .steps = 5, .form = EQS_FORM_DIRECT};
-  ck_assert_int_eq(eqs_polar(&options, &x), EQS_USAGE);
+  ck_assert_int_eq(eqs_polar(&options, &x, NULL), EQS_USAGE);
   options = (eqs_polar_options){.solver = EQS_JORDAN, .steps = 0};
-  ck_assert_int_eq(eqs_polar(&options, &x), EQS_USAGE);
+  ck_assert_int_eq(eqs_polar(&options, &x, NULL), EQS_USAGE);
   elements[1] = NAN;
-  ck_assert_int_eq(eqs_polar(&(eqs_polar_options){.solver = EQS_EXACT}, &x), EQS_FAILED);
+  ck_assert_int_eq(eqs_polar(&(eqs_polar_options){.solver = EQS_EXACT}, &x, NULL), EQS_FAILED);
   eqs_matrix_destroy(&x);
 }
 END_TEST

@@ -61,7 +61,7 @@ static double *factor_in_basis(const eqs_grid *grid, const eqs_polar_options *op
   double *whole = test_make_tensor(&tensor, 3, largest, condition, INT64_MAX);
   ck_assert_ok(eqs_matrix_create(grid, m, n, 5, 3, EQS_ELEMENT_FLOAT, &x));
   test_spread(whole, &x);
-  ck_assert_ok(eqs_polar(options, &x));
+  ck_assert_ok(eqs_polar(options, &x, NULL));
   double *factor = test_collect(&x);
   eqs_matrix_destroy(&x);
 

@@ -1,0 +1,78 @@
+/*
+ * The small side of a matrix X (m×n on a grid, float32): its smaller Gram matrix and polynomials of that, k×k symmetric
+ * matrices that commute, and their products with X. Numbered 0 ... count - 1.
+ *
+ * Two ways to hold them:
+ * - replicated: every host of the grid has one copy of each, and each rank computes an equal part of the triangle; X
+ * lies in slabs along its long side (P×1 with XᵀX, 1×P with XXᵀ, 1×1), to which it is moved from another grid and back;
+ * - distributed: block-cyclic on X's own grid, by PBLAS. Takes whole products where the other takes halves, but neither
+ *   memory nor messages of order k² per rank: for grids of many ranks.
+ *
+ * All functions are collective over X's grid. The same input on the same grid gives the same bits.
+ */
+#ifndef EQS_DIST_SQUARES_H
+#define EQS_DIST_SQUARES_H
+
+#include "dist/product.h"
+
+typedef struct eqs_squares eqs_squares;
+
+enum { eqs_max_squares = 4 };
+
+/*
+ * Begin work on X; it must not be touched until eqs_squares_close.
+ *
+ * op     [in] EQS_AS_IS: XXᵀ, k = m; EQS_TRANSPOSED: XᵀX, k = n. The Gram matrix of the smaller side is meant
+ * count  [in] how many matrices, 1 ... eqs_max_squares; not initialised
+ */
+eqs_status eqs_squares_open(eqs_matrix *x, eqs_operation op, int count, eqs_squares **squares);
+
+/* X is what eqs_squares_apply made of it, unless a call failed. Sets *squares to NULL. */
+eqs_status eqs_squares_close(eqs_squares **squares);
+
+/* square[to] <- alpha G + shift I, G the Gram matrix of X as it is now. */
+eqs_status eqs_squares_gram(eqs_squares *squares, double alpha, double shift, int to);
+
+/*
+ * square[to] <- alpha square[a]ᵀ square[b] + beta square[addend] + shift I, which is symmetric but for rounding: one
+ * triangle is computed and mirrored.
+ *
+ * addend  [in] may be -1: none
+ * to      [in] another than a, b and addend
+ */
+eqs_status eqs_squares_multiply(eqs_squares *squares, double alpha, int a, int b, double beta, int addend, double shift,
+                                int to);
+
+/* square[to] <- square[a] square[b], all of it: it need not be symmetric. to is another than a and b. */
+eqs_status eqs_squares_multiply_whole(eqs_squares *squares, int a, int b, int to);
+
+/* square[to] <- beta square[from] + shift I; to may be from. */
+eqs_status eqs_squares_combine(eqs_squares *squares, double beta, int from, double shift, int to);
+
+/* ||square[i]||_F */
+eqs_status eqs_squares_norm(eqs_squares *squares, int i, double *norm);
+
+/*
+ * X <- alpha square[q] X (EQS_AS_IS) or alpha X square[q].
+ *
+ * dot  [out] <X before, X after>, summed in float64; may be NULL
+ */
+eqs_status eqs_squares_apply(eqs_squares *squares, double alpha, int q, double *dot);
+
+/*
+ * Whether the squares of a k×k Gram matrix are replicated: always on grids that lie along the long side, else (and for
+ * the plan's choice of a grid) where that is predicted to be faster for `ranks` ranks, `l` the long side.
+ */
+bool eqs_squares_replicated(const eqs_grid *grid, eqs_operation op, int64_t k, int64_t l);
+
+/*
+ * Seconds of one product of squares and its share of moving X, as predicted, by figures of the machine.
+ *
+ * flops, bandwidth  [in] of one rank, per second: float32 operations; bytes of messages
+ */
+double eqs_squares_seconds(bool replicated, int ranks, int64_t k, int64_t l, double flops, double bandwidth);
+
+/* Floats of workspace that a rank needs for `count` squares of order k beside X: shared ones count with their share. */
+int64_t eqs_squares_workspace(bool replicated, int ranks, int64_t k, int64_t l, int count);
+
+#endif

@@ -1,0 +1,482 @@
+/*
+ * Squares of which every host has one copy. Rank p computes rows first ... end - 1 of every lower triangle, together
+ * with their mirror image; X lies in slabs, each rank works on its own.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "dist/communicator.h"
+#include "dist/flops.h"
+#include "dist/half_product.h"
+#include "dist/scalapack.h"
+#include "dist/squares_kind.h"
+
+/* Elements of X that are moved aside at a time, while the product is written in their place: what a cache holds. */
+static const int64_t block_elements = 1 << 21;
+
+typedef struct {
+  eqs_team *team; /* the grid's */
+  int64_t stride, elements;
+  int64_t first, end;             /* rows of this rank */
+  float *square[eqs_max_squares]; /* shared by the host, as are the next two */
+  float *partial;                 /* of every rank of the host: its slab's Gram matrix */
+  float *packed;                  /* panels of all ranks, between hosts */
+  const float **term;             /* partial Gram matrices of the host's ranks */
+  float *block;                   /* a part of X */
+  eqs_grid here, slabs;           /* X's grid and that of the slabs, as ranks of X's grid */
+  eqs_matrix slab;                /* X; its own memory only where X lies otherwise */
+} holder;
+
+static int64_t round_up(int64_t n, int64_t multiple)
+{
+  return (n + multiple - 1) / multiple * multiple;
+}
+
+static int64_t first_row(const eqs_squares *squares, int number)
+{
+  const holder *held = squares->holder;
+  return eqs_team_first_row(held->team, squares->k, eqs_square_padding, number);
+}
+
+/* Rows that a rank computes, and how many columns of them: of the lower triangle, or of the whole matrix. */
+typedef struct {
+  int64_t first, end, cols;
+} panel;
+
+static panel panel_of(const eqs_squares *squares, bool whole, int number)
+{
+  const holder *held = squares->holder;
+  if (!whole)
+    return (panel){first_row(squares, number), first_row(squares, number + 1), first_row(squares, number + 1)};
+  return (panel){squares->k * number / held->team->ranks, squares->k * (number + 1) / held->team->ranks, squares->k};
+}
+
+/* Where the panel of a rank begins in `packed`. */
+static int64_t packed_place(const eqs_squares *squares, bool whole, int number)
+{
+  int64_t place = 0;
+  for (int p = 0; p < number; p++) {
+    panel part = panel_of(squares, whole, p);
+    place += (part.end - part.first) * part.cols;
+  }
+  return place;
+}
+
+/* ----- X in slabs ----- */
+
+/* A copy of X's matrix on a grid of X's ranks, numbered from 0, as eqs_matrix_redistribute wants it. */
+static eqs_matrix as_seen_from(const eqs_grid *grid, const eqs_matrix *x)
+{
+  eqs_matrix seen = *x;
+  seen.grid = grid;
+  seen.owns_data = false;
+  return seen;
+}
+
+static eqs_status take_slab(eqs_squares *squares)
+{
+  eqs_status status = EQS_OK;
+  holder *held = squares->holder;
+  eqs_matrix *x = squares->x;
+  const eqs_grid *grid = x->grid;
+  int ranks = grid->rows * grid->cols, rank = grid->row * grid->cols + grid->col;
+  bool by_columns = squares->op == EQS_AS_IS;
+  held->here = *grid;
+  held->here.first = 0;
+  held->slab = as_seen_from(&held->here, x);
+  if (by_columns ? grid->rows == 1 : grid->cols == 1) return EQS_OK;
+  held->slabs = held->here;
+  held->slabs.rows = by_columns ? 1 : ranks, held->slabs.cols = by_columns ? ranks : 1;
+  held->slabs.row = by_columns ? 0 : rank, held->slabs.col = by_columns ? rank : 0;
+  int64_t width = (squares->l + ranks - 1) / ranks;
+  if (width < 1) width = 1;
+  eqs_matrix from = held->slab;
+  EQS_TRY(eqs_matrix_create(&held->slabs, x->layout.rows, x->layout.cols, by_columns ? x->layout.rows : width,
+                            by_columns ? width : x->layout.cols, EQS_ELEMENT_FLOAT, &held->slab));
+  EQS_TRY(eqs_matrix_redistribute(grid->comm, &from, &held->slab));
+cleanup:
+  return status;
+}
+
+static eqs_status return_slab(eqs_squares *squares)
+{
+  holder *held = squares->holder;
+  if (!held->slab.owns_data) return EQS_OK;
+  eqs_matrix to = as_seen_from(&held->here, squares->x);
+  return eqs_matrix_redistribute(squares->x->grid->comm, &held->slab, &to);
+}
+
+/* ----- memory ----- */
+
+static eqs_status share_squares(eqs_squares *squares)
+{
+  eqs_status status = EQS_OK;
+  holder *held = squares->holder;
+  float *memory;
+  int partials;
+  int64_t packed;
+  do { /* where memory cannot be shared the team becomes one of many hosts, which takes another layout */
+    partials = held->team->ranks > 1 ? held->team->host_ranks : 0;
+    packed = held->team->hosts > 1 ? squares->k * squares->k : 0;
+    EQS_TRY(eqs_team_reserve(held->team, (squares->count + partials) * held->elements + packed, &memory));
+  } while (partials != (held->team->ranks > 1 ? held->team->host_ranks : 0));
+  for (int i = 0; i < squares->count; i++) held->square[i] = memory + i * held->elements;
+  held->partial = memory + squares->count * held->elements;
+  held->packed = held->partial + partials * held->elements;
+  EQS_TRY(eqs_allocate(&held->term, partials > 0 ? partials : 1, sizeof *held->term));
+  for (int r = 0; r < partials; r++) held->term[r] = held->partial + r * held->elements;
+  held->first = first_row(squares, held->team->number);
+  held->end = first_row(squares, held->team->number + 1);
+cleanup:
+  return status;
+}
+
+/* The kernels compute whole vectors: what is beside a matrix must be zero. */
+static void clear_padding(const eqs_squares *squares, float *square)
+{
+  const holder *held = squares->holder;
+  int64_t k = squares->k, padded = round_up(k, eqs_square_padding);
+  for (int64_t i = 0; i < k; i++)
+    for (int64_t j = k; j < padded; j++) square[i * held->stride + j] = 0;
+  memset(square + k * held->stride, 0, (size_t)((padded - k) * held->stride) * sizeof *square);
+}
+
+static eqs_status clear_all_padding(eqs_squares *squares)
+{
+  holder *held = squares->holder;
+  int partials = held->team->ranks > 1 ? held->team->host_ranks : 0;
+  if (squares->k % eqs_square_padding != 0 && held->team->host_rank == 0)
+    for (int i = 0; i < squares->count + partials; i++) clear_padding(squares, held->square[0] + i * held->elements);
+  return eqs_team_wait(held->team);
+}
+
+static void free_holder(holder *held)
+{
+  eqs_matrix_destroy(&held->slab);
+  free(held->term);
+  free(held->block);
+  free(held);
+}
+
+static eqs_status close_squares(eqs_squares *squares)
+{
+  eqs_status status = return_slab(squares);
+  free_holder(squares->holder);
+  return status;
+}
+
+static eqs_status open_squares(eqs_squares *squares)
+{
+  eqs_status status = EQS_OK;
+  holder *held = NULL;
+  EQS_TRY(eqs_allocate(&held, 1, sizeof *held));
+  squares->holder = held;
+  held->team = squares->x->grid->team;
+  held->stride = eqs_square_stride(squares->k);
+  held->elements = held->stride * round_up(squares->k, eqs_square_padding);
+  EQS_TRY(take_slab(squares));
+  EQS_TRY(share_squares(squares));
+  EQS_TRY(clear_all_padding(squares));
+cleanup:
+  if (status != EQS_OK && held != NULL) free_holder(held);
+  return status;
+}
+
+/* ----- panels between hosts ----- */
+
+static void pack_panel(const eqs_squares *squares, bool whole, int number, const float *from)
+{
+  const holder *held = squares->holder;
+  panel part = panel_of(squares, whole, number);
+  float *to = held->packed + packed_place(squares, whole, number);
+  for (int64_t i = part.first; i < part.end; i++, to += part.cols)
+    memcpy(to, from + i * held->stride, (size_t)part.cols * sizeof *to);
+}
+
+static void unpack_panel(const eqs_squares *squares, bool whole, int number, float *to)
+{
+  const holder *held = squares->holder;
+  panel part = panel_of(squares, whole, number);
+  const float *from = held->packed + packed_place(squares, whole, number);
+  for (int64_t i = part.first; i < part.end; i++, from += part.cols)
+    memcpy(to + i * held->stride, from, (size_t)part.cols * sizeof *to);
+}
+
+typedef eqs_status (*leaders_call)(const eqs_team *team, const int64_t *first, float *packed);
+
+/* Between hosts, by their leaders, when all ranks of the host are ready; all wait for it. */
+static eqs_status among_hosts(eqs_squares *squares, bool whole, leaders_call call)
+{
+  eqs_status status = EQS_OK;
+  holder *held = squares->holder;
+  int64_t *first = NULL; /* where the parts of the hosts begin */
+  EQS_TRY(eqs_team_wait(held->team));
+  if (held->team->host_rank == 0) {
+    EQS_TRY(eqs_allocate(&first, (int64_t)held->team->hosts + 1, sizeof *first));
+    for (int h = 0; h <= held->team->hosts; h++) first[h] = packed_place(squares, whole, held->team->first[h]);
+    EQS_TRY(call(held->team, first, held->packed));
+  }
+  EQS_TRY(eqs_team_wait(held->team));
+cleanup:
+  free(first);
+  return status;
+}
+
+/* Rows first ... end - 1 of the upper triangle's columns <- the lower triangle. */
+static void mirror_rows(const eqs_squares *squares, int64_t first, int64_t end, float *square)
+{
+  const float *term = square;
+  eqs_symmetric_sum copy = {.n = squares->k,
+                            .stride = ((holder *)squares->holder)->stride,
+                            .alpha = 1,
+                            .terms = 1,
+                            .term = &term,
+                            .to = square};
+  eqs_symmetric_sum_rows(&copy, first, end);
+}
+
+/* This rank's panel of square[to] is complete: all ranks get all panels. */
+static eqs_status complete(eqs_squares *squares, bool whole, int to)
+{
+  eqs_status status = EQS_OK;
+  holder *held = squares->holder;
+  eqs_team *team = held->team;
+  if (team->hosts > 1) {
+    pack_panel(squares, whole, team->number, held->square[to]);
+    EQS_TRY(among_hosts(squares, whole, eqs_team_exchange));
+    for (int p = 0; p < team->ranks; p++) {
+      bool elsewhere = p < team->first[team->host] || p >= team->first[team->host + 1];
+      if (!elsewhere || p % team->host_ranks != team->host_rank) continue;
+      panel part = panel_of(squares, whole, p);
+      unpack_panel(squares, whole, p, held->square[to]);
+      if (!whole) mirror_rows(squares, part.first, part.end, held->square[to]);
+    }
+  }
+  EQS_TRY(eqs_team_wait(team));
+cleanup:
+  return status;
+}
+
+/* ----- the operations ----- */
+
+static eqs_rows rows_of_slab(const eqs_squares *squares)
+{
+  const eqs_matrix *slab = &((holder *)squares->holder)->slab;
+  return (eqs_rows){eqs_floats(slab), slab->local_cols, squares->op == EQS_TRANSPOSED};
+}
+
+static int64_t slab_length(const eqs_squares *squares)
+{
+  const eqs_matrix *slab = &((holder *)squares->holder)->slab;
+  return squares->op == EQS_AS_IS ? slab->local_cols : slab->local_rows;
+}
+
+static eqs_rows rows_of_square(const holder *held, int i)
+{
+  return (eqs_rows){held->square[i], held->stride, true}; /* its rows are its columns */
+}
+
+/* The host's sum of the slabs' Gram matrices, for the panels that this rank takes, then that of all hosts. */
+static eqs_status sum_between_hosts(eqs_squares *squares, float *to)
+{
+  eqs_status status = EQS_OK;
+  holder *held = squares->holder;
+  eqs_team *team = held->team;
+  for (int p = team->host_rank; p < team->ranks; p += team->host_ranks) {
+    int64_t first = first_row(squares, p), end = first_row(squares, p + 1);
+    float *sum = held->packed + packed_place(squares, false, p);
+    for (int64_t i = first; i < end; i++, sum += end) {
+      memcpy(sum, held->term[0] + i * held->stride, (size_t)end * sizeof *sum);
+      for (int r = 1; r < team->host_ranks; r++)
+        for (int64_t j = 0; j < end; j++) sum[j] += held->term[r][i * held->stride + j];
+    }
+  }
+  EQS_TRY(among_hosts(squares, false, eqs_team_reduce));
+  unpack_panel(squares, false, team->number, to);
+cleanup:
+  return status;
+}
+
+static eqs_status gram(eqs_squares *squares, double alpha, double shift, int to)
+{
+  eqs_status status = EQS_OK;
+  holder *held = squares->holder;
+  eqs_team *team = held->team;
+  int64_t k = squares->k, length = slab_length(squares);
+  eqs_rows rows = rows_of_slab(squares);
+  float *own = team->ranks > 1 ? held->partial + team->host_rank * held->elements : held->square[to];
+  const float *term = own;
+  eqs_symmetric_sum sum = {.n = k,
+                           .stride = held->stride,
+                           .alpha = alpha,
+                           .shift = shift,
+                           .terms = 1,
+                           .term = &term,
+                           .to = held->square[to]};
+  if (length > 0)
+    EQS_TRY(eqs_half_product(0, k, length, rows, rows, false, own, held->stride));
+  else
+    memset(own, 0, (size_t)held->elements * sizeof *own);
+  eqs_count_own_flops(eqs_half_product_flops(0, k, length));
+  EQS_TRY(eqs_team_wait(team));
+  if (team->hosts > 1) {
+    EQS_TRY(sum_between_hosts(squares, held->square[to]));
+    term = held->square[to];
+  } else if (team->ranks > 1) {
+    sum.terms = team->host_ranks;
+    sum.term = held->term;
+  }
+  eqs_symmetric_sum_rows(&sum, held->first, held->end);
+  EQS_TRY(complete(squares, false, to));
+cleanup:
+  return status;
+}
+
+static eqs_status multiply(eqs_squares *squares, double alpha, int a, int b, double beta, int addend, double shift,
+                           int to)
+{
+  eqs_status status = EQS_OK;
+  holder *held = squares->holder;
+  const float *term = held->square[to];
+  eqs_symmetric_sum sum = {.n = squares->k,
+                           .stride = held->stride,
+                           .alpha = alpha,
+                           .beta = beta,
+                           .shift = shift,
+                           .terms = 1,
+                           .term = &term,
+                           .addend = addend >= 0 ? held->square[addend] : NULL,
+                           .to = held->square[to]};
+  EQS_TRY(eqs_half_product(held->first, held->end, squares->k, rows_of_square(held, a), rows_of_square(held, b), true,
+                           held->square[to], held->stride));
+  eqs_count_own_flops(eqs_half_product_flops(held->first, held->end, squares->k));
+  eqs_symmetric_sum_rows(&sum, held->first, held->end);
+  EQS_TRY(complete(squares, false, to));
+cleanup:
+  return status;
+}
+
+static eqs_status multiply_whole(eqs_squares *squares, int a, int b, int to)
+{
+  static const float one = 1, zero = 0;
+  eqs_status status = EQS_OK;
+  holder *held = squares->holder;
+  panel part = panel_of(squares, true, held->team->number);
+  int rows, k, stride;
+  EQS_TRY(eqs_to_int(part.end - part.first, &rows));
+  EQS_TRY(eqs_to_int(squares->k, &k));
+  EQS_TRY(eqs_to_int(held->stride, &stride));
+  int64_t begin = part.first * held->stride;
+  if (rows > 0)
+    sgemm_("N", "N", &k, &rows, &k, &one, held->square[b], &stride, held->square[a] + begin, &stride, &zero,
+           held->square[to] + begin, &stride);
+  eqs_count_own_flops(2.0 * rows * (double)k * k);
+  EQS_TRY(complete(squares, true, to));
+cleanup:
+  return status;
+}
+
+static eqs_status combine(eqs_squares *squares, double beta, int from, double shift, int to)
+{
+  eqs_status status = EQS_OK;
+  holder *held = squares->holder;
+  const float *term = held->square[from];
+  eqs_symmetric_sum sum = {.n = squares->k,
+                           .stride = held->stride,
+                           .alpha = beta,
+                           .shift = shift,
+                           .terms = 1,
+                           .term = &term,
+                           .to = held->square[to]};
+  eqs_symmetric_sum_rows(&sum, held->first, held->end);
+  EQS_TRY(complete(squares, false, to));
+cleanup:
+  return status;
+}
+
+static eqs_status norm_of(eqs_squares *squares, int i, double *norm)
+{
+  eqs_status status = EQS_OK;
+  holder *held = squares->holder;
+  double squares_sum = 0;
+  for (int64_t row = held->first; row < held->end; row++) {
+    const float *values = held->square[i] + row * held->stride;
+    squares_sum += eqs_dot_floats(values, values, squares->k);
+  }
+  if (held->team->ranks > 1)
+    EQS_TRY(eqs_sum(squares->x->grid->comm, &squares_sum, 1, "the norm of a matrix of other ranks"));
+  *norm = sqrt(squares_sum);
+cleanup:
+  return status;
+}
+
+/* A part of the slab along its long side: `rows` pieces of `width` elements, `stride` apart. */
+typedef struct {
+  float *x;
+  int64_t rows, width, stride;
+} slab_part;
+
+static slab_part part_of_slab(const eqs_squares *squares, int64_t begin, int64_t end)
+{
+  const eqs_matrix *slab = &((holder *)squares->holder)->slab;
+  if (squares->op == EQS_AS_IS) return (slab_part){eqs_floats(slab) + begin, squares->k, end - begin, slab->local_cols};
+  return (slab_part){eqs_floats(slab) + begin * squares->k, end - begin, squares->k, squares->k};
+}
+
+static eqs_status apply_to_part(const eqs_squares *squares, double alpha, const float *q, const slab_part *part,
+                                double *dot)
+{
+  static const float zero = 0;
+  eqs_status status = EQS_OK;
+  const holder *held = squares->holder;
+  float factor = (float)alpha;
+  int rows, width, k, ldq, ldx;
+  EQS_TRY(eqs_to_int(part->rows, &rows));
+  EQS_TRY(eqs_to_int(part->width, &width));
+  EQS_TRY(eqs_to_int(squares->k, &k));
+  EQS_TRY(eqs_to_int(held->stride, &ldq));
+  EQS_TRY(eqs_to_int(part->stride, &ldx));
+  for (int64_t i = 0; i < part->rows; i++)
+    memcpy(held->block + i * part->width, part->x + i * part->stride, (size_t)part->width * sizeof *part->x);
+  if (squares->op == EQS_AS_IS) /* column-major: Xᵀ <- Xᵀ Q */
+    sgemm_("N", "N", &width, &k, &k, &factor, held->block, &width, q, &ldq, &zero, part->x, &ldx);
+  else
+    sgemm_("N", "N", &k, &rows, &k, &factor, q, &ldq, held->block, &k, &zero, part->x, &ldx);
+  eqs_count_own_flops(2.0 * (double)part->rows * (double)part->width * (double)squares->k);
+  for (int64_t i = 0; dot != NULL && i < part->rows; i++)
+    *dot += eqs_dot_floats(held->block + i * part->width, part->x + i * part->stride, part->width);
+cleanup:
+  return status;
+}
+
+static eqs_status apply(eqs_squares *squares, double alpha, int q, double *dot)
+{
+  eqs_status status = EQS_OK;
+  holder *held = squares->holder;
+  int64_t length = slab_length(squares), step = block_elements / squares->k;
+  if (step < 64) step = 64;
+  if (step > length) step = length;
+  if (held->block == NULL) EQS_TRY(eqs_allocate_raw(&held->block, step * squares->k, sizeof *held->block));
+  if (dot != NULL) *dot = 0;
+  for (int64_t begin = 0; begin < length; begin += step) {
+    slab_part part = part_of_slab(squares, begin, begin + step < length ? begin + step : length);
+    EQS_TRY(apply_to_part(squares, alpha, held->square[q], &part, dot));
+  }
+  if (dot != NULL && held->team->ranks > 1)
+    EQS_TRY(eqs_sum(squares->x->grid->comm, dot, 1, "the nuclear norm's parts on other ranks"));
+cleanup:
+  return status;
+}
+
+const eqs_squares_kind eqs_replicated_squares = {
+    .open = open_squares,
+    .close = close_squares,
+    .gram = gram,
+    .multiply = multiply,
+    .multiply_whole = multiply_whole,
+    .combine = combine,
+    .norm = norm_of,
+    .apply = apply,
+};
