@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/memory.h"
 #include "cli/pseudo_random.h"
@@ -76,19 +77,64 @@ void eqs_bench_model_free(eqs_bench_model *model)
   *model = (eqs_bench_model){0};
 }
 
+static eqs_least_cost parameter_minimum(const eqs_assignment *assignment)
+{
+  eqs_least_cost sum = {0};
+  for (int64_t i = 0; i < assignment->count; i++) {
+    eqs_least_cost one = eqs_minimal_update(&assignment->options, assignment->views[i].rows, assignment->views[i].cols);
+    sum.flops += one.flops;
+    sum.bytes += one.bytes;
+  }
+  return sum;
+}
+
 eqs_least_cost eqs_bench_model_minimum(const eqs_bench_model *model)
 {
   eqs_least_cost sum = {0};
   for (int64_t p = 0; p < model->plan->parameters; p++) {
-    const eqs_assignment *assignment = &model->plan->parameter[p].assignment;
-    for (int64_t i = 0; i < assignment->count; i++) {
-      eqs_least_cost one =
-          eqs_minimal_update(&assignment->options, assignment->views[i].rows, assignment->views[i].cols);
-      sum.flops += one.flops;
-      sum.bytes += one.bytes;
-    }
+    eqs_least_cost one = parameter_minimum(&model->plan->parameter[p].assignment);
+    sum.flops += one.flops;
+    sum.bytes += one.bytes;
   }
   return sum;
+}
+
+static void add_number(json_t *object, const char *key, double value)
+{
+  json_object_set_new(object, key, json_real(json_number_value(json_object_get(object, key)) + value));
+}
+
+/* Rule -> its part of the least cost. */
+static json_t *costs_by_rule(const eqs_plan *plan)
+{
+  json_t *rules = json_object();
+  for (int64_t p = 0; p < plan->parameters; p++) {
+    const eqs_assignment *assignment = &plan->parameter[p].assignment;
+    const char *name = assignment->options.rule->name;
+    eqs_least_cost cost = parameter_minimum(assignment);
+    if (json_object_get(rules, name) == NULL) json_object_set_new(rules, name, json_object());
+    add_number(json_object_get(rules, name), "flops", cost.flops);
+    add_number(json_object_get(rules, name), "bytes", cost.bytes);
+  }
+  return rules;
+}
+
+void eqs_bench_model_describe(const eqs_bench_model *model, const char *name, eqs_bench_case *made)
+{
+  int64_t matrices = 0, elements = 0;
+  for (int64_t p = 0; p < model->plan->parameters; p++) {
+    matrices += model->plan->parameter[p].assignment.count;
+    elements += eqs_planned_elements(&model->plan->parameter[p]);
+  }
+  snprintf(made->name, sizeof made->name, "%s", name);
+  snprintf(made->size, sizeof made->size, "%lld", (long long)elements);
+  strcpy(made->grid, "planned");
+  made->minimum = eqs_bench_model_minimum(model);
+  made->rules = costs_by_rule(model->plan);
+  if (made->more == NULL) made->more = json_object();
+  json_object_set_new(made->more, "parameters", json_integer(model->plan->parameters));
+  json_object_set_new(made->more, "matrices", json_integer(matrices));
+  json_object_set_new(made->more, "bytes_held", json_integer(eqs_bench_model_held(model)));
 }
 
 int64_t eqs_bench_model_held(const eqs_bench_model *model)

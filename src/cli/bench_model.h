@@ -2,7 +2,7 @@
 #ifndef EQS_CLI_BENCH_MODEL_H
 #define EQS_CLI_BENCH_MODEL_H
 
-#include "cli/minimum.h"
+#include "cli/bench_table.h"
 #include "model/manifest.h"
 #include "optimizer/optimizer.h"
 
@@ -34,7 +34,13 @@ eqs_status eqs_bench_model_make(const eqs_bench_matrices *matrices, int owners, 
 
 void eqs_bench_model_free(eqs_bench_model *model);
 
-/* The least work of one update of all parameters. */
+/*
+ * What a case says of its model: the least cost, in total and of every rule; as `more`, how many parameters and
+ * matrices it has and the bytes that the owners hold. Name and size are the case's; its grid is planned.
+ */
+void eqs_bench_model_describe(const eqs_bench_model *model, const char *name, eqs_bench_case *made);
+
+/* The least cost of one update of all parameters. */
 eqs_least_cost eqs_bench_model_minimum(const eqs_bench_model *model);
 
 /* Bytes that the owners hold: weights, state and gradients. */

@@ -157,7 +157,7 @@ static eqs_status measure_case(eqs_bench *bench, const eqs_bench_matrices *matri
                       &made.timing));
   EQS_TRY(eqs_agree(bench->comm, eqs_bench_table_add(&bench->table, &made)));
 cleanup:
-  json_decref(made.more);
+  eqs_bench_case_free(&made);
   eqs_optimizer_destroy(&work.optimizer);
   eqs_bench_model_free(&model);
   return status;

@@ -7,25 +7,26 @@
 #include "base/memory.h"
 #include "cli/machine.h"
 
+void eqs_bench_case_free(eqs_bench_case *made)
+{
+  json_decref(made->phases);
+  json_decref(made->rules);
+  json_decref(made->more);
+  *made = (eqs_bench_case){0};
+}
+
 eqs_status eqs_bench_table_add(eqs_bench_table *table, eqs_bench_case *made)
 {
   eqs_status status = eqs_grow(&table->cases_made, table->cases, sizeof *table->cases_made);
-  if (status == EQS_OK) {
-    table->cases_made[table->cases++] = *made;
-  } else {
-    json_decref(made->phases);
-    json_decref(made->more);
-  }
+  if (status != EQS_OK) return status;
+  table->cases_made[table->cases++] = *made;
   *made = (eqs_bench_case){0};
-  return status;
+  return EQS_OK;
 }
 
 void eqs_bench_table_free(eqs_bench_table *table)
 {
-  for (int64_t i = 0; i < table->cases; i++) {
-    json_decref(table->cases_made[i].phases);
-    json_decref(table->cases_made[i].more);
-  }
+  for (int64_t i = 0; i < table->cases; i++) eqs_bench_case_free(&table->cases_made[i]);
   free(table->cases_made);
   *table = (eqs_bench_table){0};
 }
@@ -60,6 +61,20 @@ static double gigaflops(const eqs_bench_case *made)
   return 1e-9 * made->minimum.flops / made->timing.median;
 }
 
+/* Rule -> seconds that its least work and bytes take. */
+static json_t *minimal_seconds(const eqs_yardsticks *yardsticks, json_t *rules)
+{
+  json_t *seconds = json_object(), *cost;
+  const char *rule;
+  json_object_foreach(rules, rule, cost)
+  {
+    double flops = json_number_value(json_object_get(cost, "flops")),
+           bytes = json_number_value(json_object_get(cost, "bytes"));
+    json_object_set_new(seconds, rule, json_real(flops / yardsticks->peak + bytes / yardsticks->triad));
+  }
+  return seconds;
+}
+
 static json_t *counted(int64_t count)
 {
   return count < 0 ? json_null() : json_integer(count);
@@ -76,6 +91,8 @@ static json_t *describe(const eqs_bench_table *table, const eqs_bench_case *made
       "flops", made->minimum.flops, "flops_asked", timing->flops_asked, "bytes", made->minimum.bytes, "bytes_moved",
       counted(made->bytes_moved), "messages", counted(made->messages), "peak", table->yardsticks.peak, "triad",
       table->yardsticks.triad, "phases", made->phases != NULL ? json_incref(made->phases) : json_object());
+  if (made->rules != NULL)
+    json_object_set_new(object, "minimal_seconds", minimal_seconds(&table->yardsticks, made->rules));
   if (made->more != NULL) json_object_update(object, made->more);
   return object;
 }
@@ -133,10 +150,17 @@ static void print_row(const eqs_bench_table *table, const eqs_bench_case *made)
 }
 
 /* Under a row: what the benchmark adds, and a line per phase. */
-static void print_details(const eqs_bench_case *made)
+static void print_details(const eqs_bench_table *table, const eqs_bench_case *made)
 {
   const char *phase;
   json_t *seconds;
+  if (made->rules != NULL) {
+    json_t *minimal = minimal_seconds(&table->yardsticks, made->rules);
+    printf("    minimal seconds: ");
+    print_members(minimal);
+    printf("\n");
+    json_decref(minimal);
+  }
   if (made->more != NULL) {
     printf("    ");
     print_members(made->more);
@@ -160,6 +184,6 @@ void eqs_bench_table_print(const eqs_bench_table *table)
          "min s", "max s", "slowest", "Gflop/s", "efficiency", "combined", "MB", "MB moved", "messages");
   for (int64_t i = 0; i < table->cases; i++) {
     print_row(table, &table->cases_made[i]);
-    print_details(&table->cases_made[i]);
+    print_details(table, &table->cases_made[i]);
   }
 }

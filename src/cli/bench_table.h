@@ -23,7 +23,8 @@ typedef struct {
   eqs_efficiency efficiency;
   int64_t messages; /* between ranks in one run, and their bytes; -1: not counted */
   int64_t bytes_moved;
-  json_t *phases; /* name -> seconds {min, mean, max, slowest}; NULL: none */
+  json_t *phases; /* name -> seconds {mean, max, slowest}; NULL: none */
+  json_t *rules;  /* rule -> its part of the minimum, {flops, bytes}; NULL: of one rule */
   json_t *more;   /* further members of its object; NULL: none */
 } eqs_bench_case;
 
@@ -34,8 +35,9 @@ typedef struct {
   eqs_bench_case *cases_made;
 } eqs_bench_table;
 
-/* Add a case, which the table then owns, after a failure too. */
+/* Add a case: what it holds is the table's then, and *made is empty. */
 eqs_status eqs_bench_table_add(eqs_bench_table *table, eqs_bench_case *made);
+void eqs_bench_case_free(eqs_bench_case *made);
 void eqs_bench_table_free(eqs_bench_table *table);
 
 /* Print to standard output. */
@@ -44,7 +46,7 @@ void eqs_bench_table_print(const eqs_bench_table *table);
 /*
  * An array with an object per case: case, size, ranks, grid, seconds (median), seconds_min, seconds_max, slowest_rank,
  * gflops, efficiency, efficiency_combined, flops and bytes (minimal), flops_asked, bytes_moved and messages (counted),
- * peak, triad, phases, and what the benchmark adds.
+ * peak, triad, phases, minimal_seconds of every rule where there are several, and what the benchmark adds.
  */
 json_t *eqs_bench_table_json(const eqs_bench_table *table);
 
