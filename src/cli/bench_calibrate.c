@@ -56,7 +56,7 @@ typedef struct {
 /* The file's members: a number each, or a list of pairs of order and number. */
 static const struct {
   const char *key;
-  size_t offset; /* of the number, or of `order_count` numbers, in a calibration */
+  size_t offset; /* in a calibration, of the number or of `order_count` numbers */
   bool by_order;
 } members[] = {
     {"gemm", offsetof(calibration, gemm), true},
@@ -178,7 +178,7 @@ static json_t *describe(const calibration *measured, int ranks)
   json_t *object = json_pack("{s:s, s:i, s:s, s:i}", "format", "equishard-calibration", "version", 1, "machine",
                              machine, "ranks", ranks);
   for (int m = 0; m < member_count; m++) {
-    const double *numbers = (const double *)((const char *)measured + members[m].offset);
+    const double *numbers = (const double *)measured + members[m].offset / sizeof(double);
     json_object_set_new(object, members[m].key,
                         members[m].by_order ? speeds_by_order(numbers) : measured_number(*numbers));
   }
