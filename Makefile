@@ -53,6 +53,9 @@ test-all: bootstrap ## the slow tests too
 	@$(MAKE) --no-print-directory tests
 	tests/run --build $(BUILD) --all
 
+bench: all ## measure against the machine's peak; BENCH='--repeat 3' passes options on
+	launch/bench.sh $(BENCH)
+
 check-memory: bootstrap ## the C suites with AddressSanitizer, UBSan and a leak check
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)-memory OPTIMIZE="-O1 -fno-omit-frame-pointer" \
 	  SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all" tests

@@ -11,6 +11,7 @@
 eqs_status eqs_command_serve(int argc, char **argv);
 eqs_status eqs_command_plan(int argc, char **argv);
 eqs_status eqs_command_replay(int argc, char **argv);
+eqs_status eqs_command_bench(int argc, char **argv);
 eqs_status eqs_command_inspect(int argc, char **argv);
 eqs_status eqs_command_verify(int argc, char **argv);
 

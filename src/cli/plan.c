@@ -265,21 +265,12 @@ cleanup:
   return status;
 }
 
-/* Of the entries that are parameters: those that are not tied to another. */
 static eqs_status make_plan(const eqs_config *config, int owners, model *shown)
 {
   eqs_status status = EQS_OK;
   eqs_parameter_info *info = NULL;
   int64_t parameters = 0;
-  EQS_TRY(eqs_allocate(&info, shown->manifest.count, sizeof *info));
-  for (int64_t i = 0; i < shown->manifest.count; i++) {
-    const eqs_manifest_entry *entry = &shown->manifest.entries[i];
-    if (entry->tied_to != NULL) continue;
-    eqs_parameter_info *next = &info[parameters++];
-    *next = (eqs_parameter_info){
-        .name = entry->name, .module_type = entry->module_type, .ndim = entry->ndim, .gradient = EQS_PARTIAL};
-    memcpy(next->shape, entry->shape, sizeof entry->shape);
-  }
+  EQS_TRY(eqs_manifest_parameters(&shown->manifest, &info, &parameters));
   EQS_TRY(eqs_plan_make(config, owners, parameters, info, &shown->plan));
 cleanup:
   free(info);

@@ -11,11 +11,13 @@
 #include "dist/libraries.h"
 
 /* From BLIS; its header would declare a second set of BLAS prototypes. */
+extern void bli_init(void);
 extern int bli_arch_query_id(void);
 extern const char *bli_arch_string(int id);
 
 const char *eqs_blis_kernels(void)
 {
+  bli_init(); /* where nothing has been computed yet, it would end the process over a choice of kernels */
   return bli_arch_string(bli_arch_query_id());
 }
 

@@ -204,3 +204,18 @@ const eqs_manifest_entry *eqs_manifest_find(const eqs_manifest *manifest, const 
       bsearch(&pointer, manifest->by_name, (size_t)manifest->count, sizeof *manifest->by_name, compare_names);
   return found != NULL ? *found : NULL;
 }
+
+eqs_status eqs_manifest_parameters(const eqs_manifest *manifest, eqs_parameter_info **info, int64_t *count)
+{
+  eqs_status status = eqs_allocate(info, manifest->count, sizeof **info);
+  *count = 0;
+  for (int64_t i = 0; status == EQS_OK && i < manifest->count; i++) {
+    const eqs_manifest_entry *entry = &manifest->entries[i];
+    if (entry->tied_to != NULL) continue;
+    eqs_parameter_info *next = &(*info)[(*count)++];
+    *next = (eqs_parameter_info){
+        .name = entry->name, .module_type = entry->module_type, .ndim = entry->ndim, .gradient = EQS_PARTIAL};
+    memcpy(next->shape, entry->shape, sizeof entry->shape);
+  }
+  return status;
+}

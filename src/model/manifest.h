@@ -32,6 +32,13 @@ typedef struct {
 eqs_status eqs_manifest_read(const char *path, eqs_manifest *manifest);
 void eqs_manifest_free(eqs_manifest *manifest);
 
+/*
+ * The parameters: the entries that are not tied to another, in the file's order, their gradients EQS_PARTIAL.
+ *
+ * info  [out] allocated; names and module types are borrowed from the manifest
+ */
+eqs_status eqs_manifest_parameters(const eqs_manifest *manifest, eqs_parameter_info **info, int64_t *count);
+
 /* The entry of a name, or NULL. */
 const eqs_manifest_entry *eqs_manifest_find(const eqs_manifest *manifest, const char *name);
 
