@@ -124,7 +124,7 @@ static eqs_status make_factors(void *context)
   polar_case *work = context;
   eqs_status status = EQS_OK;
   for (int64_t i = 0; i < work->count && status == EQS_OK; i++)
-    if (work->matrix[i].grid != NULL) status = eqs_polar(&work->options, &work->matrix[i]);
+    if (work->matrix[i].grid != NULL) status = eqs_polar(&work->options, &work->matrix[i], NULL);
   return status;
 }
 

@@ -117,6 +117,39 @@ void eqs_matrix_combine(double a, const eqs_matrix *x, double b, eqs_matrix *y)
     combine_doubles(a, eqs_doubles(x), b, eqs_doubles(y), local_size(x));
 }
 
+/* Within what float32 can hold without losing digits, or zero. */
+static bool moderate(double factor)
+{
+  return factor == 0 || (fabs(factor) > 1e-30 && fabs(factor) < 1e30);
+}
+
+static void momentum_floats(eqs_momentum_factors factors, const float *g, float *m, float *d, int64_t size)
+{
+  float keep = (float)factors.keep, take = (float)factors.take, of_g = (float)factors.of_g, of_m = (float)factors.of_m;
+  for (int64_t i = 0; i < size; i++) {
+    float gradient = g[i], momentum = keep * m[i] + take * gradient;
+    m[i] = momentum;
+    d[i] = of_g * gradient + of_m * momentum;
+  }
+}
+
+static void momentum_in_float64(eqs_momentum_factors factors, const float *g, float *m, float *d, int64_t size)
+{
+  for (int64_t i = 0; i < size; i++) {
+    double gradient = g[i], momentum = factors.keep * m[i] + factors.take * gradient;
+    m[i] = (float)momentum;
+    d[i] = (float)(factors.of_g * gradient + factors.of_m * momentum);
+  }
+}
+
+void eqs_matrix_momentum(eqs_momentum_factors factors, const eqs_matrix *g, eqs_matrix *m, eqs_matrix *d)
+{
+  bool in_float32 =
+      moderate(factors.keep) && moderate(factors.take) && moderate(factors.of_g) && moderate(factors.of_m);
+  (in_float32 ? momentum_floats : momentum_in_float64)(factors, eqs_floats(g), eqs_floats(m), eqs_floats(d),
+                                                       local_size(g));
+}
+
 void eqs_matrix_add_identity(eqs_matrix *x, double a)
 {
   const eqs_layout *layout = &x->layout;
@@ -201,42 +234,50 @@ eqs_status eqs_matrix_row_squares(const eqs_matrix *x, double *sums)
 {
   for (int64_t i = 0; i < x->local_rows; i++)
     sums[i] = x->local_cols > 0 ? local_dot(x, x, i * x->local_cols, x->local_cols) : 0;
-  return sum_over(x->grid->row_comm, sums, x->local_rows);
+  return x->grid->cols > 1 ? sum_over(x->grid->row_comm, sums, x->local_rows) : EQS_OK;
 }
 
 void eqs_matrix_scale_rows(eqs_matrix *x, const double *factors)
 {
   for (int64_t i = 0; i < x->local_rows; i++) {
-    for (int64_t j = 0; j < x->local_cols; j++) {
-      int64_t place = i * x->local_cols + j;
-      if (x->element == EQS_ELEMENT_FLOAT)
-        eqs_floats(x)[place] = (float)(eqs_floats(x)[place] * factors[i]);
-      else
-        eqs_doubles(x)[place] *= factors[i];
-    }
+    double factor = factors[i];
+    int64_t place = i * x->local_cols;
+    if (x->element == EQS_ELEMENT_FLOAT)
+      for (int64_t j = 0; j < x->local_cols; j++) eqs_floats(x)[place + j] = (float)(eqs_floats(x)[place + j] * factor);
+    else
+      for (int64_t j = 0; j < x->local_cols; j++) eqs_doubles(x)[place + j] *= factor;
   }
 }
 
-static void add_column_sums(const eqs_matrix *x, double *sums)
+void eqs_matrix_add_column_sums(const eqs_matrix *block, double *sums)
 {
-  for (int64_t i = 0; i < x->local_rows; i++) {
-    for (int64_t j = 0; j < x->local_cols; j++) {
-      int64_t place = i * x->local_cols + j;
-      sums[j] += x->element == EQS_ELEMENT_FLOAT ? eqs_floats(x)[place] : eqs_doubles(x)[place];
-    }
+  for (int64_t i = 0; i < block->local_rows; i++) {
+    int64_t place = i * block->local_cols;
+    if (block->element == EQS_ELEMENT_FLOAT)
+      for (int64_t j = 0; j < block->local_cols; j++) sums[j] += eqs_floats(block)[place + j];
+    else
+      for (int64_t j = 0; j < block->local_cols; j++) sums[j] += eqs_doubles(block)[place + j];
   }
 }
 
-static void subtract_from_rows(eqs_matrix *x, const double *means)
+eqs_status eqs_matrix_finish_means(const eqs_matrix *x, double *sums)
 {
-  for (int64_t i = 0; i < x->local_rows; i++) {
-    for (int64_t j = 0; j < x->local_cols; j++) {
-      int64_t place = i * x->local_cols + j;
-      if (x->element == EQS_ELEMENT_FLOAT)
-        eqs_floats(x)[place] = (float)(eqs_floats(x)[place] - means[j]);
-      else
-        eqs_doubles(x)[place] -= means[j];
-    }
+  eqs_status status = EQS_OK;
+  if (x->grid->rows > 1) EQS_TRY(sum_over(x->grid->col_comm, sums, x->local_cols));
+  for (int64_t j = 0; j < x->local_cols; j++) sums[j] /= (double)x->layout.rows;
+cleanup:
+  return status;
+}
+
+void eqs_matrix_subtract_means(eqs_matrix *block, const double *means)
+{
+  for (int64_t i = 0; i < block->local_rows; i++) {
+    int64_t place = i * block->local_cols;
+    if (block->element == EQS_ELEMENT_FLOAT)
+      for (int64_t j = 0; j < block->local_cols; j++)
+        eqs_floats(block)[place + j] = (float)(eqs_floats(block)[place + j] - means[j]);
+    else
+      for (int64_t j = 0; j < block->local_cols; j++) eqs_doubles(block)[place + j] -= means[j];
   }
 }
 
@@ -245,11 +286,19 @@ eqs_status eqs_matrix_center(eqs_matrix *x)
   eqs_status status = EQS_OK;
   double *means = NULL;
   EQS_TRY(eqs_allocate(&means, x->local_cols, sizeof *means));
-  add_column_sums(x, means);
-  EQS_TRY(sum_over(x->grid->col_comm, means, x->local_cols));
-  for (int64_t j = 0; j < x->local_cols; j++) means[j] /= (double)x->layout.rows;
-  subtract_from_rows(x, means);
+  eqs_matrix_add_column_sums(x, means);
+  EQS_TRY(eqs_matrix_finish_means(x, means));
+  eqs_matrix_subtract_means(x, means);
 cleanup:
   free(means);
   return status;
+}
+
+eqs_matrix eqs_matrix_rows(const eqs_matrix *x, int64_t first, int64_t end)
+{
+  eqs_matrix rows = *x;
+  rows.owns_data = false;
+  rows.local_rows = end - first;
+  if (x->data != NULL) rows.data = (char *)x->data + (size_t)(first * x->local_cols) * eqs_element_size(x->element);
+  return rows;
 }

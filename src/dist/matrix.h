@@ -50,7 +50,15 @@ static inline double *eqs_doubles(const eqs_matrix *matrix)
 void eqs_matrix_copy(const eqs_matrix *from, eqs_matrix *to); /* converts the element type */
 void eqs_matrix_scale(eqs_matrix *x, double factor);
 void eqs_matrix_combine(double a, const eqs_matrix *x, double b,
-                        eqs_matrix *y);                /* y <- a x + b y; b = 0 does not read y */
+                        eqs_matrix *y); /* y <- a x + b y; b = 0 does not read y */
+/*
+ * m <- keep m + take g;  d <- of_g g + of_m m. In one pass, float32 matrices and arithmetic; d may be g.
+ */
+typedef struct {
+  double keep, take, of_g, of_m;
+} eqs_momentum_factors;
+void eqs_matrix_momentum(eqs_momentum_factors factors, const eqs_matrix *g, eqs_matrix *m, eqs_matrix *d);
+
 void eqs_matrix_add_identity(eqs_matrix *x, double a); /* x <- x + a I, square or not */
 
 /* <x, y>, the sum of products; and ||x||_F. Collective. */
@@ -71,6 +79,18 @@ void eqs_matrix_scale_rows(eqs_matrix *x, const double *factors);
 
 /* x <- x - 1 * mean over the rows, for every column: float64 sums. Collective. */
 eqs_status eqs_matrix_center(eqs_matrix *x);
+
+/*
+ * The same in parts, for a matrix in blocks of rows: add the sums of the local columns of a block; make means of the
+ * sums of all blocks (collective over the grid of x, of which only grid and layout are read); subtract them from a
+ * block's rows.
+ */
+void eqs_matrix_add_column_sums(const eqs_matrix *block, double *sums);
+eqs_status eqs_matrix_finish_means(const eqs_matrix *x, double *sums);
+void eqs_matrix_subtract_means(eqs_matrix *block, const double *means);
+
+/* Local rows first ... end - 1 of a shard, borrowed, as a matrix for the element-wise and row-wise functions above. */
+eqs_matrix eqs_matrix_rows(const eqs_matrix *x, int64_t first, int64_t end);
 
 /*
  * Move a matrix to another layout, on the same or another grid of the same owners.

@@ -122,16 +122,19 @@ cleanup:
   return status;
 }
 
-static eqs_status make_factor(eqs_optimizer *optimizer, int64_t p, int64_t i, void *context)
+/* All of a matrix's step, or as much of it as comes before ν is summed. */
+static eqs_status update_or_make_factor(eqs_optimizer *optimizer, int64_t p, int64_t i, void *context)
 {
   (void)context;
-  return eqs_make_factor(optimizer, p, i);
+  bool shares = eqs_shares_nu(&optimizer->plan->parameter[p].assignment);
+  return shares ? eqs_make_factor(optimizer, p, i) : eqs_update_matrix(optimizer, p, i);
 }
 
-static eqs_status update_weight(eqs_optimizer *optimizer, int64_t p, int64_t i, void *context)
+static eqs_status update_shared(eqs_optimizer *optimizer, int64_t p, int64_t i, void *context)
 {
   (void)context;
-  return eqs_update_weight(optimizer, p, i);
+  bool shares = eqs_shares_nu(&optimizer->plan->parameter[p].assignment);
+  return shares ? eqs_update_weight(optimizer, p, i) : EQS_OK;
 }
 
 eqs_status eqs_optimizer_step(eqs_optimizer *optimizer, int trainers)
@@ -151,9 +154,9 @@ eqs_status eqs_optimizer_step(eqs_optimizer *optimizer, int trainers)
     goto cleanup;
   }
   if (limit > 0 && optimizer->gradient_norm > limit) optimizer->clip_factor = limit / optimizer->gradient_norm;
-  EQS_TRY(for_present(optimizer, make_factor, NULL));
+  EQS_TRY(for_present(optimizer, update_or_make_factor, NULL));
   EQS_TRY(sum_nu(optimizer));
-  EQS_TRY(for_present(optimizer, update_weight, NULL));
+  EQS_TRY(for_present(optimizer, update_shared, NULL));
   EQS_TRY(eqs_diagnostics_end(optimizer));
   for (int64_t p = 0; p < optimizer->plan->parameters; p++)
     optimizer->parameter[p].step += optimizer->parameter[p].present;

@@ -1,48 +1,76 @@
 #include "optimizer/update.h"
 
+#include <stdlib.h>
+
+#include "base/memory.h"
+
 double eqs_gradient_factor(const eqs_optimizer *optimizer, int64_t p)
 {
   bool takes_mean = optimizer->plan->parameter[p].info.gradient == EQS_PARTIAL && !optimizer->config->reduce_sum;
   return optimizer->clip_factor / (optimizer->gradient_scale * (takes_mean ? optimizer->trainers : 1));
 }
 
-/* f G (or, for polar_first, the polar factor of it) -> direction, in place; the momentum is updated. */
-static void apply_momentum(const eqs_rule_options *options, double f, eqs_matrix *momentum, eqs_matrix *gradient)
+bool eqs_shares_nu(const eqs_assignment *assignment)
+{
+  const eqs_rule_options *options = &assignment->options;
+  return options->rule->uses_nu && options->alpha != 0 && options->nu_scope == EQS_NU_TENSOR && assignment->count > 1;
+}
+
+static const eqs_rule_options *options_of(const eqs_optimizer *optimizer, int64_t p)
+{
+  return &optimizer->plan->parameter[p].assignment.options;
+}
+
+/* M and D from f G; for polar_first from the polar factor of f G. */
+static eqs_momentum_factors momentum_factors(const eqs_rule_options *options, double f)
 {
   switch (options->momentum) {
-  case EQS_MOMENTUM_EMA:
-  case EQS_MOMENTUM_POLAR_FIRST:
-    eqs_matrix_combine((1 - options->beta) * f, gradient, options->beta, momentum);
-    eqs_matrix_copy(momentum, gradient);
-    break;
   case EQS_MOMENTUM_NESTEROV:
-    eqs_matrix_combine(f, gradient, options->beta, momentum);
-    eqs_matrix_combine(options->beta, momentum, f, gradient);
-    break;
-  case EQS_MOMENTUM_HEAVY_BALL:
-    eqs_matrix_combine(f, gradient, options->beta, momentum);
-    eqs_matrix_copy(momentum, gradient);
-    break;
-  default:
-    if (f != 1) eqs_matrix_scale(gradient, f);
+    return (eqs_momentum_factors){.keep = options->beta, .take = f, .of_g = f, .of_m = options->beta};
+  case EQS_MOMENTUM_HEAVY_BALL: return (eqs_momentum_factors){.keep = options->beta, .take = f, .of_m = 1};
+  default: return (eqs_momentum_factors){.keep = options->beta, .take = (1 - options->beta) * f, .of_m = 1};
   }
+}
+
+/* D from f G, the momentum is updated; direction may be gradient. */
+static void make_direction(const eqs_rule_options *options, double f, const eqs_matrix *gradient, eqs_matrix *momentum,
+                           eqs_matrix *direction)
+{
+  if (options->momentum != EQS_MOMENTUM_NONE)
+    eqs_matrix_momentum(momentum_factors(options, f), gradient, momentum, direction);
+  else if (direction->data != gradient->data || f != 1)
+    eqs_matrix_combine(f, gradient, 0, direction);
 }
 
 eqs_status eqs_make_factor(eqs_optimizer *optimizer, int64_t p, int64_t i)
 {
   eqs_status status = EQS_OK;
-  const eqs_rule_options *options = &optimizer->plan->parameter[p].assignment.options;
+  const eqs_rule_options *options = options_of(optimizer, p);
   eqs_owned_matrix *matrix = &optimizer->parameter[p].matrix[i];
+  eqs_matrix *d = &matrix->gradient;
   double f = eqs_gradient_factor(optimizer, p);
   bool factor_first = options->momentum == EQS_MOMENTUM_POLAR_FIRST;
   if (!factor_first)
-    apply_momentum(options, f, &matrix->momentum, &matrix->gradient);
+    make_direction(options, f, d, &matrix->momentum, d);
   else if (f != 1)
-    eqs_matrix_scale(&matrix->gradient, f);
-  eqs_diagnostics_add_squares(&optimizer->diagnostics, p, EQS_SUM_DIRECTION, &matrix->gradient);
-  EQS_TRY(eqs_rule_factor(options, optimizer->parameter[p].step + 1, matrix->states, &matrix->gradient, &matrix->nu));
-  EQS_TRY(eqs_diagnostics_add_factor(&optimizer->diagnostics, p, options, &matrix->gradient, matrix->nu));
-  if (factor_first) apply_momentum(options, 1, &matrix->momentum, &matrix->gradient);
+    eqs_matrix_scale(d, f);
+  eqs_diagnostics_add_squares(&optimizer->diagnostics, p, EQS_SUM_DIRECTION, d);
+  EQS_TRY(eqs_rule_factor(options, optimizer->parameter[p].step + 1, matrix->states, d, &matrix->nu));
+  EQS_TRY(eqs_diagnostics_add_factor(&optimizer->diagnostics, p, options, d, matrix->nu));
+  if (factor_first) make_direction(options, 1, d, &matrix->momentum, d);
+cleanup:
+  return status;
+}
+
+/* W <- (1 - lr · weight_decay) W - lr U */
+static eqs_status apply_update(eqs_optimizer *optimizer, int64_t p, const eqs_matrix *u, eqs_matrix *weight)
+{
+  eqs_status status = EQS_OK;
+  const eqs_assignment *assignment = &optimizer->plan->parameter[p].assignment;
+  double lr = eqs_learning_rate(optimizer, assignment->group);
+  eqs_diagnostics_add_squares(&optimizer->diagnostics, p, EQS_SUM_WEIGHT, weight);
+  EQS_TRY(eqs_diagnostics_add_update(&optimizer->diagnostics, p, u));
+  eqs_matrix_combine(-lr, u, 1 - lr * assignment->options.weight_decay, weight);
 cleanup:
   return status;
 }
@@ -50,19 +78,185 @@ cleanup:
 eqs_status eqs_update_weight(eqs_optimizer *optimizer, int64_t p, int64_t i)
 {
   eqs_status status = EQS_OK;
-  const eqs_assignment *assignment = &optimizer->plan->parameter[p].assignment;
   eqs_owned_matrix *matrix = &optimizer->parameter[p].matrix[i];
-  double lr = eqs_learning_rate(optimizer, assignment->group);
-  EQS_TRY(eqs_rule_update(&assignment->options, matrix->nu, &matrix->gradient));
-  eqs_diagnostics_add_squares(&optimizer->diagnostics, p, EQS_SUM_WEIGHT, &matrix->weight);
-  EQS_TRY(eqs_diagnostics_add_update(&optimizer->diagnostics, p, &matrix->gradient));
-  eqs_matrix_combine(-lr, &matrix->gradient, 1 - lr * assignment->options.weight_decay, &matrix->weight);
+  EQS_TRY(eqs_rule_update(options_of(optimizer, p), matrix->nu, &matrix->gradient));
+  EQS_TRY(apply_update(optimizer, p, &matrix->gradient, &matrix->weight));
 cleanup:
   return status;
 }
 
-bool eqs_shares_nu(const eqs_assignment *assignment)
+/* ----- block by block of rows ----- */
+
+/* Bytes of a block of one matrix: with gradient, momentum, weight and the update it fits into a second-level cache. */
+static const int64_t block_bytes = 1 << 17;
+
+/* A matrix on its way through the blocks. */
+typedef struct {
+  eqs_optimizer *optimizer;
+  int64_t parameter;
+  const eqs_rule_options *options;
+  eqs_owned_matrix *matrix;
+  eqs_matrix block; /* room for D and then U of a block */
+  double *d_means;  /* of the columns; NULL if nothing is centered */
+  double *u_means;
+} row_pass;
+
+/* The parts of the matrix in a block. */
+typedef struct {
+  eqs_matrix gradient, momentum, weight, u;
+  eqs_matrix states[EQS_MAX_STATES];
+} row_block;
+
+static bool goes_by_rows(const eqs_rule_options *options, const eqs_grid *grid)
 {
-  const eqs_rule_options *options = &assignment->options;
-  return options->rule->uses_nu && options->alpha != 0 && options->nu_scope == EQS_NU_TENSOR && assignment->count > 1;
+  return options->rule->row_wise && (grid->cols == 1 || options->rule->element_wise);
+}
+
+static row_block block_of(const row_pass *pass, int64_t first, int64_t end)
+{
+  row_block block = {.gradient = eqs_matrix_rows(&pass->matrix->gradient, first, end),
+                     .momentum = eqs_matrix_rows(&pass->matrix->momentum, first, end),
+                     .weight = eqs_matrix_rows(&pass->matrix->weight, first, end),
+                     .u = eqs_matrix_rows(&pass->block, 0, end - first)};
+  for (int s = 0; s < EQS_MAX_STATES; s++) block.states[s] = eqs_matrix_rows(&pass->matrix->states[s], first, end);
+  return block;
+}
+
+/* First visit of a block: G -> D. */
+static void direct_block(const row_pass *pass, row_block *block)
+{
+  make_direction(pass->options, eqs_gradient_factor(pass->optimizer, pass->parameter), &block->gradient,
+                 &block->momentum, &block->u);
+  eqs_diagnostics_add_squares(&pass->optimizer->diagnostics, pass->parameter, EQS_SUM_DIRECTION, &block->u);
+}
+
+/* Later visits: D again, from G and the momentum as it is now. */
+static void direct_block_again(const row_pass *pass, row_block *block)
+{
+  double f = eqs_gradient_factor(pass->optimizer, pass->parameter);
+  if (pass->options->momentum == EQS_MOMENTUM_NONE) {
+    eqs_matrix_combine(f, &block->gradient, 0, &block->u);
+    return;
+  }
+  eqs_momentum_factors factors = momentum_factors(pass->options, f);
+  eqs_matrix_combine(factors.of_m, &block->momentum, 0, &block->u);
+  if (factors.of_g != 0) eqs_matrix_combine(factors.of_g, &block->gradient, 1, &block->u);
+}
+
+/* D -> U, both of a block, without what centers the whole. */
+static eqs_status update_block(const row_pass *pass, row_block *block)
+{
+  eqs_status status = EQS_OK;
+  eqs_optimizer *optimizer = pass->optimizer;
+  const eqs_rule *rule = pass->options->rule;
+  double nu = 0;
+  EQS_TRY(rule->factor(pass->options, optimizer->parameter[pass->parameter].step + 1, block->states, &block->u, &nu));
+  EQS_TRY(rule->update(pass->options, nu, &block->u));
+cleanup:
+  return status;
+}
+
+static eqs_status step_block(const row_pass *pass, row_block *block)
+{
+  eqs_status status = EQS_OK;
+  direct_block(pass, block);
+  EQS_TRY(update_block(pass, block));
+  EQS_TRY(apply_update(pass->optimizer, pass->parameter, &block->u, &block->weight));
+cleanup:
+  return status;
+}
+
+/* Of a centered rule: the means of D; then those of the update of D - means; then the weights. */
+static eqs_status sum_directions(const row_pass *pass, row_block *block)
+{
+  direct_block(pass, block);
+  eqs_matrix_add_column_sums(&block->u, pass->d_means);
+  return EQS_OK;
+}
+
+static eqs_status update_centered(const row_pass *pass, row_block *block)
+{
+  direct_block_again(pass, block);
+  eqs_matrix_subtract_means(&block->u, pass->d_means);
+  return update_block(pass, block);
+}
+
+static eqs_status sum_updates(const row_pass *pass, row_block *block)
+{
+  eqs_status status = update_centered(pass, block);
+  eqs_matrix_add_column_sums(&block->u, pass->u_means);
+  return status;
+}
+
+static eqs_status step_centered(const row_pass *pass, row_block *block)
+{
+  eqs_status status = EQS_OK;
+  EQS_TRY(update_centered(pass, block));
+  eqs_matrix_subtract_means(&block->u, pass->u_means);
+  EQS_TRY(apply_update(pass->optimizer, pass->parameter, &block->u, &block->weight));
+cleanup:
+  return status;
+}
+
+static eqs_status for_blocks(const row_pass *pass, eqs_status (*visit)(const row_pass *pass, row_block *block))
+{
+  eqs_status status = EQS_OK;
+  int64_t rows = pass->matrix->weight.local_rows;
+  for (int64_t first = 0; first < rows && status == EQS_OK; first += pass->block.local_rows) {
+    int64_t end = first + pass->block.local_rows < rows ? first + pass->block.local_rows : rows;
+    row_block block = block_of(pass, first, end);
+    status = visit(pass, &block);
+  }
+  return status;
+}
+
+static eqs_status create_pass(eqs_optimizer *optimizer, int64_t p, int64_t i, row_pass *pass)
+{
+  eqs_status status = EQS_OK;
+  eqs_owned_matrix *matrix = &optimizer->parameter[p].matrix[i];
+  int64_t cols = matrix->weight.local_cols, rows = block_bytes / ((int64_t)sizeof(float) * (cols > 0 ? cols : 1));
+  *pass = (row_pass){.optimizer = optimizer, .parameter = p, .options = options_of(optimizer, p), .matrix = matrix};
+  eqs_matrix model = eqs_matrix_rows(&matrix->weight, 0, rows > 0 ? rows : 1);
+  EQS_TRY(eqs_matrix_create_like(&model, EQS_ELEMENT_FLOAT, &pass->block));
+  if (pass->options->center) EQS_TRY(eqs_allocate(&pass->d_means, cols, sizeof *pass->d_means));
+  if (pass->options->center) EQS_TRY(eqs_allocate(&pass->u_means, cols, sizeof *pass->u_means));
+cleanup:
+  return status;
+}
+
+static void free_pass(row_pass *pass)
+{
+  eqs_matrix_destroy(&pass->block);
+  free(pass->d_means);
+  free(pass->u_means);
+}
+
+static eqs_status update_by_rows(eqs_optimizer *optimizer, int64_t p, int64_t i)
+{
+  eqs_status status = EQS_OK;
+  row_pass pass = {0};
+  EQS_TRY(create_pass(optimizer, p, i, &pass));
+  if (!pass.options->center) {
+    EQS_TRY(for_blocks(&pass, step_block));
+  } else {
+    EQS_TRY(for_blocks(&pass, sum_directions));
+    EQS_TRY(eqs_matrix_finish_means(&pass.matrix->weight, pass.d_means));
+    EQS_TRY(for_blocks(&pass, sum_updates));
+    EQS_TRY(eqs_matrix_finish_means(&pass.matrix->weight, pass.u_means));
+    EQS_TRY(for_blocks(&pass, step_centered));
+  }
+cleanup:
+  free_pass(&pass);
+  return status;
+}
+
+eqs_status eqs_update_matrix(eqs_optimizer *optimizer, int64_t p, int64_t i)
+{
+  eqs_status status = EQS_OK;
+  if (goes_by_rows(options_of(optimizer, p), optimizer->parameter[p].matrix[i].grid))
+    return update_by_rows(optimizer, p, i);
+  EQS_TRY(eqs_make_factor(optimizer, p, i));
+  EQS_TRY(eqs_update_weight(optimizer, p, i));
+cleanup:
+  return status;
 }

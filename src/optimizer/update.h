@@ -13,13 +13,21 @@
  */
 double eqs_gradient_factor(const eqs_optimizer *optimizer, int64_t p);
 
-/* G -> D -> factor, in `gradient`, and the matrix's part of ν; the momentum and the rule's states are updated. */
-eqs_status eqs_make_factor(eqs_optimizer *optimizer, int64_t p, int64_t i);
-
-/* Factor -> U, with matrix->nu as it counts for the tensor;  W <- (1 - lr · weight_decay) W - lr U. */
-eqs_status eqs_update_weight(eqs_optimizer *optimizer, int64_t p, int64_t i);
-
 /* Whether ν of a parameter is the sum over several matrices, so that all factors come before the first update. */
 bool eqs_shares_nu(const eqs_assignment *assignment);
+
+/*
+ * The whole step of a matrix that shares no ν. Rules that work row by row go through memory in blocks that a cache holds:
+ * G is read, M and W are read and written, once (arithmetic on the way is cheap beside that).
+ */
+eqs_status eqs_update_matrix(eqs_optimizer *optimizer, int64_t p, int64_t i);
+
+/*
+ * The same in two halves, between which ν is summed:
+ * G -> D -> factor, in `gradient`, and the matrix's part of ν; the momentum and the rule's states are updated;
+ * factor -> U, with matrix->nu as it counts for the tensor;  W <- (1 - lr · weight_decay) W - lr U.
+ */
+eqs_status eqs_make_factor(eqs_optimizer *optimizer, int64_t p, int64_t i);
+eqs_status eqs_update_weight(eqs_optimizer *optimizer, int64_t p, int64_t i);
 
 #endif

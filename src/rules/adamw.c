@@ -37,6 +37,7 @@ const eqs_rule eqs_rule_adamw = {
     .name = "adamw",
     .keys = EQS_KEY_BETAS | EQS_KEY_EPS,
     .momentum = EQS_MOMENTUM_NONE,
+    .row_wise = true,
     .element_wise = true,
     .states = 2,
     .state_names = {"exp_avg", "exp_avg_sq"},

@@ -19,6 +19,7 @@ const eqs_rule eqs_rule_row_norm = {
             EQS_KEY_LAYOUT,
     .momentum = EQS_MOMENTUM_EMA,
     .center = true,
+    .row_wise = true,
     .factor = factor,
     .update = eqs_update_by_nu,
     .flops = flops,

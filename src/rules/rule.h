@@ -93,6 +93,7 @@ struct eqs_rule {
   eqs_solver solver;     /* default */
   eqs_scale scale;       /* default */
   bool center;           /* default for the roles lm_head and router */
+  bool row_wise;         /* the update of a row follows from this row alone (and from ε), if it is not centered */
   bool element_wise;     /* applies to tensors of any shape; no matrices, layouts or heads */
   bool uses_nu;          /* ν is needed (unless α = 0) */
   bool damped;           /* its formula has (DᵀD + εI)^(-1/2), so that ε enters with every damping solver */
