@@ -47,6 +47,14 @@ cleanup:
   return status;
 }
 
+static eqs_status pull_all(eqs_trainers *trainers)
+{
+  eqs_status status = EQS_OK;
+  for (int64_t p = 0; p < trainers->parameters; p++) EQS_TRY(eqs_pull(trainers->parameter[p], trainers->weight));
+cleanup:
+  return status;
+}
+
 eqs_status eqs_trainers_open(MPI_Comm comm, const char *config, uint32_t seed, eqs_trainers *trainers)
 {
   eqs_status status = EQS_OK;
@@ -56,6 +64,7 @@ eqs_status eqs_trainers_open(MPI_Comm comm, const char *config, uint32_t seed, e
   if (status == EQS_OK) status = add_parameters(trainers);
   EQS_TRY(eqs_agree(trainers->comm, status));
   EQS_TRY(eqs_session_start(trainers->session));
+  EQS_TRY(pull_all(trainers)); /* or the first step would have to clear the initial weights away */
 cleanup:
   return status;
 }
@@ -99,7 +108,7 @@ eqs_status eqs_trainers_step(void *context)
   EQS_TRY(push_all(trainers));
   double before = eqs_clock();
   EQS_TRY(eqs_step(trainers->session));
-  for (int64_t p = 0; p < trainers->parameters; p++) EQS_TRY(eqs_pull(trainers->parameter[p], trainers->weight));
+  EQS_TRY(pull_all(trainers));
   trainers->waited += eqs_clock() - before;
 cleanup:
   return status;

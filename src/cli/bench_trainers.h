@@ -23,7 +23,7 @@ typedef struct {
 } eqs_trainers;
 
 /*
- * Open a session, add the parameters, start.
+ * Open a session, add the parameters, start, pull the initial weights.
  *
  * comm      [in] trainers and owners
  * config    [in] path; read by the first trainer
