@@ -21,9 +21,17 @@ double eqs_squares_seconds(bool replicated, int ranks, int64_t k, int64_t l, dou
   return 2 * square * (double)k / ranks / flops + 2 * bytes * square / root / bandwidth;
 }
 
+static eqs_squares_choice chosen;
+
+void eqs_squares_choose(eqs_squares_choice choice)
+{
+  chosen = choice;
+}
+
 bool eqs_squares_replicated(const eqs_grid *grid, eqs_operation op, int64_t k, int64_t l)
 {
   int ranks = grid->rows * grid->cols;
+  if (chosen != EQS_SQUARES_AS_PREDICTED && ranks > 1) return chosen == EQS_SQUARES_REPLICATED;
   if (op == EQS_AS_IS ? grid->rows == 1 : grid->cols == 1) return true;
   /* X is moved to slabs and back: two of its elements per element and rank */
   double moving = 2 * sizeof(float) * (double)k * (double)l / ranks / rank_bandwidth;

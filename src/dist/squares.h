@@ -65,6 +65,10 @@ eqs_status eqs_squares_apply(eqs_squares *squares, double alpha, int q, double *
  */
 bool eqs_squares_replicated(const eqs_grid *grid, eqs_operation op, int64_t k, int64_t l);
 
+/* For tests and benchmarks: hold squares in one way from now on, whatever is predicted. The same on all ranks. */
+typedef enum { EQS_SQUARES_AS_PREDICTED, EQS_SQUARES_REPLICATED, EQS_SQUARES_DISTRIBUTED } eqs_squares_choice;
+void eqs_squares_choose(eqs_squares_choice choice);
+
 /*
  * Seconds of one product of squares and its share of moving X, as predicted, by figures of the machine.
  *
