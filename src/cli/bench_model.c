@@ -6,6 +6,7 @@
 
 #include "base/memory.h"
 #include "cli/pseudo_random.h"
+#include "model/calibration.h"
 
 eqs_status eqs_bench_model_read(const char *config, const char *manifest, int owners, eqs_bench_model *model)
 {
@@ -13,6 +14,7 @@ eqs_status eqs_bench_model_read(const char *config, const char *manifest, int ow
   eqs_sources sources = {0};
   EQS_TRY(eqs_sources_read(config, &sources));
   EQS_TRY(eqs_config_parse(&sources, &model->config));
+  EQS_TRY(eqs_config_calibrate(model->config));
   EQS_TRY(eqs_manifest_read(manifest, &model->manifest));
   EQS_TRY(eqs_manifest_parameters(&model->manifest, &model->info, &model->parameters));
   EQS_TRY(eqs_plan_make(model->config, owners, model->parameters, model->info, &model->plan));

@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +8,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "cli/command.h"
+#include "model/calibration.h"
 #include "model/manifest.h"
 #include "optimizer/plan.h"
 
@@ -17,42 +19,94 @@ static const char documentation[] =
     "with \"tied_to\": NAME is the same tensor as entry NAME, as lm_head.weight and model.embed_tokens.weight are with "
     "\"tie_word_embeddings\": true beside \"parameters\": one parameter, which has one owner and one update, under the "
     "embedding's name and role. The other name is shown as tied in the table, and left out of the array.\n\n"
-    "Gflop are 1e9 floating-point operations per step, MiB what is held: weights, state and gradients.\n\n"
+    "Gflop are 1e9 floating-point operations per step, MiB what is held: weights, state and gradients; peak MiB "
+    "counts the program and the largest workspace too. Times are predicted from built-in speeds or the "
+    "configuration's `calibration' (see `equishard bench calibrate').\n\n"
+    "Several numbers of owners are compared: seconds per step of the busiest owner's updates and messages (one "
+    "gradient in, one weight out for each of T trainers), what of it is longer than the trainers' forward and backward "
+    "of SECONDS, and the largest owner's memory. As many owners are enough as bring the waiting to 0.\n\n"
     "Example:\n"
-    "  equishard plan --config configs/qwen3.yaml --manifest tests/manifests/qwen3-0.6b.json --owners 8";
+    "  equishard plan --config configs/qwen3.yaml --manifest tests/manifests/qwen3-0.6b.json --owners 8\n"
+    "  equishard plan --config configs/qwen3.yaml --manifest tests/manifests/qwen3-0.6b.json --owners 1,2,4,8,16 "
+    "--trainers 8 --backward 0.5";
 
-enum { option_config = 'c', option_manifest = 'm', option_owners = 'n', option_format = 'f' };
+enum {
+  option_config = 'c',
+  option_manifest = 'm',
+  option_owners = 'n',
+  option_format = 'f',
+  option_trainers = 't',
+  option_backward = 'b'
+};
 
 static const struct argp_option options[] = {
     {"config", option_config, "FILE", 0, "configuration (YAML)", 0},
     {"manifest", option_manifest, "FILE", 0, "the model's parameters (JSON)", 0},
-    {"owners", option_owners, "N", 0, "number of owners (default 1)", 0},
-    {"format", option_format, "table|json", 0, "a table, or an array with one object per parameter", 0},
+    {"owners", option_owners, "N[,N...]", 0, "number of owners (default 1); of several: compare them", 0},
+    {"trainers", option_trainers, "T", 0, "number of trainers, for the predicted messages (default 1)", 0},
+    {"backward", option_backward, "SECONDS", 0, "time of forward and backward, for the comparison (default 0)", 0},
+    {"format", option_format, "table|json", 0, "a table, or an array with one object per parameter (or per owners)", 0},
     {0},
 };
 
+enum { most_counts = 64 };
+
 typedef struct {
   const char *config, *manifest;
-  int owners;
+  int counts, owners[most_counts]; /* to compare, if several */
+  int trainers;
+  double backward;
   bool json;
 } arguments;
+
+/* A whole number from 1 to a million, up to `end`. */
+static bool read_count(const char *text, int *count, const char **rest)
+{
+  char *end;
+  long value = strtol(text, &end, 10);
+  if (end == text || value < 1 || value > 1000000) return false;
+  *count = (int)value, *rest = end;
+  return true;
+}
+
+static bool read_owners(const char *text, arguments *given)
+{
+  given->counts = 0;
+  while (given->counts < most_counts && read_count(text, &given->owners[given->counts], &text)) {
+    given->counts++;
+    if (*text == '\0') return true;
+    if (*text++ != ',') return false;
+  }
+  return false;
+}
 
 static error_t parse(int key, char *value, struct argp_state *state)
 {
   arguments *given = state->input;
+  const char *rest;
   char *end;
   switch (key) {
   case option_config: given->config = value; break;
   case option_manifest: given->manifest = value; break;
-  case option_owners: {
-    long owners = strtol(value, &end, 10);
-    if (end == value || *end != '\0' || owners < 1 || owners > 1000000) {
-      argp_error(state, "--owners takes a whole number from 1");
+  case option_owners:
+    if (!read_owners(value, given)) {
+      argp_error(state, "--owners takes a whole number from 1, or several with commas between");
       return EINVAL;
     }
-    given->owners = (int)owners;
     break;
-  }
+  case option_trainers:
+    if (!read_count(value, &given->trainers, &rest) || *rest != '\0') {
+      argp_error(state, "--trainers takes a whole number from 1");
+      return EINVAL;
+    }
+    break;
+  case option_backward:
+    given->backward = strtod(value, &end);
+    if (end == value || *end != '\0' || !(given->backward >= 0 && given->backward < 1e9)) {
+      argp_error(state, "--backward takes a number of seconds");
+      return EINVAL;
+    }
+    break;
   case option_format:
     if (strcmp(value, "json") != 0 && strcmp(value, "table") != 0) {
       argp_error(state, "--format is table or json");
@@ -243,10 +297,11 @@ static void print_totals(const model *shown, share *shares)
   printf("\n%lld parameters, ", (long long)plan->parameters);
   if (tied > 0) printf("%lld more names tied to them, ", (long long)tied);
   printf("%lld matrices, %.3f Gflop per step, %.2f MiB\n", (long long)matrices, 1e-9 * flops, (double)bytes / 0x1p20);
-  printf("\n%-6s %14s %12s %14s %9s\n", "owner", "predicted s", "MiB", "Gflop", "matrices");
+  printf("\n%-6s %14s %12s %14s %9s %12s\n", "owner", "predicted s", "MiB", "Gflop", "matrices", "peak MiB");
   for (int o = 0; o < plan->owners; o++)
-    printf("%-6d %14.4f %12.2f %14.3f %9lld\n", o, plan->owner_seconds[o], (double)plan->owner_bytes[o] / 0x1p20,
-           1e-9 * shares[o].flops, (long long)shares[o].matrices);
+    printf("%-6d %14.4f %12.2f %14.3f %9lld %12.2f\n", o, plan->owner_seconds[o], (double)plan->owner_bytes[o] / 0x1p20,
+           1e-9 * shares[o].flops, (long long)shares[o].matrices,
+           (double)(plan->owner_peak[o] + eqs_process_bytes()) / 0x1p20);
 }
 
 static eqs_status print_table(const model *shown)
@@ -277,10 +332,60 @@ cleanup:
   return status;
 }
 
+/* What a number of owners comes to, predicted. */
+typedef struct {
+  int owners;
+  double update, messages; /* seconds per step, of the busiest owner */
+  double waiting;          /* of it, what forward and backward do not hide */
+  int64_t peak;            /* bytes, of the largest owner */
+} prediction;
+
+static eqs_status predict(const eqs_config *config, const arguments *given, int owners, model *shown,
+                          prediction *predicted)
+{
+  eqs_status status = EQS_OK;
+  eqs_plan_free(&shown->plan);
+  EQS_TRY(make_plan(config, owners, shown));
+  *predicted =
+      (prediction){.owners = owners, .messages = eqs_plan_message_seconds(config, shown->plan, given->trainers)};
+  for (int o = 0; o < owners; o++) {
+    predicted->update = fmax(predicted->update, shown->plan->owner_seconds[o]);
+    int64_t peak = shown->plan->owner_peak[o] + eqs_process_bytes();
+    if (peak > predicted->peak) predicted->peak = peak;
+  }
+  predicted->waiting = fmax(0, predicted->update + predicted->messages - given->backward);
+cleanup:
+  return status;
+}
+
+static eqs_status compare(const eqs_config *config, const arguments *given, model *shown)
+{
+  eqs_status status = EQS_OK;
+  prediction predicted;
+  json_t *array = json_array();
+  if (!given->json) printf("%-8s %12s %12s %12s %12s\n", "owners", "update s", "messages s", "waiting s", "peak MiB");
+  for (int i = 0; i < given->counts; i++) {
+    EQS_TRY(predict(config, given, given->owners[i], shown, &predicted));
+    if (given->json)
+      json_array_append_new(array, json_pack("{s:i, s:f, s:f, s:f, s:I}", "owners", predicted.owners, "update",
+                                             predicted.update, "messages", predicted.messages, "waiting",
+                                             predicted.waiting, "peak_bytes", (json_int_t)predicted.peak));
+    else
+      printf("%-8d %12.4f %12.4f %12.4f %12.2f\n", predicted.owners, predicted.update, predicted.messages,
+             predicted.waiting, (double)predicted.peak / 0x1p20);
+  }
+  bool failed = given->json && json_dumpf(array, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(15)) != 0;
+  if (given->json) puts("");
+  status = finish_output(failed);
+cleanup:
+  json_decref(array);
+  return status;
+}
+
 eqs_status eqs_command_plan(int argc, char **argv)
 {
   const struct argp argp = {.options = options, .parser = parse, .doc = documentation};
-  arguments given = {.owners = 1};
+  arguments given = {.counts = 1, .owners = {1}, .trainers = 1};
   eqs_sources sources = {0};
   eqs_config *config = NULL;
   model shown = {0};
@@ -290,8 +395,13 @@ eqs_status eqs_command_plan(int argc, char **argv)
 
   EQS_TRY(eqs_sources_read(given.config, &sources));
   EQS_TRY(eqs_config_parse(&sources, &config));
+  EQS_TRY(eqs_config_calibrate(config));
   EQS_TRY(eqs_manifest_read(given.manifest, &shown.manifest));
-  EQS_TRY(make_plan(config, given.owners, &shown));
+  if (given.counts > 1) {
+    status = compare(config, &given, &shown);
+    goto cleanup;
+  }
+  EQS_TRY(make_plan(config, given.owners[0], &shown));
   status = given.json ? print_json(shown.plan) : print_table(&shown);
 cleanup:
   if (status != EQS_OK) eqs_log(EQS_LOG_ERROR, "%s", eqs_error_message());

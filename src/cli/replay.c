@@ -7,6 +7,7 @@
 #include "cli/command.h"
 #include "cli/recording.h"
 #include "dist/communicator.h"
+#include "model/calibration.h"
 #include "model/manifest.h"
 #include "optimizer/optimizer.h"
 
@@ -58,6 +59,7 @@ static eqs_status read_config(const char *path, eqs_config **config)
   eqs_sources sources = {0};
   eqs_status status = eqs_sources_read(path, &sources);
   if (status == EQS_OK) status = eqs_config_parse(&sources, config);
+  if (status == EQS_OK) status = eqs_config_calibrate(*config);
   eqs_sources_free(&sources);
   return status;
 }

@@ -29,6 +29,11 @@ int64_t eqs_square_stride(int64_t n)
   return stride % 128 == 0 && stride > 0 ? stride + eqs_square_padding : stride;
 }
 
+int64_t eqs_square_floats(int64_t n)
+{
+  return eqs_square_stride(n) * round_up(n, eqs_square_padding);
+}
+
 /* c (+)= Σ over t of a(t, i) b(t, j): tile_rows × `vectors` vectors, a and b by rows of t. */
 static inline __attribute__((always_inline)) void multiply_tile(int vectors, int64_t inner, const float *a,
                                                                 int64_t a_stride, const float *b, int64_t b_stride,

@@ -23,6 +23,9 @@ enum { eqs_square_padding = 16 }; /* strides of square matrices are multiples of
 /* Stride of an n×n work matrix: no power of two, so that columns do not fall into the same lines of a cache. */
 int64_t eqs_square_stride(int64_t n);
 
+/* Floats of an n×n work matrix, padding included. */
+int64_t eqs_square_floats(int64_t n);
+
 /*
  * Rows first ... end - 1 of the lower triangle of c <- a bᵀ, which is symmetric; columns after the diagonal are changed
  * up to the end of a block. c has the stride and room for eqs_square_stride's padding in both directions.

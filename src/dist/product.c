@@ -132,6 +132,22 @@ cleanup:
   return status;
 }
 
+eqs_status eqs_add_transpose(double alpha, const eqs_matrix *a, double beta, eqs_matrix *c)
+{
+  static const int one = 1;
+  eqs_status status = EQS_OK;
+  eqs_descriptor of_a, of_c;
+  int n;
+  float alpha_float = (float)alpha, beta_float = (float)beta;
+  if (a->layout.rows == 0) return EQS_OK;
+  EQS_TRY(eqs_to_int(a->layout.rows, &n));
+  EQS_TRY(eqs_describe_transpose(a, &of_a));
+  EQS_TRY(eqs_describe_transpose(c, &of_c));
+  pstran_(&n, &n, &alpha_float, eqs_floats(a), &one, &one, &of_a, &beta_float, eqs_floats(c), &one, &one, &of_c);
+cleanup:
+  return status;
+}
+
 /* Copy the upper triangle to the lower one, in tiles that stay in the cache. */
 static void mirror(eqs_matrix *c)
 {

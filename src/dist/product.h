@@ -19,6 +19,9 @@ eqs_status eqs_create_square(const eqs_matrix *x, int64_t k, eqs_element element
 eqs_status eqs_multiply(double alpha, eqs_operation op_a, const eqs_matrix *a, eqs_operation op_b, const eqs_matrix *b,
                         double beta, eqs_matrix *c);
 
+/* c <- alpha aᵀ + beta c, float32, square with square blocks. */
+eqs_status eqs_add_transpose(double alpha, const eqs_matrix *a, double beta, eqs_matrix *c);
+
 /*
  * The Gram matrix, whole (both triangles), symmetric to rounding:
  * c <- alpha op(a) op(a)ᵀ: of the rows (EQS_AS_IS: a aᵀ) or of the columns (EQS_TRANSPOSED: aᵀ a).

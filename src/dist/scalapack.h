@@ -52,6 +52,9 @@ void pdgemm_(const char *transa, const char *transb, const int *m, const int *n,
              const eqs_descriptor *descc);
 
 /* c <- alpha aᵀ + beta c, m×n. */
+void pstran_(const int *m, const int *n, const float *alpha, const float *a, const int *ia, const int *ja,
+             const eqs_descriptor *desca, const float *beta, float *c, const int *ic, const int *jc,
+             const eqs_descriptor *descc);
 void pdtran_(const int *m, const int *n, const double *alpha, const double *a, const int *ia, const int *ja,
              const eqs_descriptor *desca, const double *beta, double *c, const int *ic, const int *jc,
              const eqs_descriptor *descc);

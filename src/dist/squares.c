@@ -7,18 +7,21 @@
 #include "dist/half_product.h"
 #include "dist/squares_kind.h"
 
-/* Built-in figures of one rank, where the plan's calibration is not at hand: float32 operations and message bytes. */
-static const double rank_flops = 1e11, rank_bandwidth = 5e9;
-
-double eqs_squares_seconds(bool replicated, int ranks, int64_t k, int64_t l, double flops, double bandwidth)
+double eqs_squares_seconds(const eqs_speeds *speeds, bool replicated, int ranks, int64_t k)
 {
-  double square = (double)k * (double)k, bytes = sizeof(float);
-  if (ranks == 1) return square * (double)k / flops;
-  if (replicated) /* half the work, shared; the triangle goes to all, and is mirrored by all */
-    return square * (double)k / ranks / flops + bytes * square / 2 / bandwidth;
-  (void)l;
-  double root = sqrt((double)ranks); /* whole products; panels along rows and columns of the grid */
-  return 2 * square * (double)k / ranks / flops + 2 * bytes * square / root / bandwidth;
+  double square = (double)k * (double)k, bytes = sizeof(float), root = sqrt((double)ranks);
+  if (ranks == 1) return square * (double)k / eqs_speed_at(&speeds->symmetric, k);
+  if (replicated) /* the triangle goes to all hosts, of which each rank is taken for one */
+    return square * (double)k / ranks / eqs_speed_at(&speeds->symmetric, k) +
+           bytes * square / 2 / speeds->message_bandwidth + ranks * speeds->message_latency;
+  /* panels along the rows and the columns of the grid */
+  return 2 * square * (double)k / ranks / eqs_speed_at(&speeds->gemm, k) +
+         2 * bytes * square / root / speeds->message_bandwidth + 2 * root * speeds->message_latency;
+}
+
+double eqs_slab_seconds(const eqs_speeds *speeds, int ranks, int64_t k, int64_t l)
+{
+  return 2 * sizeof(float) * (double)k * (double)l / ranks / speeds->message_bandwidth;
 }
 
 static eqs_squares_choice chosen;
@@ -33,11 +36,10 @@ bool eqs_squares_replicated(const eqs_grid *grid, eqs_operation op, int64_t k, i
   int ranks = grid->rows * grid->cols;
   if (chosen != EQS_SQUARES_AS_PREDICTED && ranks > 1) return chosen == EQS_SQUARES_REPLICATED;
   if (op == EQS_AS_IS ? grid->rows == 1 : grid->cols == 1) return true;
-  /* X is moved to slabs and back: two of its elements per element and rank */
-  double moving = 2 * sizeof(float) * (double)k * (double)l / ranks / rank_bandwidth;
   enum { products = 16 }; /* of five steps */
-  return products * eqs_squares_seconds(true, ranks, k, l, rank_flops, rank_bandwidth) + moving <
-         products * eqs_squares_seconds(false, ranks, k, l, rank_flops, rank_bandwidth);
+  const eqs_speeds *speeds = &eqs_built_in_speeds;
+  return products * eqs_squares_seconds(speeds, true, ranks, k) + eqs_slab_seconds(speeds, ranks, k, l) <
+         products * eqs_squares_seconds(speeds, false, ranks, k);
 }
 
 eqs_status eqs_squares_open(eqs_matrix *x, eqs_operation op, int count, eqs_squares **result)
@@ -98,11 +100,19 @@ eqs_status eqs_squares_apply(eqs_squares *squares, double alpha, int q, double *
   return squares->kind->apply(squares, alpha, q, dot);
 }
 
-int64_t eqs_squares_workspace(bool replicated, int ranks, int64_t k, int64_t l, int count)
+void eqs_squares_workspace(const eqs_grid *grid, eqs_operation op, int64_t k, int64_t l, int count, int64_t *kept,
+                           int64_t *freed)
 {
-  int64_t stride = eqs_square_stride(k), square = stride * (stride > k ? stride : k);
-  (void)l;
-  if (!replicated) return (int64_t)(count + 1) * k * k / ranks;
-  int copies = count > ranks + 1 ? count : ranks + 1;
-  return (ranks == 1 ? count : copies) * square / ranks;
+  const int64_t size = sizeof(float);
+  int ranks = grid->rows * grid->cols;
+  *kept = *freed = 0;
+  if (k == 0) return;
+  if (!eqs_squares_replicated(grid, op, k, l)) {
+    *freed = ((count + 1) * k * k + k * l) / ranks * size;
+    return;
+  }
+  bool moves = !(op == EQS_AS_IS ? grid->rows == 1 : grid->cols == 1);
+  int squares = count + (ranks > 1 ? ranks : 0);
+  *kept = squares * eqs_square_floats(k) / ranks * size;
+  *freed = eqs_squares_block(k, l / ranks) * k * size + (moves ? 3 * (k * l / ranks) * size : 0);
 }

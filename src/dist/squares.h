@@ -14,6 +14,7 @@
 #define EQS_DIST_SQUARES_H
 
 #include "dist/product.h"
+#include "dist/speeds.h"
 
 typedef struct eqs_squares eqs_squares;
 
@@ -70,13 +71,19 @@ typedef enum { EQS_SQUARES_AS_PREDICTED, EQS_SQUARES_REPLICATED, EQS_SQUARES_DIS
 void eqs_squares_choose(eqs_squares_choice choice);
 
 /*
- * Seconds of one product of squares and its share of moving X, as predicted, by figures of the machine.
- *
- * flops, bandwidth  [in] of one rank, per second: float32 operations; bytes of messages
+ * Predicted seconds of one product of squares on `ranks` ranks, half of which is computed where they are replicated,
+ * its distribution included.
  */
-double eqs_squares_seconds(bool replicated, int ranks, int64_t k, int64_t l, double flops, double bandwidth);
+double eqs_squares_seconds(const eqs_speeds *speeds, bool replicated, int ranks, int64_t k);
 
-/* Floats of workspace that a rank needs for `count` squares of order k beside X: shared ones count with their share. */
-int64_t eqs_squares_workspace(bool replicated, int ranks, int64_t k, int64_t l, int count);
+/* Predicted seconds of moving a k×l matrix to slabs and back. */
+double eqs_slab_seconds(const eqs_speeds *speeds, int ranks, int64_t k, int64_t l);
+
+/*
+ * Bytes of workspace that a rank needs for `count` squares of order k beside its X: what is kept from call to call (of
+ * memory that a host's ranks share, its share where all are on one host), and what is freed.
+ */
+void eqs_squares_workspace(const eqs_grid *grid, eqs_operation op, int64_t k, int64_t l, int count, int64_t *kept,
+                           int64_t *freed);
 
 #endif

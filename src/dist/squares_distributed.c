@@ -5,13 +5,16 @@
 #include "dist/squares_kind.h"
 
 typedef struct {
-  eqs_matrix square[eqs_max_squares], original;
+  eqs_matrix square[eqs_max_squares];
+  eqs_matrix product;  /* before it is made symmetric */
+  eqs_matrix original; /* X before a product */
 } holder;
 
 static eqs_status close_squares(eqs_squares *squares)
 {
   holder *held = squares->holder;
   for (int i = 0; i < eqs_max_squares; i++) eqs_matrix_destroy(&held->square[i]);
+  eqs_matrix_destroy(&held->product);
   eqs_matrix_destroy(&held->original);
   free(held);
   return EQS_OK;
@@ -25,6 +28,7 @@ static eqs_status open_squares(eqs_squares *squares)
   squares->holder = held;
   for (int i = 0; i < squares->count; i++)
     EQS_TRY(eqs_create_square(squares->x, squares->k, EQS_ELEMENT_FLOAT, &held->square[i]));
+  EQS_TRY(eqs_create_square(squares->x, squares->k, EQS_ELEMENT_FLOAT, &held->product));
   EQS_TRY(eqs_matrix_create_like(squares->x, EQS_ELEMENT_FLOAT, &held->original));
 cleanup:
   if (status != EQS_OK && held != NULL) close_squares(squares);
@@ -43,14 +47,19 @@ static eqs_status gram(eqs_squares *squares, double alpha, double shift, int to)
   return status;
 }
 
+/* The product is symmetric but for rounding; what follows relies on it: the mean of it and its transpose. */
 static eqs_status multiply(eqs_squares *squares, double alpha, int a, int b, double beta, int addend, double shift,
                            int to)
 {
-  eqs_matrix *result = square_of(squares, to);
-  if (addend >= 0) eqs_matrix_copy(square_of(squares, addend), result);
-  eqs_status status = eqs_multiply(alpha, EQS_TRANSPOSED, square_of(squares, a), EQS_AS_IS, square_of(squares, b),
-                                   addend >= 0 ? beta : 0, result);
+  eqs_status status = EQS_OK;
+  eqs_matrix *result = square_of(squares, to), *product = &((holder *)squares->holder)->product;
+  if (addend >= 0) eqs_matrix_copy(square_of(squares, addend), product);
+  EQS_TRY(eqs_multiply(alpha, EQS_TRANSPOSED, square_of(squares, a), EQS_AS_IS, square_of(squares, b),
+                       addend >= 0 ? beta : 0, product));
+  eqs_matrix_copy(product, result);
+  EQS_TRY(eqs_add_transpose(0.5, product, 0.5, result));
   if (shift != 0) eqs_matrix_add_identity(result, shift);
+cleanup:
   return status;
 }
 

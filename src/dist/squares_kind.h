@@ -25,6 +25,9 @@ struct eqs_squares {
   void *holder; /* of the kind */
 };
 
+/* How many of X's `length` pieces along its long side are moved aside at a time while a product takes their place. */
+int64_t eqs_squares_block(int64_t k, int64_t length);
+
 extern const eqs_squares_kind eqs_replicated_squares, eqs_distributed_squares;
 
 #endif

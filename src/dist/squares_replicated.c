@@ -13,8 +13,13 @@
 #include "dist/scalapack.h"
 #include "dist/squares_kind.h"
 
-/* Elements of X that are moved aside at a time, while the product is written in their place: what a cache holds. */
-static const int64_t block_elements = 1 << 21;
+int64_t eqs_squares_block(int64_t k, int64_t length)
+{
+  const int64_t elements = 1 << 21; /* what a third-level cache holds */
+  const int64_t least = 64;         /* enough for BLIS */
+  int64_t step = elements / k > least ? elements / k : least;
+  return step < length ? step : length;
+}
 
 typedef struct {
   eqs_team *team; /* the grid's */
@@ -175,7 +180,7 @@ static eqs_status open_squares(eqs_squares *squares)
   squares->holder = held;
   held->team = squares->x->grid->team;
   held->stride = eqs_square_stride(squares->k);
-  held->elements = held->stride * round_up(squares->k, eqs_square_padding);
+  held->elements = eqs_square_floats(squares->k);
   EQS_TRY(take_slab(squares));
   EQS_TRY(share_squares(squares));
   EQS_TRY(clear_all_padding(squares));
@@ -455,9 +460,7 @@ static eqs_status apply(eqs_squares *squares, double alpha, int q, double *dot)
 {
   eqs_status status = EQS_OK;
   holder *held = squares->holder;
-  int64_t length = slab_length(squares), step = block_elements / squares->k;
-  if (step < 64) step = 64;
-  if (step > length) step = length;
+  int64_t length = slab_length(squares), step = eqs_squares_block(squares->k, length);
   if (held->block == NULL) EQS_TRY(eqs_allocate_raw(&held->block, step * squares->k, sizeof *held->block));
   if (dot != NULL) *dot = 0;
   for (int64_t begin = 0; begin < length; begin += step) {

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/memory.h"
@@ -197,10 +198,10 @@ cleanup:
   return status;
 }
 
-/* Ranks arrive within microseconds of each other, where each has a core: look often at first. */
-static void pause_a_moment(int *looks)
+/* Ranks arrive within microseconds of each other where each has a core: look often at first. */
+static void pause_a_moment(bool a_core_each, int *looks)
 {
-  enum { at_once = 2000, yielding = 20000 };
+  const int at_once = a_core_each ? 4000 : 0, yielding = at_once + (a_core_each ? 4000 : 400);
   if (*looks < at_once) {
     ++*looks;
 #if defined(__x86_64__)
@@ -227,10 +228,11 @@ eqs_status eqs_team_wait(eqs_team *team)
     atomic_fetch_add(&meeting->generation, 1);
     return EQS_OK;
   }
+  bool a_core_each = team->host_ranks <= sysconf(_SC_NPROCESSORS_ONLN);
   double begin = eqs_clock();
   while (atomic_load(&meeting->generation) == generation) {
-    pause_a_moment(&looks);
-    bool looks_rarely = looks % 1024 == 0 || looks > 20000;
+    pause_a_moment(a_core_each, &looks);
+    bool looks_rarely = looks % 1024 == 0 || looks > 8000;
     if (looks_rarely && eqs_clock() - begin > eqs_deadline())
       return eqs_fail_waiting("the other ranks of a process grid");
   }

@@ -201,6 +201,7 @@ eqs_status eqs_config_parse(const eqs_sources *sources, eqs_config **config)
   *config = NULL;
   if (sources->count < 1) return eqs_fail(EQS_USAGE, "there is no configuration");
   EQS_TRY(create(sources, config));
+  (*config)->speeds = eqs_built_in_speeds;
   EQS_TRY(eqs_allocate(&files, sources->count, sizeof *files));
   EQS_TRY(eqs_allocate(&groups, sources->count, sizeof *groups));
   for (int i = 0; i < sources->count; i++) {

@@ -5,6 +5,7 @@
 #ifndef EQS_MODEL_CONFIG_H
 #define EQS_MODEL_CONFIG_H
 
+#include "dist/speeds.h"
 #include "model/role.h"
 #include "rules/rule.h"
 
@@ -83,6 +84,7 @@ typedef struct {
     int64_t every; /* steps; default 1 */
   } metrics;
   char *calibration; /* path; NULL if not given */
+  eqs_speeds speeds; /* of an owner: built in, until eqs_config_calibrate */
   int files;         /* of the sources, for messages */
   char **file;
   int groups_line; /* of `groups` in the first file; 1 if only files that it includes have some */

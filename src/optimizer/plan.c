@@ -6,11 +6,6 @@
 
 #include "base/memory.h"
 
-/*
- * Built-in speeds of one owner (one core of a current server): what the plan's predictions are made of.
- */
-static const double flops_per_second = 5e10, bytes_per_second = 8e9;
-
 /* Matrices that take less than this are never split: messages would cost more. */
 static const double seconds_worth_splitting = 2e-3;
 
@@ -42,19 +37,18 @@ int64_t eqs_planned_bytes(const eqs_planned_parameter *parameter)
          (1 + eqs_state_count(&parameter->assignment.options));
 }
 
-/* Seconds of one step on one owner: arithmetic, and every state read and written once. */
-static double predict_seconds(const eqs_rule_options *options, double flops, int64_t elements)
-{
-  double bytes = (double)elements * sizeof(float) * (1 + 2 * eqs_state_count(options));
-  return flops / flops_per_second + bytes / bytes_per_second;
-}
-
 /* A matrix while the plan is made. */
 typedef struct {
   eqs_planned_parameter *parameter;
   int64_t index;
   double seconds; /* on one owner */
+  int64_t bytes;
 } candidate;
+
+/* What an owner has of everything, if all have the same. */
+typedef struct {
+  double seconds, bytes;
+} ideal_share;
 
 /* Descending cost; the order of the model where costs are equal. */
 static int compare_candidates(const void *a, const void *b)
@@ -65,25 +59,57 @@ static int compare_candidates(const void *a, const void *b)
   return first->index < second->index ? -1 : first->index > second->index;
 }
 
-/* How many owners share a matrix: 1, 2, 4, ... or all of them. */
-static int choose_ranks(double seconds, double share, int owners)
+/* Whether splitting costs nothing: what a row needs is in the row, but for sums of columns. */
+static bool splits_by_rows(const eqs_rule_options *options)
 {
-  int ranks = 1;
-  if (seconds < seconds_worth_splitting) return 1;
-  while (ranks < owners && seconds / ranks > share_to_split * share) ranks = 2 * ranks < owners ? 2 * ranks : owners;
-  return ranks;
+  return options->rule->row_wise;
 }
 
-/* Rules that work on rows want whole rows on a rank; others shards as square as can be. */
-static void choose_grid(const eqs_rule_options *options, const eqs_view *view, int ranks, int *rows, int *cols)
+/*
+ * The grid of `ranks` owners. Rows stay whole for rules that go by rows. Around polar factors slabs along the long
+ * side, where the squares are replicated, or a rectangle as square as can be, where they are distributed: what is
+ * faster.
+ */
+static void choose_grid(const eqs_config *config, const eqs_rule_options *options, const eqs_view *view, int ranks,
+                        eqs_grid *grid)
 {
   bool row_wise = options->rule->element_wise || (options->rule->keys & EQS_KEY_ROW_MODE) != 0;
+  *grid = (eqs_grid){.rows = ranks, .cols = 1};
+  if (row_wise || ranks == 1) return;
+  eqs_grid square = {.rows = ranks, .cols = 1};
   double best = INFINITY;
-  *rows = ranks, *cols = 1;
-  for (int p = ranks; p >= 1 && !row_wise; p--) {
+  for (int p = ranks; p >= 1; p--) {
     if (ranks % p != 0) continue;
     double aspect = fabs(log((double)view->rows / p) - log((double)view->cols / (ranks / p)));
-    if (aspect < best - 1e-9) best = aspect, *rows = p, *cols = ranks / p;
+    if (aspect < best - 1e-9) best = aspect, square = (eqs_grid){.rows = p, .cols = ranks / p};
+  }
+  if (view->rows < view->cols) *grid = (eqs_grid){.rows = 1, .cols = ranks};
+  if (eqs_rule_seconds(options, &config->speeds, &square, view->rows, view->cols) <
+      eqs_rule_seconds(options, &config->speeds, grid, view->rows, view->cols))
+    *grid = square;
+}
+
+/*
+ * How many owners share a matrix: 1, 2, 4, ... or all of them, as long as it is more than part of an owner's share, of
+ * the work, or, where splitting costs nothing, of the memory, and is done sooner for it.
+ */
+static void choose_split(const eqs_config *config, const eqs_rule_options *options, const eqs_view *view,
+                         const candidate *next, ideal_share share, int owners, eqs_grid *grid)
+{
+  double seconds = next->seconds;
+  *grid = (eqs_grid){.rows = 1, .cols = 1};
+  for (int ranks = 1; ranks < owners;) {
+    bool heavy = seconds > share_to_split * share.seconds && next->seconds > seconds_worth_splitting;
+    bool large = splits_by_rows(options) && (double)next->bytes / ranks > share_to_split * share.bytes &&
+                 next->seconds > seconds_worth_splitting;
+    if (!heavy && !large) return;
+    ranks = 2 * ranks < owners ? 2 * ranks : owners;
+    eqs_grid wider;
+    choose_grid(config, options, view, ranks, &wider);
+    double sooner = eqs_rule_seconds(options, &config->speeds, &wider, view->rows, view->cols);
+    if (sooner >= seconds) return;
+    seconds = sooner;
+    *grid = wider;
   }
 }
 
@@ -123,33 +149,83 @@ static int least_loaded(const double *load, int owners, int ranks)
   return best;
 }
 
-static void place(const eqs_config *config, eqs_plan *plan, const candidate *next, double share)
+/* Workspaces while the plan is made: what a grid of some owners keeps is kept once, for the largest matrix. */
+typedef struct {
+  int first, rows, cols;
+  int64_t bytes;
+} kept_workspace;
+
+typedef struct {
+  int64_t grids;
+  kept_workspace *grid;
+  int64_t *freed; /* of every owner: the largest */
+} workspaces;
+
+static eqs_status add_workspace(workspaces *space, const eqs_planned_matrix *matrix, int64_t kept, int64_t freed)
+{
+  eqs_status status = EQS_OK;
+  int64_t g = 0;
+  kept_workspace wanted = {matrix->first_owner, matrix->layout.grid_rows, matrix->layout.grid_cols, kept};
+  int ranks = wanted.rows * wanted.cols;
+  for (int o = wanted.first; o < wanted.first + ranks; o++)
+    if (freed > space->freed[o]) space->freed[o] = freed;
+  while (g < space->grids && (space->grid[g].first != wanted.first || space->grid[g].rows != wanted.rows ||
+                              space->grid[g].cols != wanted.cols))
+    g++;
+  if (g == space->grids) {
+    EQS_TRY(eqs_grow(&space->grid, space->grids, sizeof *space->grid));
+    space->grid[space->grids++] = wanted;
+  } else if (kept > space->grid[g].bytes) {
+    space->grid[g].bytes = kept;
+  }
+cleanup:
+  return status;
+}
+
+static void add_peaks(const workspaces *space, eqs_plan *plan)
+{
+  for (int o = 0; o < plan->owners; o++) plan->owner_peak[o] = plan->owner_bytes[o] + space->freed[o];
+  for (int64_t g = 0; g < space->grids; g++)
+    for (int o = 0; o < space->grid[g].rows * space->grid[g].cols; o++)
+      plan->owner_peak[space->grid[g].first + o] += space->grid[g].bytes;
+}
+
+static void choose_layout(const eqs_config *config, const eqs_plan *plan, const candidate *next, ideal_share share,
+                          eqs_layout *layout)
 {
   const eqs_assignment *assignment = &next->parameter->assignment;
   const eqs_group_config *group = &config->group[assignment->group];
   const eqs_view *view = &assignment->views[next->index];
-  eqs_planned_matrix *matrix = &next->parameter->matrix[next->index];
-  eqs_layout *layout = &matrix->layout;
-
+  eqs_grid grid = {.rows = group->grid_rows, .cols = group->grid_cols};
+  if (grid.rows == 0) choose_split(config, &assignment->options, view, next, share, plan->owners, &grid);
   layout->rows = view->rows, layout->cols = view->cols;
-  layout->grid_rows = group->grid_rows, layout->grid_cols = group->grid_cols;
-  if (layout->grid_rows == 0)
-    choose_grid(&assignment->options, view, choose_ranks(next->seconds, share, plan->owners), &layout->grid_rows,
-                &layout->grid_cols);
+  layout->grid_rows = grid.rows, layout->grid_cols = grid.cols;
   choose_blocks(view, layout);
   if (group->row_block > 0) layout->row_block = group->row_block, layout->col_block = group->col_block;
+}
 
-  int ranks = layout->grid_rows * layout->grid_cols;
-  matrix->first_owner = least_loaded(plan->owner_seconds, plan->owners, ranks);
-  for (int row = 0; row < layout->grid_rows; row++) {
-    for (int col = 0; col < layout->grid_cols; col++) {
-      int owner = matrix->first_owner + row * layout->grid_cols + col;
-      int64_t shard = eqs_local_count(layout->rows, layout->row_block, row, layout->grid_rows) *
-                      eqs_local_count(layout->cols, layout->col_block, col, layout->grid_cols);
-      plan->owner_seconds[owner] += next->seconds / ranks;
-      plan->owner_bytes[owner] += shard * (int64_t)sizeof(float) * (1 + eqs_state_count(&assignment->options));
+static eqs_status place(const eqs_config *config, eqs_plan *plan, const candidate *next, ideal_share share,
+                        workspaces *space)
+{
+  const eqs_rule_options *options = &next->parameter->assignment.options;
+  eqs_planned_matrix *matrix = &next->parameter->matrix[next->index];
+  eqs_layout *layout = &matrix->layout;
+  int64_t kept, freed;
+  choose_layout(config, plan, next, share, layout);
+  eqs_grid grid = {.rows = layout->grid_rows, .cols = layout->grid_cols};
+  double seconds = eqs_rule_seconds(options, &config->speeds, &grid, layout->rows, layout->cols);
+  matrix->first_owner = least_loaded(plan->owner_seconds, plan->owners, grid.rows * grid.cols);
+  for (int row = 0; row < grid.rows; row++) {
+    for (int col = 0; col < grid.cols; col++) {
+      int owner = matrix->first_owner + row * grid.cols + col;
+      int64_t shard = eqs_local_count(layout->rows, layout->row_block, row, grid.rows) *
+                      eqs_local_count(layout->cols, layout->col_block, col, grid.cols);
+      plan->owner_seconds[owner] += seconds;
+      plan->owner_bytes[owner] += shard * (int64_t)sizeof(float) * (1 + eqs_state_count(options));
     }
   }
+  eqs_rule_workspace(options, &grid, layout->rows, layout->cols, &kept, &freed);
+  return add_workspace(space, matrix, kept, freed);
 }
 
 static eqs_status check_forced_grid(const eqs_config *config, const eqs_planned_parameter *parameter, int owners)
@@ -182,13 +258,16 @@ eqs_status eqs_plan_make(const eqs_config *config, int owners, int64_t parameter
   eqs_status status = EQS_OK;
   eqs_plan *plan = NULL;
   candidate *candidates = NULL;
+  workspaces space = {0};
   int64_t count = 0;
-  double total = 0;
+  ideal_share share = {0};
 
   EQS_TRY(eqs_allocate(&plan, 1, sizeof *plan));
   plan->owners = owners;
   EQS_TRY(eqs_allocate(&plan->owner_seconds, owners, sizeof *plan->owner_seconds));
   EQS_TRY(eqs_allocate(&plan->owner_bytes, owners, sizeof *plan->owner_bytes));
+  EQS_TRY(eqs_allocate(&plan->owner_peak, owners, sizeof *plan->owner_peak));
+  EQS_TRY(eqs_allocate(&space.freed, owners, sizeof *space.freed));
   EQS_TRY(eqs_allocate(&plan->parameter, parameters, sizeof *plan->parameter));
   for (; plan->parameters < parameters; plan->parameters++) {
     eqs_planned_parameter *parameter = &plan->parameter[plan->parameters];
@@ -209,16 +288,24 @@ eqs_status eqs_plan_make(const eqs_config *config, int owners, int64_t parameter
     for (int64_t i = 0; i < parameter->assignment.count; i++) {
       const eqs_view *view = &parameter->assignment.views[i];
       parameter->matrix[i].flops = options->rule->flops(options, view->rows, view->cols);
-      double seconds = predict_seconds(options, parameter->matrix[i].flops, element_count(view));
-      candidates[count++] = (candidate){.parameter = parameter, .index = i, .seconds = seconds};
-      total += seconds;
+      candidate *next = &candidates[count++];
+      *next = (candidate){.parameter = parameter,
+                          .index = i,
+                          .seconds = eqs_rule_seconds(options, &config->speeds, &(eqs_grid){.rows = 1, .cols = 1},
+                                                      view->rows, view->cols),
+                          .bytes = element_count(view) * (int64_t)sizeof(float) * (1 + eqs_state_count(options))};
+      share.seconds += next->seconds / owners;
+      share.bytes += (double)next->bytes / owners;
     }
   }
   if (count > 0) qsort(candidates, (size_t)count, sizeof *candidates, compare_candidates);
-  for (int64_t i = 0; i < count; i++) place(config, plan, &candidates[i], total / owners);
+  for (int64_t i = 0; i < count; i++) EQS_TRY(place(config, plan, &candidates[i], share, &space));
+  add_peaks(&space, plan);
 
 cleanup:
   free(candidates);
+  free(space.grid);
+  free(space.freed);
   if (status != EQS_OK) eqs_plan_free(&plan);
   *result = plan;
   return status;
@@ -237,6 +324,25 @@ void eqs_plan_free(eqs_plan **plan)
   free((*plan)->parameter);
   free((*plan)->owner_seconds);
   free((*plan)->owner_bytes);
+  free((*plan)->owner_peak);
   free(*plan);
   *plan = NULL;
+}
+
+int64_t eqs_process_bytes(void)
+{
+  return INT64_C(60) << 20;
+}
+
+double eqs_plan_message_seconds(const eqs_config *config, const eqs_plan *plan, int trainers)
+{
+  double most = 0, total = 0, held = 0;
+  for (int64_t p = 0; p < plan->parameters; p++) {
+    const eqs_planned_parameter *parameter = &plan->parameter[p];
+    total += (double)eqs_planned_elements(parameter) * (double)eqs_dtype_size(parameter->info.dtype);
+    held += (double)eqs_planned_bytes(parameter);
+  }
+  for (int o = 0; o < plan->owners; o++) most = fmax(most, (double)plan->owner_bytes[o]);
+  /* in and out, of what the busiest owner holds of the whole */
+  return held > 0 ? 2 * trainers * total * most / held / config->speeds.message_bandwidth : 0;
 }

@@ -17,8 +17,8 @@ double eqs_gradient_factor(const eqs_optimizer *optimizer, int64_t p);
 bool eqs_shares_nu(const eqs_assignment *assignment);
 
 /*
- * The whole step of a matrix that shares no ν. Rules that work row by row go through memory in blocks that a cache holds:
- * G is read, M and W are read and written, once (arithmetic on the way is cheap beside that).
+ * The whole step of a matrix that shares no ν. Rules that work row by row go through memory in blocks that a cache
+ * holds: G is read, M and W are read and written, once (arithmetic on the way is cheap beside that).
  */
 eqs_status eqs_update_matrix(eqs_optimizer *optimizer, int64_t p, int64_t i);
 

@@ -8,6 +8,8 @@
 
 enum { restart_after = 2 }; /* steps */
 
+enum { direct_squares = 2, gram_squares = 4 };
+
 int64_t eqs_smaller_side(eqs_side nominal, const eqs_matrix *x, eqs_operation *op)
 {
   int64_t m = x->layout.rows, n = x->layout.cols;
@@ -20,6 +22,7 @@ int64_t eqs_smaller_side(eqs_side nominal, const eqs_matrix *x, eqs_operation *o
 typedef struct {
   const eqs_polar_options *options;
   eqs_squares *squares;
+  eqs_operation op;
   double scale;   /* still to be multiplied into X */
   double damping; /* δ of R = XXᵀ + δI */
 } iteration;
@@ -54,8 +57,6 @@ typedef struct {
   bool q_is_identity;
 } gram_state;
 
-enum { gram_squares = 4 };
-
 static void exchange(int *a, int *b)
 {
   int other = *a;
@@ -88,10 +89,11 @@ static eqs_status multiply(iteration *it, int a, int b, int to)
   return eqs_squares_multiply(it->squares, 1, a, b, 0, -1, 0, to);
 }
 
-/* Q <- QZ */
+/* Q <- ZQ where it multiplies X from the left, QZ from the right: the last Z is the last to meet X */
 static eqs_status advance_q(iteration *it, gram_state *s)
 {
-  eqs_status status = multiply(it, s->Q, s->Z, s->spare);
+  bool left = it->op == EQS_AS_IS;
+  eqs_status status = multiply(it, left ? s->Z : s->Q, left ? s->Q : s->Z, s->spare);
   exchange(&s->Q, &s->spare);
   return status;
 }
@@ -252,13 +254,11 @@ static bool takes_direct_form(const eqs_polar_options *options, int64_t m, int64
  * The Gram matrix to work with. Of a square matrix the damped solvers take the nominal one; the others the one along
  * whose other side the grid lies.
  */
-static eqs_operation choose_side(const eqs_polar_options *options, const eqs_matrix *x)
+static eqs_operation choose_side(const eqs_polar_options *options, const eqs_grid *grid, int64_t m, int64_t n)
 {
-  eqs_operation op;
-  bool square = x->layout.rows == x->layout.cols;
-  eqs_smaller_side(options->side, x, &op);
-  if (square && !eqs_solver_damped(options->solver)) op = x->grid->rows < x->grid->cols ? EQS_AS_IS : EQS_TRANSPOSED;
-  return op;
+  if (m != n) return m < n ? EQS_AS_IS : EQS_TRANSPOSED;
+  bool of_rows = eqs_solver_damped(options->solver) ? options->side == EQS_LEFT : grid->rows < grid->cols;
+  return of_rows ? EQS_AS_IS : EQS_TRANSPOSED;
 }
 
 static eqs_status evaluate(const eqs_polar_options *options, double norm, double scale, eqs_matrix *x, double *dot)
@@ -266,8 +266,9 @@ static eqs_status evaluate(const eqs_polar_options *options, double norm, double
   eqs_status status = EQS_OK;
   bool direct = takes_direct_form(options, x->layout.rows, x->layout.cols);
   double nominal = (double)(options->side == EQS_RIGHT ? x->layout.cols : x->layout.rows);
-  iteration it = {.options = options, .scale = scale};
-  EQS_TRY(eqs_squares_open(x, choose_side(options, x), direct ? 2 : gram_squares, &it.squares));
+  eqs_operation op = choose_side(options, x->grid, x->layout.rows, x->layout.cols);
+  iteration it = {.options = options, .op = op, .scale = scale};
+  EQS_TRY(eqs_squares_open(x, op, direct ? direct_squares : gram_squares, &it.squares));
   if (eqs_solver_damped(options->solver))
     EQS_TRY(begin_damped(&it, norm, nominal));
   else
@@ -334,4 +335,38 @@ double eqs_polar_flops(const eqs_polar_options *options, int64_t m, int64_t n)
     return eqs_symmetric_product_flops(k, l) + eqs_symmetric_eigen_flops(k) + eqs_symmetric_product_flops(k, k) +
            work.whole;
   return takes_direct_form(options, m, n) ? direct_flops(options, work) : gram_flops(options, work);
+}
+
+/* Operations at the speed of symmetric products, which whole ones come near, shared by the ranks. */
+double eqs_polar_seconds(const eqs_polar_options *options, const eqs_speeds *speeds, const eqs_grid *grid, int64_t m,
+                         int64_t n)
+{
+  int ranks = grid->rows * grid->cols;
+  int64_t k = m < n ? m : n, l = m < n ? n : m;
+  if (k == 0) return 0;
+  if (options->solver == EQS_EXACT) /* in float64 */
+    return (eqs_symmetric_eigen_flops(k) / speeds->eigen +
+            2 * (eqs_polar_flops(options, m, n) - eqs_symmetric_eigen_flops(k)) / eqs_speed_at(&speeds->gemm, k)) /
+           ranks;
+  eqs_operation op = choose_side(options, grid, m, n);
+  bool along = op == EQS_AS_IS ? grid->rows == 1 : grid->cols == 1, direct = takes_direct_form(options, m, n);
+  bool replicated = eqs_squares_replicated(grid, op, k, l);
+  double once = (double)k * (double)k * (double)k / ranks / eqs_speed_at(&speeds->symmetric, k);
+  double products = direct ? 2.0 * options->steps : 4.0 * options->steps; /* those that go to all ranks */
+  double seconds = eqs_polar_flops(options, m, n) / ranks / eqs_speed_at(&speeds->symmetric, k);
+  if (ranks > 1) seconds += products * (eqs_squares_seconds(speeds, replicated, ranks, k) - once);
+  return seconds + (replicated && !along ? eqs_slab_seconds(speeds, ranks, k, l) : 0);
+}
+
+void eqs_polar_workspace(const eqs_polar_options *options, const eqs_grid *grid, int64_t m, int64_t n, int64_t *kept,
+                         int64_t *freed)
+{
+  int ranks = grid->rows * grid->cols;
+  int64_t k = m < n ? m : n, l = m < n ? n : m;
+  *kept = *freed = 0;
+  if (options->solver == EQS_EXACT) /* two of X, three of the Gram matrix and LAPACK's own, in float64 */
+    *freed = (2 * k * l + 6 * k * k) / ranks * (int64_t)sizeof(double);
+  else
+    eqs_squares_workspace(grid, choose_side(options, grid, m, n), k, l,
+                          takes_direct_form(options, m, n) ? direct_squares : gram_squares, kept, freed);
 }

@@ -9,6 +9,7 @@
 #define EQS_POLAR_POLAR_H
 
 #include "dist/matrix.h"
+#include "dist/speeds.h"
 
 typedef enum {
   EQS_NEWTON_SCHULZ,      /* damped, s = ||A||_F */
@@ -68,5 +69,13 @@ eqs_status eqs_orthogonality_residual(const eqs_matrix *u, double *residual);
  * (dist/squares.h); where they are distributed it asks for whole products where this counts halves.
  */
 double eqs_polar_flops(const eqs_polar_options *options, int64_t m, int64_t n);
+
+/* Predicted seconds of eqs_polar on an m×n matrix that lies on a grid, of which only rows and cols are read. */
+double eqs_polar_seconds(const eqs_polar_options *options, const eqs_speeds *speeds, const eqs_grid *grid, int64_t m,
+                         int64_t n);
+
+/* Bytes of a rank's workspace in eqs_polar: what is kept for later calls, and what is freed. */
+void eqs_polar_workspace(const eqs_polar_options *options, const eqs_grid *grid, int64_t m, int64_t n, int64_t *kept,
+                         int64_t *freed);
 
 #endif

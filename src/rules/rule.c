@@ -95,3 +95,39 @@ eqs_status eqs_rule_update(const eqs_rule_options *options, double nu, eqs_matri
 cleanup:
   return status;
 }
+
+static bool has_polar_factor(const eqs_rule *rule)
+{
+  return (rule->keys & EQS_KEY_SOLVER) != 0;
+}
+
+/*
+ * Times that every element goes between memory and processor. Row by row: gradient, momentum (states) and weight read,
+ * momentum and weight written; centered, the momentum twice more. Around a polar factor: momentum 4, its norm 1, the
+ * Gram matrix 1, the last product 4 with the part moved aside, weight 3.
+ */
+static double memory_passes(const eqs_rule_options *options)
+{
+  double states = (options->momentum != EQS_MOMENTUM_NONE) + options->rule->states;
+  if (has_polar_factor(options->rule)) return 13 + (options->center ? 6 : 0);
+  return options->rule->row_wise ? 3 + 2 * states + (options->center ? 2 : 0) : 10 + 2 * states;
+}
+
+double eqs_rule_seconds(const eqs_rule_options *options, const eqs_speeds *speeds, const eqs_grid *grid, int64_t m,
+                        int64_t n)
+{
+  double elements = (double)m * (double)n / ((double)grid->rows * grid->cols), seconds = 0;
+  if (has_polar_factor(options->rule)) {
+    eqs_polar_options polar = eqs_factor_options(options);
+    seconds = eqs_polar_seconds(&polar, speeds, grid, m, n);
+  }
+  return seconds + sizeof(float) * elements * memory_passes(options) / speeds->triad;
+}
+
+void eqs_rule_workspace(const eqs_rule_options *options, const eqs_grid *grid, int64_t m, int64_t n, int64_t *kept,
+                        int64_t *freed)
+{
+  eqs_polar_options polar = eqs_factor_options(options);
+  *kept = *freed = 0;
+  if (has_polar_factor(options->rule)) eqs_polar_workspace(&polar, grid, m, n, kept, freed);
+}

@@ -143,6 +143,15 @@ eqs_status eqs_rule_update(const eqs_rule_options *options, double nu, eqs_matri
 /* Value of a shape factor for an m×n matrix. */
 double eqs_scale_factor(eqs_scale scale, int64_t m, int64_t n);
 
+/*
+ * Predicted seconds of one update of an m×n matrix on a grid (of which rows and cols are read), momentum and weight
+ * included; and bytes of a rank's workspace for it: what is kept for later calls, and what is freed.
+ */
+double eqs_rule_seconds(const eqs_rule_options *options, const eqs_speeds *speeds, const eqs_grid *grid, int64_t m,
+                        int64_t n);
+void eqs_rule_workspace(const eqs_rule_options *options, const eqs_grid *grid, int64_t m, int64_t n, int64_t *kept,
+                        int64_t *freed);
+
 /* max(ν, ε)^α. */
 double eqs_nu_factor(const eqs_rule_options *options, double nu);
 

@@ -20,6 +20,9 @@ eqs_status eqs_normalize_rows(const eqs_rule_options *options, eqs_matrix *x);
 /* u <- shape factor · max(ν, ε)^α u. The update of the rules that scale a polar factor by ν. */
 eqs_status eqs_update_by_nu(const eqs_rule_options *options, double nu, eqs_matrix *u);
 
+/* The polar factor of a rule that has one. */
+eqs_polar_options eqs_factor_options(const eqs_rule_options *options);
+
 /* Operations of eqs_factor_polar on an m×n matrix. */
 double eqs_factor_polar_flops(const eqs_rule_options *options, int64_t m, int64_t n);
 

@@ -4,7 +4,7 @@
 #include "base/memory.h"
 #include "rules/rules.h"
 
-static eqs_polar_options polar_options(const eqs_rule_options *options)
+eqs_polar_options eqs_factor_options(const eqs_rule_options *options)
 {
   /* Formulas with (DᵀD + εI)^(-1/2) damp an exact solver too; the polar factor itself is not damped. */
   bool damped = options->rule->damped || eqs_solver_damped(options->solver);
@@ -22,14 +22,14 @@ eqs_status eqs_factor_polar(const eqs_rule_options *options, int64_t step, eqs_m
                             double *nu)
 {
   (void)step, (void)states;
-  eqs_polar_options polar = polar_options(options);
+  eqs_polar_options polar = eqs_factor_options(options);
   bool with_nu = options->rule->uses_nu && options->alpha != 0;
   return eqs_polar(&polar, d, with_nu ? nu : NULL);
 }
 
 double eqs_factor_polar_flops(const eqs_rule_options *options, int64_t m, int64_t n)
 {
-  eqs_polar_options polar = polar_options(options);
+  eqs_polar_options polar = eqs_factor_options(options);
   return eqs_polar_flops(&polar, m, n) + (options->rule->uses_nu ? 2 * (double)m * (double)n : 0);
 }
 

@@ -167,8 +167,10 @@ START_TEST(predicted_choice)
   ck_assert(eqs_squares_replicated(&few, EQS_AS_IS, 4096, 4096));
   ck_assert(!eqs_squares_replicated(&many, EQS_AS_IS, 4096, 4096));
   ck_assert(eqs_squares_replicated(&along, EQS_TRANSPOSED, 1024, 1 << 20));
-  double replicated = eqs_squares_seconds(true, 4096, 8192, 8192, 1e11, 5e9);
-  ck_assert_double_lt(eqs_squares_seconds(false, 4096, 8192, 8192, 1e11, 5e9), replicated);
+  ck_assert_double_lt(eqs_squares_seconds(&eqs_built_in_speeds, false, 4096, 8192),
+                      eqs_squares_seconds(&eqs_built_in_speeds, true, 4096, 8192));
+  ck_assert_double_lt(eqs_squares_seconds(&eqs_built_in_speeds, true, 4, 1024),
+                      eqs_squares_seconds(&eqs_built_in_speeds, false, 4, 1024));
 }
 END_TEST
 
