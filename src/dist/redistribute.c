@@ -18,12 +18,14 @@ enum { tag = 30001 }; /* apart from other traffic on the owners' communicator */
 typedef struct {
   int64_t *indices;
   int64_t *begin; /* of a process's indices; procs + 1 elements */
+  int64_t *run;   /* of every index: how many consecutive ones follow, itself included, for the same process */
 } partition;
 
 static void free_partition(partition *part)
 {
   free(part->indices);
   free(part->begin);
+  free(part->run);
 }
 
 static eqs_status create_partition(int64_t local_count, int64_t block, int coord, int procs, int64_t other_block,
@@ -40,6 +42,12 @@ static eqs_status create_partition(int64_t local_count, int64_t block, int coord
         i;
   for (int p = other_procs; p > 0; p--) part->begin[p] = part->begin[p - 1];
   part->begin[0] = 0;
+  EQS_TRY(eqs_allocate_raw(&part->run, local_count, sizeof *part->run));
+  for (int p = 0; p < other_procs; p++)
+    for (int64_t i = part->begin[p + 1] - 1; i >= part->begin[p]; i--) {
+      bool goes_on = i + 1 < part->begin[p + 1] && part->indices[i + 1] == part->indices[i] + 1;
+      part->run[i] = goes_on ? part->run[i + 1] + 1 : 1;
+    }
 cleanup:
   return status;
 }
@@ -81,44 +89,54 @@ cleanup:
   return status;
 }
 
-static void pack(const side *s, int row, int col, char *message)
+/* `count` elements between adjacent places of a shard and of a message; types convert. */
+static void pack_run(const side *s, const char *shard, char *message, int64_t count)
+{
+  if (s->wire == s->matrix->element) {
+    memcpy(message, shard, (size_t)count * eqs_element_size(s->wire));
+  } else {
+    const double *from = (const double *)(const void *)shard;
+    float *to = (float *)(void *)message;
+    for (int64_t i = 0; i < count; i++) to[i] = (float)from[i];
+  }
+}
+
+static void unpack_run(const side *s, const char *message, char *shard, int64_t count)
+{
+  if (s->wire == s->matrix->element) {
+    memcpy(shard, message, (size_t)count * eqs_element_size(s->wire));
+  } else {
+    const float *from = (const float *)(const void *)message;
+    double *to = (double *)(void *)shard;
+    for (int64_t i = 0; i < count; i++) to[i] = from[i];
+  }
+}
+
+static void move_message(const side *s, int row, int col, char *message, bool packs)
 {
   const eqs_matrix *matrix = s->matrix;
-  float *floats = (float *)(void *)message;
-  double *doubles = (double *)(void *)message;
-  int64_t place = 0;
+  int64_t size = (int64_t)eqs_element_size(matrix->element), wire = (int64_t)eqs_element_size(s->wire), count;
   for (int64_t i = s->rows.begin[row]; i < s->rows.begin[row + 1]; i++) {
-    int64_t start = s->rows.indices[i] * matrix->local_cols;
-    for (int64_t j = s->cols.begin[col]; j < s->cols.begin[col + 1]; j++, place++) {
-      int64_t source = start + s->cols.indices[j];
-      if (matrix->element == EQS_ELEMENT_FLOAT)
-        floats[place] = eqs_floats(matrix)[source];
-      else if (s->wire == EQS_ELEMENT_FLOAT)
-        floats[place] = (float)eqs_doubles(matrix)[source];
+    char *start = (char *)matrix->data + s->rows.indices[i] * matrix->local_cols * size;
+    for (int64_t j = s->cols.begin[col]; j < s->cols.begin[col + 1]; j += count, message += count * wire) {
+      char *shard = start + s->cols.indices[j] * size;
+      count = s->cols.run[j];
+      if (packs)
+        pack_run(s, shard, message, count);
       else
-        doubles[place] = eqs_doubles(matrix)[source];
+        unpack_run(s, message, shard, count);
     }
   }
 }
 
+static void pack(const side *s, int row, int col, char *message)
+{
+  move_message(s, row, col, message, true);
+}
+
 static void unpack(const side *s, int row, int col, char *message)
 {
-  const eqs_matrix *matrix = s->matrix;
-  const float *floats = (const float *)(void *)message;
-  const double *doubles = (const double *)(void *)message;
-  int64_t place = 0;
-  for (int64_t i = s->rows.begin[row]; i < s->rows.begin[row + 1]; i++) {
-    int64_t start = s->rows.indices[i] * matrix->local_cols;
-    for (int64_t j = s->cols.begin[col]; j < s->cols.begin[col + 1]; j++, place++) {
-      int64_t target = start + s->cols.indices[j];
-      if (matrix->element == EQS_ELEMENT_FLOAT)
-        eqs_floats(matrix)[target] = floats[place];
-      else if (s->wire == EQS_ELEMENT_FLOAT)
-        eqs_doubles(matrix)[target] = floats[place];
-      else
-        eqs_doubles(matrix)[target] = doubles[place];
-    }
-  }
+  move_message(s, row, col, message, false);
 }
 
 typedef void visit(const side *s, int row, int col, char *message);
