@@ -10,6 +10,7 @@ static void free_session(eqs_session **result)
 {
   eqs_session *session = *result;
   if (session == NULL) return;
+  eqs_work_destroy(&session->work);
   eqs_push_sender_destroy(&session->push_sender);
   eqs_push_receiver_destroy(&session->push_receiver);
   eqs_pull_sender_destroy(&session->pull_sender);
@@ -24,7 +25,7 @@ static void free_session(eqs_session **result)
   }
   free(session->parameter);
   free(session->resume_path);
-  free(session->lr);
+  free(session->settings);
   eqs_wire_free(&session->trainer_data);
   eqs_roster_free(&session->roster);
   free(session);
@@ -127,6 +128,7 @@ eqs_status eqs_session_run(eqs_session *session, eqs_command command, eqs_wire *
 
 void eqs_session_leave(eqs_session **session, eqs_status status)
 {
+  if (*session != NULL) eqs_session_clear_progress(*session);
   if (status == EQS_PEER_LOST)
     *session = NULL;
   else
