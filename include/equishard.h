@@ -181,7 +181,8 @@ eqs_status eqs_parameter_group(const eqs_parameter *parameter, int *group);
 /*
  * Set the learning rate of a group for the steps that follow.
  *
- * Logically collective: the first trainer's value counts.
+ * Logically collective: the first trainer's value counts. EQS_USAGE: another value than before, after the first push
+ * of a step: the settings of a step travel with its gradients.
  */
 eqs_status eqs_group_set_lr(eqs_session *session, int group, double lr);
 
@@ -192,13 +193,15 @@ eqs_status eqs_group_set_lr(eqs_session *session, int group, double lr);
  * session  [in]
  * scale    [in] positive and finite; 1 at first
  *
- * Logically collective: the first trainer's value counts.
+ * Logically collective: the first trainer's value counts. EQS_USAGE: as eqs_group_set_lr.
  */
 eqs_status eqs_session_set_gradient_scale(eqs_session *session, double scale);
 
 /*
  * Start moving a gradient to the owners of its parameter, which reduce it over the trainers
- * in a fixed order (`reduce: mean | sum`, EQS_PARTIAL only).
+ * in a fixed order (`reduce: mean | sum`, EQS_PARTIAL only). The cheapest order is that of backward, the last parameter
+ * first. In service mode owners may update a parameter as soon as its last gradient has arrived, while others are still
+ * to be pushed; not with `clip_grad_norm` or `on_nonfinite: skip`, which need all of them first.
  *
  * parameter  [in]
  * gradient   [in] as info.gradient places it; must stay unchanged until eqs_step returns.
@@ -212,12 +215,16 @@ eqs_status eqs_push(eqs_parameter *parameter, const void *gradient);
 /*
  * Take one step: reduce, check for non-finite values, clip, momentum, decay, update.
  *
- * Collective. EQS_FAILED: a non-finite gradient with `on_nonfinite: error`; nothing was changed.
+ * In service mode it returns when the owners have all gradients and agree on the step; they go on with it, and eqs_pull
+ * waits for each weight. What fails after that is reported by the next collective call.
+ *
+ * Collective. EQS_FAILED: a non-finite gradient with `on_nonfinite: error`; weights of other parameters may have been
+ * updated by then, checkpoints are untouched.
  */
 eqs_status eqs_step(eqs_session *session);
 
 /*
- * Receive a weight as it is after the last step (or start).
+ * Receive a weight as it is after the last step (or start); waits until it is there.
  *
  * parameter  [in]
  * weight     [out] as info.weight places it, in the trainer's dtype
@@ -245,7 +252,8 @@ int eqs_checkpoint_due(const eqs_session *session);
  * items    [in] the trainer's own data; the first trainer's count
  * count    [in]
  *
- * Collective. EQS_IO: could not be written; earlier checkpoints are as they were.
+ * Collective. EQS_IO: could not be written; earlier checkpoints are as they were. EQS_USAGE: called after the first
+ * push of a step.
  */
 eqs_status eqs_checkpoint(eqs_session *session, const eqs_trainer_item *items, int count);
 

@@ -7,6 +7,11 @@
 
 static double deadline = 1800;
 
+static struct {
+  eqs_progress_callback callback;
+  void *context;
+} progress;
+
 void eqs_set_deadline(double seconds)
 {
   deadline = seconds;
@@ -15,6 +20,29 @@ void eqs_set_deadline(double seconds)
 double eqs_deadline(void)
 {
   return deadline;
+}
+
+void eqs_set_progress(eqs_progress_callback callback, void *context)
+{
+  progress.callback = callback;
+  progress.context = context;
+}
+
+const void *eqs_progress_context(void)
+{
+  return progress.context;
+}
+
+static eqs_status make_progress(bool *moved)
+{
+  *moved = false;
+  return progress.callback != NULL ? progress.callback(progress.context, moved) : EQS_OK;
+}
+
+eqs_status eqs_progress(void)
+{
+  bool moved;
+  return make_progress(&moved);
 }
 
 eqs_status eqs_check_mpi(int code, const char *call)
@@ -37,14 +65,21 @@ eqs_status eqs_fail_waiting(const char *what)
 eqs_status eqs_wait(MPI_Request *request, const char *what)
 {
   eqs_status status = EQS_OK;
-  double start = eqs_clock();
+  double last_moved = eqs_clock();
   int looks = 0;
   for (;;) {
     int done;
+    bool moved;
     EQS_TRY(eqs_check_mpi(MPI_Test(request, &done, MPI_STATUS_IGNORE), "MPI_Test"));
     if (done) return EQS_OK;
-    if (eqs_clock() - start > deadline) return eqs_fail_waiting(what);
-    eqs_backoff(&looks);
+    EQS_TRY(make_progress(&moved));
+    if (moved) {
+      looks = 0;
+      last_moved = eqs_clock();
+    } else {
+      if (eqs_clock() - last_moved > deadline) return eqs_fail_waiting(what);
+      eqs_backoff(&looks);
+    }
   }
 cleanup:
   return status;

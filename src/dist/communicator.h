@@ -5,12 +5,26 @@
 #define EQS_DIST_COMMUNICATOR_H
 
 #include <mpi.h>
+#include <stdbool.h>
 
 #include "base/status.h"
 
 /* Seconds after which a wait gives up with EQS_PEER_LOST, for the whole process; 1800 at first. */
 void eqs_set_deadline(double seconds);
 double eqs_deadline(void);
+
+/*
+ * What goes on while this process waits in eqs_wait or computes for long: for the whole process; NULL: nothing.
+ * *moved is set if anything happened; a peer that is heard of is not lost, so the deadline begins anew.
+ */
+typedef eqs_status (*eqs_progress_callback)(void *context, bool *moved);
+void eqs_set_progress(eqs_progress_callback callback, void *context);
+
+/* The context that was set last. */
+const void *eqs_progress_context(void);
+
+/* Let it go on for a moment: for long computations, between their products. Not collective. */
+eqs_status eqs_progress(void);
 
 /*
  * Wait for one request. `what` names what is waited for ("the trainers' gradients") in the message.

@@ -232,6 +232,10 @@ eqs_status eqs_team_wait(eqs_team *team)
   double begin = eqs_clock();
   while (atomic_load(&meeting->generation) == generation) {
     pause_a_moment(a_core_each, &looks);
+    if (looks % 64 == 0) {
+      eqs_status status = eqs_progress();
+      if (status != EQS_OK) return status;
+    }
     bool looks_rarely = looks % 1024 == 0 || looks > 8000;
     if (looks_rarely && eqs_clock() - begin > eqs_deadline())
       return eqs_fail_waiting("the other ranks of a process grid");

@@ -1,6 +1,7 @@
 #include "optimizer/optimizer.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/memory.h"
 #include "dist/communicator.h"
@@ -85,6 +86,12 @@ void eqs_optimizer_destroy(eqs_optimizer **result)
   eqs_grid_cache_destroy(&optimizer->grids);
   free(optimizer);
   *result = NULL;
+}
+
+void eqs_optimizer_set(eqs_optimizer *optimizer, const double *settings)
+{
+  optimizer->gradient_scale = settings[0];
+  memcpy(optimizer->lr, settings + 1, (size_t)optimizer->config->groups * sizeof *optimizer->lr);
 }
 
 double eqs_learning_rate(const eqs_optimizer *optimizer, int group)

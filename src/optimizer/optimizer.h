@@ -24,6 +24,8 @@ typedef struct {
 typedef struct {
   int64_t step;             /* steps this parameter has taken */
   bool present;             /* whether it has a gradient in this step */
+  bool finite;              /* in the step under way: this owner's part of the gradient */
+  double squares;           /* in the step under way: sum of squares of that part, as eqs_gradient_factor scales it */
   eqs_owned_matrix *matrix; /* as many as the plan's */
 } eqs_owned_parameter;
 
@@ -37,7 +39,8 @@ typedef struct eqs_optimizer {
   double gradient_scale; /* gradients come multiplied by this; 1 at first */
   int trainers;          /* in the step under way: how many contributions EQS_PARTIAL gradients are the sum of */
   double clip_factor;    /* in the step under way */
-  int64_t step, skipped;
+  bool agreed;           /* whether the owners have agreed on the step under way, and it is taken */
+  int64_t step, skipped; /* steps taken to their ends, steps skipped */
   bool skipped_last;
   double gradient_norm;
   eqs_diagnostics diagnostics;
@@ -50,14 +53,50 @@ eqs_status eqs_optimizer_create(const eqs_config *config, const eqs_plan *plan, 
 /* Free; sets *optimizer to NULL. Collective. */
 void eqs_optimizer_destroy(eqs_optimizer **optimizer);
 
+/* Take settings for the step: the gradients' scale, then the learning rate of every group. Not collective. */
+void eqs_optimizer_set(eqs_optimizer *optimizer, const double *settings);
+
 /* The learning rate of a group in the step under way, its schedule included. Not collective. */
 double eqs_learning_rate(const eqs_optimizer *optimizer, int group);
 
 /*
- * Take one step with the gradients in `gradient` of the parameters that are `present` (of this owner's
- * matrices; owners need not agree on it before).
+ * A step in pieces, so that parameters can be updated while gradients of others are still on their way:
+ *
+ *     begin            settings (lr, gradient_scale) are set before a parameter is surveyed
+ *     survey           every present parameter, when this owner's part of its gradient is complete
+ *     agree            after all surveys: presence of gradients, their norm, non-finite values
+ *     update           every matrix of a present parameter that this owner has a shard of: after agree; or after the
+ *                      survey, where neither clipping nor `on_nonfinite: skip` needs the other gradients, and all
+ *                      members of the matrix's grid know that the parameter is present
+ *     end              after all updates, unless the step is skipped
+ *
+ * The bits of the result do not depend on the order of surveys and updates.
  *
  * trainers  [in] how many contributions EQS_PARTIAL gradients are the sum of (`reduce: mean`)
+ */
+void eqs_optimizer_begin(eqs_optimizer *optimizer, int trainers);
+
+/* Not collective. */
+void eqs_optimizer_survey(eqs_optimizer *optimizer, int64_t p);
+
+/*
+ * Collective. Sets gradient_norm, clip_factor, skipped_last, and `present` alike on all owners.
+ * EQS_FAILED: a non-finite gradient and `on_nonfinite: error`.
+ */
+eqs_status eqs_optimizer_agree(eqs_optimizer *optimizer);
+
+/* Update a matrix's weight; or only make its factor, where eqs_waits_for_nu. Collective over the matrix's grid. */
+eqs_status eqs_optimizer_update(eqs_optimizer *optimizer, int64_t p, int64_t i);
+
+/* Whether the parameter's weight is updated by eqs_optimizer_end, because ν is a sum over several matrices. */
+bool eqs_waits_for_nu(const eqs_optimizer *optimizer, int64_t p);
+
+/* The updates that waited for ν, diagnostics, counts. Collective. */
+eqs_status eqs_optimizer_end(eqs_optimizer *optimizer);
+
+/*
+ * All of it at once, with the gradients in `gradient` of the parameters that are `present` (of this owner's
+ * matrices; owners need not agree on it before).
  *
  * Collective. EQS_FAILED: a non-finite gradient and `on_nonfinite: error`; nothing was changed but gradients.
  */

@@ -7,69 +7,66 @@
 #include "optimizer/optimizer.h"
 #include "optimizer/update.h"
 
-/* Call `action` for every matrix of a present parameter that this owner has a shard of, in the plan's order. */
-typedef eqs_status (*matrix_action)(eqs_optimizer *optimizer, int64_t p, int64_t i, void *context);
-
-static eqs_status for_present(eqs_optimizer *optimizer, matrix_action action, void *context)
+void eqs_optimizer_begin(eqs_optimizer *optimizer, int trainers)
 {
+  optimizer->trainers = trainers;
+  optimizer->clip_factor = 1;
   for (int64_t p = 0; p < optimizer->plan->parameters; p++) {
-    if (!optimizer->parameter[p].present) continue;
-    for (int64_t i = 0; i < optimizer->plan->parameter[p].assignment.count; i++) {
-      if (optimizer->parameter[p].matrix[i].grid == NULL) continue;
-      eqs_status status = action(optimizer, p, i, context);
-      if (status != EQS_OK) return eqs_fail_in(status, "parameter '%s'", optimizer->plan->parameter[p].info.name);
-    }
+    optimizer->parameter[p].finite = true;
+    optimizer->parameter[p].squares = 0;
   }
-  return EQS_OK;
+  eqs_diagnostics_begin(optimizer->config, optimizer->plan, optimizer->step + 1, &optimizer->diagnostics);
+}
+
+void eqs_optimizer_survey(eqs_optimizer *optimizer, int64_t p)
+{
+  eqs_owned_parameter *parameter = &optimizer->parameter[p];
+  double f = eqs_gradient_factor(optimizer, p);
+  for (int64_t i = 0; i < optimizer->plan->parameter[p].assignment.count; i++)
+    if (parameter->matrix[i].grid != NULL) /* no square of a float32 overflows a float64 */
+      parameter->squares += f * f * eqs_matrix_local_squares(&parameter->matrix[i].gradient);
+  parameter->finite = isfinite(parameter->squares);
+  if (optimizer->diagnostics.active) optimizer->diagnostics.sums[p][EQS_SUM_GRADIENT] += parameter->squares;
+}
+
+/* Whether this owner is a member of a grid of the parameter's. */
+static bool holds(const eqs_optimizer *optimizer, int64_t p)
+{
+  for (int64_t i = 0; i < optimizer->plan->parameter[p].assignment.count; i++)
+    if (optimizer->parameter[p].matrix[i].grid != NULL) return true;
+  return false;
+}
+
+/* What the owners agree on by their minima. */
+typedef struct {
+  int64_t all_present; /* 0: a parameter has no gradient as far as one of its owners knows */
+  int64_t nonfinite;   /* the first parameter with a value that is not finite; INT64_MAX if none has */
+} gradient_minima;
+
+static gradient_minima local_minima(const eqs_optimizer *optimizer)
+{
+  gradient_minima minima = {.all_present = 1, .nonfinite = INT64_MAX};
+  for (int64_t p = optimizer->plan->parameters - 1; p >= 0; p--) {
+    if (!optimizer->parameter[p].present && holds(optimizer, p)) minima.all_present = 0;
+    if (!optimizer->parameter[p].finite) minima.nonfinite = p;
+  }
+  return minima;
 }
 
 /* An owner without a shard of a parameter cannot know whether it has a gradient; and all must take part alike. */
-static eqs_status agree_on_presence(eqs_optimizer *optimizer)
+static eqs_status agree_on_presence(eqs_optimizer *optimizer, bool all_present)
 {
   eqs_status status = EQS_OK;
-  int64_t parameters = optimizer->plan->parameters, all_present = 1;
+  int64_t parameters = optimizer->plan->parameters;
   int64_t *absent = NULL;
+  EQS_TRY(eqs_allocate(&absent, parameters, sizeof *absent));
   for (int64_t p = 0; p < parameters; p++)
-    if (!optimizer->parameter[p].present) all_present = 0;
-  EQS_TRY(eqs_minimum(optimizer->owners, &all_present, 1, "the owners' word on which gradients are there"));
-  if (all_present) goto cleanup;
-  EQS_TRY(eqs_allocate_raw(&absent, parameters, sizeof *absent));
-  for (int64_t p = 0; p < parameters; p++) absent[p] = !optimizer->parameter[p].present;
-  EQS_TRY(eqs_minimum(optimizer->owners, absent, (int)parameters, "the owners' word on which gradients are there"));
+    absent[p] = !optimizer->parameter[p].present && !(all_present && optimizer->plan->parameter[p].assignment.count);
+  if (!all_present)
+    EQS_TRY(eqs_minimum(optimizer->owners, absent, (int)parameters, "the owners' word on which gradients are there"));
   for (int64_t p = 0; p < parameters; p++) optimizer->parameter[p].present = !absent[p];
 cleanup:
   free(absent);
-  return status;
-}
-
-/* Sum of squares of this owner's gradient shards, and the first parameter with a value that is not finite. */
-typedef struct {
-  double squares;
-  int64_t nonfinite;
-} gradient_survey;
-
-static eqs_status survey(eqs_optimizer *optimizer, int64_t p, int64_t i, void *context)
-{
-  gradient_survey *result = context;
-  const eqs_matrix *gradient = &optimizer->parameter[p].matrix[i].gradient;
-  double f = eqs_gradient_factor(optimizer, p);
-  double squares = f * f * eqs_matrix_local_squares(gradient); /* no square of a float32 overflows a float64 */
-  if (!isfinite(squares) && p < result->nonfinite) result->nonfinite = p;
-  result->squares += squares;
-  if (optimizer->diagnostics.active) optimizer->diagnostics.sums[p][EQS_SUM_GRADIENT] += squares;
-  return EQS_OK;
-}
-
-static eqs_status measure_gradient(eqs_optimizer *optimizer, int64_t *nonfinite)
-{
-  eqs_status status = EQS_OK;
-  gradient_survey result = {.nonfinite = INT64_MAX};
-  EQS_TRY(for_present(optimizer, survey, &result));
-  EQS_TRY(eqs_sum(optimizer->owners, &result.squares, 1, "the gradient's norm"));
-  EQS_TRY(eqs_minimum(optimizer->owners, &result.nonfinite, 1, "the search for non-finite gradients"));
-  optimizer->gradient_norm = sqrt(result.squares);
-  *nonfinite = result.nonfinite;
-cleanup:
   return status;
 }
 
@@ -87,6 +84,41 @@ static eqs_status refuse_nonfinite(eqs_optimizer *optimizer, int64_t nonfinite)
     eqs_log(EQS_LOG_WARNING, "step %lld: skipped, the gradient of '%s' is not finite (%lld skipped so far)",
             (long long)optimizer->step + 1, name, (long long)optimizer->skipped);
   return EQS_OK;
+}
+
+eqs_status eqs_optimizer_agree(eqs_optimizer *optimizer)
+{
+  eqs_status status = EQS_OK;
+  double squares = 0, limit = optimizer->config->clip_grad_norm;
+  gradient_minima minima = local_minima(optimizer);
+  for (int64_t p = 0; p < optimizer->plan->parameters; p++) squares += optimizer->parameter[p].squares;
+  EQS_TRY(eqs_minimum(optimizer->owners, (int64_t *)&minima, 2, "the owners' word on their gradients"));
+  EQS_TRY(eqs_sum(optimizer->owners, &squares, 1, "the gradient's norm"));
+  EQS_TRY(agree_on_presence(optimizer, minima.all_present));
+
+  optimizer->gradient_norm = sqrt(squares);
+  optimizer->skipped_last = false;
+  if (minima.nonfinite != INT64_MAX) {
+    status = refuse_nonfinite(optimizer, minima.nonfinite);
+    goto cleanup;
+  }
+  if (limit > 0 && optimizer->gradient_norm > limit) optimizer->clip_factor = limit / optimizer->gradient_norm;
+  optimizer->agreed = true;
+cleanup:
+  return status;
+}
+
+bool eqs_waits_for_nu(const eqs_optimizer *optimizer, int64_t p)
+{
+  return eqs_shares_nu(&optimizer->plan->parameter[p].assignment);
+}
+
+eqs_status eqs_optimizer_update(eqs_optimizer *optimizer, int64_t p, int64_t i)
+{
+  eqs_status status = EQS_OK;
+  EQS_TRY(eqs_waits_for_nu(optimizer, p) ? eqs_make_factor(optimizer, p, i) : eqs_update_matrix(optimizer, p, i));
+cleanup:
+  return status == EQS_OK ? status : eqs_fail_in(status, "parameter '%s'", optimizer->plan->parameter[p].info.name);
 }
 
 /* ν of a tensor <- the sum of its matrices' parts, each counted by the first owner of its grid. */
@@ -122,45 +154,57 @@ cleanup:
   return status;
 }
 
-/* All of a matrix's step, or as much of it as comes before ν is summed. */
-static eqs_status update_or_make_factor(eqs_optimizer *optimizer, int64_t p, int64_t i, void *context)
+static eqs_status update_those_that_waited(eqs_optimizer *optimizer)
 {
-  (void)context;
-  bool shares = eqs_shares_nu(&optimizer->plan->parameter[p].assignment);
-  return shares ? eqs_make_factor(optimizer, p, i) : eqs_update_matrix(optimizer, p, i);
+  eqs_status status = EQS_OK;
+  int64_t p = 0;
+  EQS_TRY(sum_nu(optimizer));
+  for (; p < optimizer->plan->parameters; p++) {
+    if (!optimizer->parameter[p].present || !eqs_waits_for_nu(optimizer, p)) continue;
+    for (int64_t i = 0; i < optimizer->plan->parameter[p].assignment.count; i++)
+      if (optimizer->parameter[p].matrix[i].grid != NULL) EQS_TRY(eqs_update_weight(optimizer, p, i));
+  }
+  return EQS_OK;
+cleanup:
+  return p < optimizer->plan->parameters
+             ? eqs_fail_in(status, "parameter '%s'", optimizer->plan->parameter[p].info.name)
+             : status;
 }
 
-static eqs_status update_shared(eqs_optimizer *optimizer, int64_t p, int64_t i, void *context)
+eqs_status eqs_optimizer_end(eqs_optimizer *optimizer)
 {
-  (void)context;
-  bool shares = eqs_shares_nu(&optimizer->plan->parameter[p].assignment);
-  return shares ? eqs_update_weight(optimizer, p, i) : EQS_OK;
+  eqs_status status = EQS_OK;
+  EQS_TRY(update_those_that_waited(optimizer));
+  EQS_TRY(eqs_diagnostics_end(optimizer));
+  for (int64_t p = 0; p < optimizer->plan->parameters; p++)
+    optimizer->parameter[p].step += optimizer->parameter[p].present;
+  optimizer->step++;
+cleanup:
+  optimizer->agreed = false;
+  return status;
+}
+
+static eqs_status update_all(eqs_optimizer *optimizer)
+{
+  eqs_status status = EQS_OK;
+  for (int64_t p = 0; p < optimizer->plan->parameters; p++)
+    for (int64_t i = 0; i < optimizer->plan->parameter[p].assignment.count; i++)
+      if (optimizer->parameter[p].present && optimizer->parameter[p].matrix[i].grid != NULL)
+        EQS_TRY(eqs_optimizer_update(optimizer, p, i));
+cleanup:
+  return status;
 }
 
 eqs_status eqs_optimizer_step(eqs_optimizer *optimizer, int trainers)
 {
   eqs_status status = EQS_OK;
-  int64_t nonfinite;
-  double limit = optimizer->config->clip_grad_norm;
-  optimizer->skipped_last = false;
-  optimizer->trainers = trainers;
-  optimizer->clip_factor = 1;
-  eqs_diagnostics_begin(optimizer->config, optimizer->plan, optimizer->step + 1, &optimizer->diagnostics);
-
-  EQS_TRY(agree_on_presence(optimizer));
-  EQS_TRY(measure_gradient(optimizer, &nonfinite));
-  if (nonfinite != INT64_MAX) {
-    status = refuse_nonfinite(optimizer, nonfinite);
-    goto cleanup;
-  }
-  if (limit > 0 && optimizer->gradient_norm > limit) optimizer->clip_factor = limit / optimizer->gradient_norm;
-  EQS_TRY(for_present(optimizer, update_or_make_factor, NULL));
-  EQS_TRY(sum_nu(optimizer));
-  EQS_TRY(for_present(optimizer, update_shared, NULL));
-  EQS_TRY(eqs_diagnostics_end(optimizer));
+  eqs_optimizer_begin(optimizer, trainers);
   for (int64_t p = 0; p < optimizer->plan->parameters; p++)
-    optimizer->parameter[p].step += optimizer->parameter[p].present;
-  optimizer->step++;
+    if (optimizer->parameter[p].present) eqs_optimizer_survey(optimizer, p);
+  EQS_TRY(eqs_optimizer_agree(optimizer));
+  if (optimizer->skipped_last) goto cleanup;
+  EQS_TRY(update_all(optimizer));
+  EQS_TRY(eqs_optimizer_end(optimizer));
 cleanup:
   return status;
 }

@@ -6,6 +6,11 @@
 #include "dist/communicator.h"
 #include "service/session.h"
 
+double eqs_session_busy(const eqs_session *session)
+{
+  return session->seconds[EQS_PHASE_RECEIVE] + session->seconds[EQS_PHASE_UPDATE] + session->seconds[EQS_PHASE_SEND];
+}
+
 /* Advance one transport; its time is added to *spent if anything happened. */
 #define ADVANCE(transport, call, spent)                                                                                \
   do {                                                                                                                 \
@@ -16,11 +21,10 @@
     *moved |= advanced;                                                                                                \
   } while (0)
 
-eqs_status eqs_session_advance(eqs_session *session, bool *moved)
+static eqs_status advance_transports(eqs_session *session, bool *moved)
 {
   eqs_status status = EQS_OK;
   double uncounted = 0; /* a trainer's time is that of the call it waits in */
-  if (!session->started) return EQS_OK;
   if (eqs_trains(session)) {
     ADVANCE(&session->push_sender, eqs_push_sender_advance, &uncounted);
     ADVANCE(&session->pull_receiver, eqs_pull_receiver_advance, &uncounted);
@@ -33,17 +37,63 @@ cleanup:
   return status;
 }
 
+/*
+ * An owner of a service job works whenever it waits. An embedded rank does in eqs_step only: elsewhere it would meet
+ * other ranks while they are in collectives of their own. A new step needs the weights of the last one to have left.
+ */
+static bool may_work(eqs_session *session)
+{
+  const eqs_work *work = &session->work;
+  if (!eqs_owns(session) || work->busy || session->late != EQS_OK) return false;
+  if (eqs_trains(session) || work->begun) return work->begun && (work->announced || !eqs_trains(session));
+  return session->push_receiver.completes > 0 && eqs_pull_sender_done(&session->pull_sender);
+}
+
+static eqs_status work(eqs_session *session, bool *moved)
+{
+  double begin = eqs_clock(), busy = eqs_session_busy(session);
+  bool advanced = false;
+  if (!session->work.begun) eqs_work_begin(&session->work, session->roster.trainers);
+  eqs_status status = eqs_work_advance(&session->work, &advanced);
+  if (advanced) session->seconds[EQS_PHASE_UPDATE] += eqs_clock() - begin - (eqs_session_busy(session) - busy);
+  *moved |= advanced;
+  return status;
+}
+
+eqs_status eqs_session_advance(eqs_session *session, bool *moved)
+{
+  eqs_status status = EQS_OK;
+  if (!session->started) return EQS_OK;
+  EQS_TRY(advance_transports(session, moved));
+  if (may_work(session)) EQS_TRY(work(session, moved));
+cleanup:
+  return status;
+}
+
+static eqs_status advance(void *session, bool *moved)
+{
+  return eqs_session_advance(session, moved);
+}
+
+void eqs_session_set_progress(eqs_session *session)
+{
+  eqs_set_progress(advance, session);
+}
+
+void eqs_session_clear_progress(const eqs_session *session)
+{
+  if (eqs_progress_context() == session) eqs_set_progress(NULL, NULL);
+}
+
 eqs_status eqs_session_wait_until(eqs_session *session, bool (*condition)(eqs_session *session, void *context),
                                   void *context, const char *what)
 {
   eqs_status status = EQS_OK;
-  double begin = eqs_clock(), last_moved = begin, busy = 0;
+  double begin = eqs_clock(), last_moved = begin, busy = eqs_session_busy(session);
   int looks = 0;
   while (!condition(session, context)) {
     bool moved = false;
-    double before = session->seconds[EQS_PHASE_RECEIVE] + session->seconds[EQS_PHASE_SEND];
     EQS_TRY(eqs_session_advance(session, &moved));
-    busy += session->seconds[EQS_PHASE_RECEIVE] + session->seconds[EQS_PHASE_SEND] - before;
     if (moved) {
       looks = 0;
       last_moved = eqs_clock();
@@ -56,7 +106,7 @@ eqs_status eqs_session_wait_until(eqs_session *session, bool (*condition)(eqs_se
     }
   }
 cleanup:
-  if (eqs_owns(session)) session->seconds[EQS_PHASE_WAIT] += eqs_clock() - begin - busy;
+  if (eqs_owns(session)) session->seconds[EQS_PHASE_WAIT] += eqs_clock() - begin - (eqs_session_busy(session) - busy);
   return status;
 }
 

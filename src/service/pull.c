@@ -10,11 +10,11 @@ enum { tag = 3 };
 enum { window = 8 };
 
 eqs_status eqs_pull_sender_create(const eqs_roster *roster, const eqs_plan *plan, const eqs_optimizer *optimizer,
-                                  eqs_pull_sender *sender)
+                                  const eqs_work *work, eqs_pull_sender *sender)
 {
   eqs_status status = EQS_OK;
-  *sender = (eqs_pull_sender){.roster = roster, .optimizer = optimizer};
-  EQS_TRY(eqs_route_make(plan, EQS_ROUTE_WEIGHT, roster->trainers, false, roster->owner, &sender->route));
+  *sender = (eqs_pull_sender){.roster = roster, .optimizer = optimizer, .work = work};
+  EQS_TRY(eqs_route_make(plan, EQS_ROUTE_WEIGHT, roster->trainers, 0, roster->owner, &sender->route));
   EQS_TRY(eqs_ring_create(window * roster->trainers, eqs_route_largest(&sender->route), &sender->ring));
   sender->next_bucket = sender->route.buckets;
 cleanup:
@@ -71,15 +71,25 @@ static eqs_status send_next(eqs_pull_sender *sender, eqs_traffic *traffic)
   EQS_TRY(eqs_ring_send(&sender->ring, flight, roster->trainer_rank[trainer], tag, roster->comm));
   traffic->weight_sent += bytes;
   traffic->messages_sent++;
+  sender->ahead += sender->work->begun && !eqs_work_done(sender->work);
 cleanup:
   return status;
+}
+
+static bool may_leave(const eqs_pull_sender *sender)
+{
+  if (sender->next_bucket == sender->route.buckets || eqs_ring_full(&sender->ring)) return false;
+  const eqs_bucket *bucket = &sender->route.bucket[sender->next_bucket];
+  for (int64_t i = 0; i < bucket->pieces; i++)
+    if (sender->work->undone[sender->route.piece[bucket->piece[i]].parameter] > 0) return false;
+  return true;
 }
 
 eqs_status eqs_pull_sender_advance(eqs_pull_sender *sender, eqs_traffic *traffic, bool *moved)
 {
   eqs_status status = EQS_OK;
   EQS_TRY(eqs_ring_retire_done(&sender->ring, moved));
-  while (sender->next_bucket < sender->route.buckets && !eqs_ring_full(&sender->ring)) {
+  while (may_leave(sender)) {
     EQS_TRY(send_next(sender, traffic));
     *moved = true;
   }
@@ -97,7 +107,7 @@ eqs_status eqs_pull_receiver_create(const eqs_roster *roster, const eqs_plan *pl
   eqs_status status = EQS_OK;
   eqs_route *route = &receiver->route;
   *receiver = (eqs_pull_receiver){.roster = roster};
-  EQS_TRY(eqs_route_make(plan, EQS_ROUTE_WEIGHT, roster->trainers, false, -1, route));
+  EQS_TRY(eqs_route_make(plan, EQS_ROUTE_WEIGHT, roster->trainers, 0, -1, route));
   EQS_TRY(eqs_ring_create(window, eqs_route_largest(route), &receiver->ring));
   EQS_TRY(eqs_allocate(&receiver->offset, route->pieces, sizeof *receiver->offset));
   EQS_TRY(eqs_allocate(&receiver->arrived, route->buckets, sizeof *receiver->arrived));

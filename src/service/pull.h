@@ -9,23 +9,26 @@
 #include "service/ring.h"
 #include "service/roster.h"
 #include "service/route.h"
+#include "service/work.h"
 
 /* An owner's side. */
 typedef struct {
   const eqs_roster *roster;
   const eqs_optimizer *optimizer;
+  const eqs_work *work; /* knows which new weights are there */
   eqs_route route;
   eqs_ring ring;
   int64_t next_bucket; /* the message to send next: bucket and trainer */
   int next_trainer;
-  char *shared; /* buffer of a bucket that all trainers get alike, until the last has it; NULL between buckets */
+  char *shared;  /* buffer of a bucket that all trainers get alike, until the last has it; NULL between buckets */
+  int64_t ahead; /* since the start: messages that left while other matrices of the step were not updated yet */
 } eqs_pull_sender;
 
 eqs_status eqs_pull_sender_create(const eqs_roster *roster, const eqs_plan *plan, const eqs_optimizer *optimizer,
-                                  eqs_pull_sender *sender);
+                                  const eqs_work *work, eqs_pull_sender *sender);
 void eqs_pull_sender_destroy(eqs_pull_sender *sender);
 
-/* Begin to send all weights. */
+/* Begin to send all weights, each message as soon as all that it carries is there. */
 void eqs_pull_sender_start(eqs_pull_sender *sender);
 eqs_status eqs_pull_sender_advance(eqs_pull_sender *sender, eqs_traffic *traffic, bool *moved);
 bool eqs_pull_sender_done(const eqs_pull_sender *sender);

@@ -14,11 +14,11 @@ static int tag_of(const eqs_route *route)
 }
 
 eqs_status eqs_push_sender_create(const eqs_roster *roster, const eqs_plan *plan, eqs_route_kind kind,
-                                  eqs_push_sender *sender)
+                                  const double *settings, int64_t count, eqs_push_sender *sender)
 {
   eqs_status status = EQS_OK;
-  *sender = (eqs_push_sender){.roster = roster};
-  EQS_TRY(eqs_route_make(plan, kind, roster->trainers, true, -1, &sender->route));
+  *sender = (eqs_push_sender){.roster = roster, .settings = settings};
+  EQS_TRY(eqs_route_make(plan, kind, roster->trainers, count, -1, &sender->route));
   EQS_TRY(eqs_ring_create(window, eqs_route_largest(&sender->route), &sender->ring));
   EQS_TRY(eqs_allocate(&sender->source, plan->parameters, sizeof *sender->source));
   EQS_TRY(eqs_allocate(&sender->missing, sender->route.buckets, sizeof *sender->missing));
@@ -57,9 +57,10 @@ static void pack(const eqs_push_sender *sender, const eqs_bucket *bucket, char *
 {
   const eqs_route *route = &sender->route;
   int trainer = sender->roster->trainer;
-  int64_t header = eqs_route_header(route, bucket);
-  char *payload = message + header;
+  int64_t header = eqs_route_header(route, bucket), settings = route->settings * (int64_t)sizeof *sender->settings;
+  char *payload = message + header, *pushed = message + settings;
   memset(message, 0, (size_t)header);
+  if (header > 0) memcpy(message, sender->settings, (size_t)settings);
   for (int64_t i = 0; i < bucket->pieces; i++) {
     const eqs_piece *piece = &route->piece[bucket->piece[i]];
     const eqs_planned_parameter *parameter = &route->plan->parameter[piece->parameter];
@@ -67,7 +68,7 @@ static void pack(const eqs_push_sender *sender, const eqs_bucket *bucket, char *
     eqs_fragment fragment = eqs_route_fragment(route, piece, trainer);
     int64_t bytes = eqs_fragment_count(&fragment) * (int64_t)size;
     const char *source = sender->source[piece->parameter];
-    if (source != NULL && header > 0) message[i] = 1;
+    if (source != NULL && header > 0) pushed[i] = 1;
     if (bytes == 0) continue;
     if (source != NULL) {
       eqs_fragment_gather(&fragment, size, source + eqs_route_offset(route, piece, trainer), payload);
@@ -115,13 +116,30 @@ bool eqs_push_sender_done(const eqs_push_sender *sender)
   return sender->next == sender->route.buckets && sender->ring.count == 0;
 }
 
+static void count_messages(eqs_push_receiver *receiver)
+{
+  const eqs_route *route = &receiver->route;
+  for (int64_t b = 0; b < route->buckets; b++) {
+    const eqs_bucket *bucket = &route->bucket[b];
+    int messages = 0;
+    for (int t = 0; t < route->trainers; t++) messages += eqs_route_payload(route, bucket, t) > 0;
+    for (int64_t i = 0; i < bucket->pieces; i++)
+      receiver->messages[route->piece[bucket->piece[i]].parameter] += messages;
+  }
+}
+
 eqs_status eqs_push_receiver_create(const eqs_roster *roster, const eqs_plan *plan, eqs_route_kind kind,
                                     eqs_optimizer *optimizer, eqs_push_receiver *receiver)
 {
   eqs_status status = EQS_OK;
+  int64_t settings = kind == EQS_ROUTE_GRADIENT ? 1 + optimizer->config->groups : 0;
   *receiver = (eqs_push_receiver){.roster = roster, .optimizer = optimizer};
-  EQS_TRY(eqs_route_make(plan, kind, roster->trainers, true, roster->owner, &receiver->route));
+  EQS_TRY(eqs_route_make(plan, kind, roster->trainers, settings, roster->owner, &receiver->route));
   EQS_TRY(eqs_ring_create(window, eqs_route_largest(&receiver->route), &receiver->ring));
+  EQS_TRY(eqs_allocate(&receiver->messages, plan->parameters, sizeof *receiver->messages));
+  EQS_TRY(eqs_allocate(&receiver->left, plan->parameters, sizeof *receiver->left));
+  EQS_TRY(eqs_allocate(&receiver->complete, plan->parameters, sizeof *receiver->complete));
+  count_messages(receiver);
   eqs_push_receiver_reset(receiver);
 cleanup:
   return status;
@@ -131,12 +149,19 @@ void eqs_push_receiver_destroy(eqs_push_receiver *receiver)
 {
   eqs_ring_destroy(&receiver->ring);
   eqs_route_free(&receiver->route);
+  free(receiver->messages);
+  free(receiver->left);
+  free(receiver->complete);
   *receiver = (eqs_push_receiver){0};
 }
 
 void eqs_push_receiver_reset(eqs_push_receiver *receiver)
 {
-  for (int64_t p = 0; p < receiver->route.plan->parameters; p++) receiver->optimizer->parameter[p].present = false;
+  for (int64_t p = 0; p < receiver->route.plan->parameters; p++) {
+    receiver->optimizer->parameter[p].present = false;
+    receiver->left[p] = receiver->messages[p];
+  }
+  receiver->completes = 0;
   receiver->next_bucket = 0;
   receiver->next_trainer = 0;
   receiver->all_posted = receiver->route.buckets == 0;
@@ -149,12 +174,21 @@ static bool adds(const eqs_route *route, int64_t parameter, int trainer)
          trainer > 0;
 }
 
+/* The first trainer's settings are the step's. */
+static void take_settings(eqs_push_receiver *receiver, const eqs_flight *flight)
+{
+  const eqs_route *route = &receiver->route;
+  if (route->kind == EQS_ROUTE_GRADIENT && flight->trainer == 0)
+    eqs_optimizer_set(receiver->optimizer, (const double *)flight->buffer);
+}
+
 static void reduce(eqs_push_receiver *receiver, const eqs_flight *flight)
 {
   const eqs_route *route = &receiver->route;
   const eqs_bucket *bucket = &route->bucket[flight->bucket];
   int64_t header = eqs_route_header(route, bucket);
   const char *payload = flight->buffer + header;
+  const char *pushed = flight->buffer + route->settings * (int64_t)sizeof(double);
   for (int64_t i = 0; i < bucket->pieces; i++) {
     const eqs_piece *piece = &route->piece[bucket->piece[i]];
     eqs_owned_parameter *parameter = &receiver->optimizer->parameter[piece->parameter];
@@ -162,7 +196,8 @@ static void reduce(eqs_push_receiver *receiver, const eqs_flight *flight)
     eqs_dtype dtype = route->plan->parameter[piece->parameter].info.dtype;
     eqs_fragment fragment = eqs_route_fragment(route, piece, flight->trainer);
     float *shard = eqs_floats(route->kind == EQS_ROUTE_GRADIENT ? &matrix->gradient : &matrix->weight);
-    if (header > 0 && flight->buffer[i]) parameter->present = true;
+    if (header > 0 && pushed[i]) parameter->present = true;
+    if (--receiver->left[piece->parameter] == 0) receiver->complete[receiver->completes++] = piece->parameter;
     if (eqs_fragment_count(&fragment) == 0) continue;
     if (adds(route, piece->parameter, flight->trainer))
       eqs_fragment_add_to_shard(&fragment, dtype, payload, shard);
@@ -205,6 +240,7 @@ eqs_status eqs_push_receiver_advance(eqs_push_receiver *receiver, eqs_traffic *t
     while (!receiver->all_posted && !eqs_ring_full(&receiver->ring)) EQS_TRY(post(receiver));
     EQS_TRY(eqs_ring_done(&receiver->ring, &flight));
     if (flight != NULL) {
+      take_settings(receiver, flight);
       reduce(receiver, flight);
       traffic->gradient_received += flight->bytes;
       traffic->messages_received++;

@@ -16,14 +16,16 @@ typedef struct {
   const eqs_roster *roster;
   eqs_route route;
   eqs_ring ring;
-  const void **source; /* of every parameter: its tensor, as the trainer holds it; NULL if not pushed */
-  int64_t *missing;    /* of every bucket: pieces whose parameter was not pushed yet */
-  int64_t next;        /* bucket */
-  bool flushed;        /* nothing more will be pushed */
+  const double *settings; /* of the step, borrowed: the gradients' scale, then the learning rate of every group */
+  const void **source;    /* of every parameter: its tensor, as the trainer holds it; NULL if not pushed */
+  int64_t *missing;       /* of every bucket: pieces whose parameter was not pushed yet */
+  int64_t next;           /* bucket */
+  bool flushed;           /* nothing more will be pushed */
 } eqs_push_sender;
 
+/* settings, count  [in] what goes before every gradient message; the first trainer's count */
 eqs_status eqs_push_sender_create(const eqs_roster *roster, const eqs_plan *plan, eqs_route_kind kind,
-                                  eqs_push_sender *sender);
+                                  const double *settings, int64_t count, eqs_push_sender *sender);
 void eqs_push_sender_destroy(eqs_push_sender *sender);
 
 /* Begin again: nothing is pushed. */
@@ -47,6 +49,10 @@ typedef struct {
   int64_t next_bucket; /* the message to post next: bucket and trainer */
   int next_trainer;
   bool all_posted;
+  int64_t *messages; /* of every parameter: how many pieces of it come, from all trainers */
+  int64_t *left;     /* of every parameter: how many are still to come */
+  int64_t *complete; /* parameters of which all is there, in the order in which that came about */
+  int64_t completes;
 } eqs_push_receiver;
 
 eqs_status eqs_push_receiver_create(const eqs_roster *roster, const eqs_plan *plan, eqs_route_kind kind,

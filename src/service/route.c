@@ -89,7 +89,8 @@ int64_t eqs_route_payload(const eqs_route *route, const eqs_bucket *bucket, int 
 
 int64_t eqs_route_header(const eqs_route *route, const eqs_bucket *bucket)
 {
-  return route->kind == EQS_ROUTE_GRADIENT ? (bucket->pieces + 15) / 16 * 16 : 0;
+  int64_t settings = route->settings * (int64_t)sizeof(double);
+  return route->kind == EQS_ROUTE_GRADIENT ? (settings + bucket->pieces + 15) / 16 * 16 : 0;
 }
 
 int64_t eqs_route_largest(const eqs_route *route)
@@ -196,12 +197,13 @@ cleanup:
   return status;
 }
 
-eqs_status eqs_route_make(const eqs_plan *plan, eqs_route_kind kind, int trainers, bool backward, int owner,
+eqs_status eqs_route_make(const eqs_plan *plan, eqs_route_kind kind, int trainers, int64_t settings, int owner,
                           eqs_route *route)
 {
   eqs_status status = EQS_OK;
   builder build = {.route = route};
-  *route = (eqs_route){.plan = plan, .kind = kind, .trainers = trainers};
+  bool backward = kind != EQS_ROUTE_WEIGHT;
+  *route = (eqs_route){.plan = plan, .kind = kind, .trainers = trainers, .settings = settings};
   EQS_TRY(eqs_allocate(&build.open, plan->owners, sizeof *build.open));
   for (int o = 0; o < plan->owners; o++) build.open[o].owner = o;
   EQS_TRY(eqs_allocate(&route->first_piece, plan->parameters, sizeof *route->first_piece));

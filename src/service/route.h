@@ -34,6 +34,7 @@ typedef struct {
   const eqs_plan *plan;
   eqs_route_kind kind;
   int trainers;
+  int64_t settings; /* numbers at the front of every message */
   int64_t pieces, buckets;
   eqs_piece *piece;     /* in the route's order of parameters */
   int64_t *first_piece; /* of every parameter, by its index in the plan; pieces of one follow each other */
@@ -42,14 +43,15 @@ typedef struct {
 } eqs_route;
 
 /*
- * Make a route.
+ * Make a route: to the owners in the order of backward, parameters from the last to the first; to the trainers in the
+ * order of forward.
  *
- * backward  [in] parameters from the last to the first
+ * settings  [in] of gradients: how many numbers, of 8 bytes each, go before every message's header
  * owner     [in] keep only this owner's pieces; -1: all
  *
  * Not collective.
  */
-eqs_status eqs_route_make(const eqs_plan *plan, eqs_route_kind kind, int trainers, bool backward, int owner,
+eqs_status eqs_route_make(const eqs_plan *plan, eqs_route_kind kind, int trainers, int64_t settings, int owner,
                           eqs_route *route);
 void eqs_route_free(eqs_route *route);
 
@@ -63,8 +65,8 @@ int64_t eqs_route_offset(const eqs_route *route, const eqs_piece *piece, int tra
 int64_t eqs_route_payload(const eqs_route *route, const eqs_bucket *bucket, int trainer);
 
 /*
- * Bytes of a bucket's header: a byte per piece that says whether the trainer pushed the parameter, padded to 16;
- * 0 for weights.
+ * Bytes of a bucket's header: the step's settings, as owners may need them before the trainers announce the step, and a
+ * byte per piece that says whether the trainer pushed the parameter, padded to 16; 0 for weights.
  */
 int64_t eqs_route_header(const eqs_route *route, const eqs_bucket *bucket);
 

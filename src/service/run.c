@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/memory.h"
 #include "checkpoint/optimizer_state.h"
 #include "dist/communicator.h"
@@ -19,7 +20,7 @@ eqs_status eqs_share_outcome(eqs_session *session, eqs_status owners_status)
   if (session->roster.owner == 0) {
     const eqs_optimizer *optimizer = session->optimizer;
     if (optimizer != NULL)
-      session->info = (eqs_step_info){.step = optimizer->step,
+      session->info = (eqs_step_info){.step = optimizer->step + optimizer->agreed, /* its end may be to come */
                                       .skipped = optimizer->skipped,
                                       .skipped_last = optimizer->skipped_last,
                                       .gradient_norm = optimizer->gradient_norm};
@@ -62,54 +63,110 @@ cleanup:
   return status;
 }
 
-/* Learning rates and the gradients' scale as the first trainer set them. */
+/* The settings of the step as the first trainer has them. */
 static eqs_status read_settings(eqs_session *session, eqs_wire *payload)
 {
+  int64_t bytes = eqs_setting_count(session) * (int64_t)sizeof *session->settings;
+  const void *settings;
+  eqs_status status = eqs_wire_get(payload, bytes, &settings);
+  if (status != EQS_OK) return status;
+  memcpy(session->settings, settings, (size_t)bytes);
+  if (eqs_owns(session)) eqs_optimizer_set(session->optimizer, session->settings);
+  return EQS_OK;
+}
+
+/* The trainers are in eqs_step: the rest of the work is wanted. */
+static void begin_work(eqs_session *session)
+{
+  if (session->late != EQS_OK) return;
+  if (!session->work.begun) eqs_work_begin(&session->work, session->roster.trainers);
+  session->work.announced = true;
+}
+
+static bool work_done(eqs_session *session, void *context)
+{
+  (void)context;
+  return eqs_work_done(&session->work);
+}
+
+/* Wait until every matrix is settled. */
+static eqs_status finish_updates(eqs_session *session)
+{
+  return eqs_session_wait_until(session, work_done, NULL, "the other owners of a matrix");
+}
+
+/*
+ * The owners' result of the step, as the trainers are to hear it; weights begin to leave. After a failure no owner
+ * leaves before the others are out of what they have in common.
+ */
+static eqs_status agree_on_step(eqs_session *session)
+{
+  if (session->late != EQS_OK) return session->late;
+  double begin = eqs_clock(), busy = eqs_session_busy(session);
+  eqs_status status = eqs_work_agree(&session->work);
+  session->seconds[EQS_PHASE_WAIT] += eqs_clock() - begin - (eqs_session_busy(session) - busy);
+  if (status == EQS_OK && !session->optimizer->skipped_last) eqs_pull_sender_start(&session->pull_sender);
+  if (status == EQS_OK || status == EQS_PEER_LOST) return status;
+  eqs_status settled = finish_updates(session);
+  return settled != EQS_OK ? settled : status;
+}
+
+static eqs_status end_work(eqs_session *session)
+{
   eqs_status status = EQS_OK;
-  int64_t bytes = session->config->groups * (int64_t)sizeof(double);
-  const void *lr, *scale;
-  EQS_TRY(eqs_wire_get(payload, sizeof session->gradient_scale, &scale));
-  EQS_TRY(eqs_wire_get(payload, bytes, &lr));
-  memcpy(&session->gradient_scale, scale, sizeof session->gradient_scale);
-  memcpy(session->lr, lr, (size_t)bytes);
-  if (eqs_owns(session)) {
-    session->optimizer->gradient_scale = session->gradient_scale;
-    memcpy(session->optimizer->lr, lr, (size_t)bytes);
-  }
+  EQS_TRY(finish_updates(session));
+  double begin = eqs_clock(), busy = eqs_session_busy(session);
+  status = eqs_work_end(&session->work);
+  session->seconds[EQS_PHASE_UPDATE] += eqs_clock() - begin - (eqs_session_busy(session) - busy);
 cleanup:
   return status;
 }
 
-static eqs_status owners_step(eqs_session *session)
+static void begin_pushes(eqs_session *session)
 {
-  double begin = eqs_clock();
-  eqs_status status = eqs_optimizer_step(session->optimizer, session->roster.trainers);
-  status = eqs_agree(session->roster.owner_comm, status);
-  session->seconds[EQS_PHASE_UPDATE] += eqs_clock() - begin;
-  return status;
+  eqs_push_sender_reset(&session->push_sender);
+  session->pushes = 0;
+  for (int64_t p = 0; p < session->parameters; p++) session->parameter[p]->pushed = false;
 }
 
+/*
+ * Trainers go on as soon as it is known what the step is; owners, when its weights are there. What fails after the
+ * trainers have left is told by the next collective call; until then weights are sent, as they are, to those who wait.
+ */
 eqs_status eqs_run_step(eqs_session *session, eqs_wire *payload)
 {
   eqs_status status = EQS_OK, result = EQS_OK;
   EQS_TRY(read_settings(session, payload));
 
   EQS_TRY(finish_pulls(session));
+  if (eqs_owns(session)) begin_work(session);
   if (eqs_trains(session)) session->push_sender.flushed = true;
   EQS_TRY(eqs_session_wait_until(session, gradients_moved, NULL, "the trainers' gradients"));
 
-  if (eqs_owns(session)) result = owners_step(session);
+  if (eqs_owns(session)) result = agree_on_step(session);
   EQS_TRY(eqs_share_outcome(session, result));
 
-  if (eqs_owns(session)) eqs_push_receiver_reset(&session->push_receiver);
-  if (eqs_trains(session)) {
-    eqs_push_sender_reset(&session->push_sender);
-    for (int64_t p = 0; p < session->parameters; p++) session->parameter[p]->pushed = false;
+  bool taken = !session->info.skipped_last; /* otherwise the weights are as they were */
+  if (eqs_trains(session)) begin_pushes(session);
+  if (taken && eqs_trains(session)) eqs_pull_receiver_start(&session->pull_receiver);
+  if (taken && eqs_owns(session)) {
+    session->late = end_work(session);
+    if (eqs_trains(session) || session->late == EQS_PEER_LOST) status = session->late; /* nobody has gone on */
   }
-  if (session->info.skipped_last) goto cleanup; /* the weights are as they were */
-  if (eqs_owns(session)) eqs_pull_sender_start(&session->pull_sender);
-  if (eqs_trains(session)) eqs_pull_receiver_start(&session->pull_receiver);
+  if (eqs_owns(session)) {
+    eqs_work_leave(&session->work);
+    eqs_push_receiver_reset(&session->push_receiver);
+  }
 cleanup:
+  return status;
+}
+
+/* What the first trainer has pushed may be in some weights already: there is no state between two steps to write. */
+static eqs_status check_between_steps(const eqs_session *session, int64_t pushes)
+{
+  if (pushes == 0) return EQS_OK;
+  eqs_status status = eqs_fail(EQS_USAGE, "eqs_checkpoint is called after the first push of a step");
+  if (session->roster.trainer == 0) eqs_log(EQS_LOG_ERROR, "%s", eqs_error_message());
   return status;
 }
 
@@ -117,8 +174,10 @@ eqs_status eqs_run_checkpoint(eqs_session *session, eqs_wire *payload)
 {
   eqs_status status = EQS_OK, result = EQS_OK;
   eqs_trainer_item *items = NULL;
-  int64_t count;
+  int64_t pushes, count;
   double begin = eqs_clock();
+  EQS_TRY(eqs_wire_get_integer(payload, &pushes));
+  EQS_TRY(check_between_steps(session, pushes));
   EQS_TRY(eqs_wire_get_integer(payload, &count));
   EQS_TRY(eqs_allocate(&items, count, sizeof *items));
   for (int64_t i = 0; i < count; i++) {
@@ -128,7 +187,8 @@ eqs_status eqs_run_checkpoint(eqs_session *session, eqs_wire *payload)
     EQS_TRY(eqs_wire_get(payload, size, &items[i].bytes));
     items[i].size = (size_t)size;
   }
-  if (eqs_owns(session)) {
+  if (eqs_owns(session)) result = session->late;
+  if (eqs_owns(session) && result == EQS_OK) {
     result = eqs_optimizer_save(session->optimizer, session->config->checkpoint.directory,
                                 session->config->checkpoint.keep, items, (int)count);
     session->seconds[EQS_PHASE_CHECKPOINT] += eqs_clock() - begin;
@@ -141,7 +201,12 @@ cleanup:
 
 eqs_status eqs_run_close(eqs_session *session)
 {
-  return session->started ? finish_pulls(session) : EQS_OK;
+  eqs_status status = EQS_OK;
+  if (!session->started) return EQS_OK;
+  EQS_TRY(finish_pulls(session));
+  EQS_TRY(eqs_share_outcome(session, session->late));
+cleanup:
+  return status;
 }
 
 /* The side of every phase, and its name. */
@@ -176,6 +241,7 @@ eqs_status eqs_run_phases(eqs_session *session, eqs_phase *phases, int capacity,
     sums[k] = has ? session->seconds[k] : 0;
   }
   double totals[EQS_PHASES];
+  EQS_TRY(eqs_share_outcome(session, session->late));
   EQS_TRY(eqs_check_mpi(MPI_Iallreduce(mine, most, 2 * EQS_PHASES, MPI_DOUBLE_INT, MPI_MAXLOC, comm, &requests[0]),
                         "MPI_Iallreduce"));
   EQS_TRY(eqs_check_mpi(MPI_Iallreduce(sums, totals, EQS_PHASES, MPI_DOUBLE, MPI_SUM, comm, &requests[1]),

@@ -5,11 +5,13 @@
 
 #include "base/memory.h"
 #include "dist/communicator.h"
+#include "model/calibration.h"
 
 static void free_session(eqs_session **result)
 {
   eqs_session *session = *result;
   if (session == NULL) return;
+  eqs_work_destroy(&session->work);
   eqs_push_sender_destroy(&session->push_sender);
   eqs_push_receiver_destroy(&session->push_receiver);
   eqs_pull_sender_destroy(&session->pull_sender);
@@ -24,11 +26,32 @@ static void free_session(eqs_session **result)
   }
   free(session->parameter);
   free(session->resume_path);
-  free(session->lr);
+  free(session->settings);
   eqs_wire_free(&session->trainer_data);
   eqs_roster_free(&session->roster);
   free(session);
   *result = NULL;
+}
+
+/* The speeds that the plan is made from: the first trainer reads the file, everybody parses the same text. */
+static eqs_status share_calibration(eqs_config *config, MPI_Comm comm, int first_trainer)
+{
+  eqs_status status = EQS_OK;
+  char *text = NULL;
+  int64_t size = 0;
+  int rank;
+  MPI_Comm_rank(comm, &rank);
+  if (config->calibration == NULL) return EQS_OK;
+  if (rank == first_trainer) status = eqs_calibration_read(config->calibration, &text);
+  EQS_TRY(eqs_agree(comm, status));
+  if (rank == first_trainer) size = (int64_t)strlen(text) + 1;
+  EQS_TRY(eqs_broadcast(comm, &size, sizeof size, first_trainer, "the calibration"));
+  if (rank != first_trainer) EQS_TRY(eqs_allocate(&text, size, 1));
+  EQS_TRY(eqs_broadcast(comm, text, size, first_trainer, "the calibration"));
+  EQS_TRY(eqs_agree(comm, eqs_calibration_parse(config->calibration, text, &config->speeds)));
+cleanup:
+  free(text);
+  return status;
 }
 
 /* The first trainer reads the files; everybody parses the same text. */
@@ -52,6 +75,7 @@ static eqs_status share_config(eqs_session *session, MPI_Comm comm, int first_tr
   status = eqs_sources_unpack(bytes, size, &sources);
   if (status == EQS_OK) status = eqs_config_parse(&sources, &session->config);
   EQS_TRY(eqs_agree(comm, status));
+  EQS_TRY(share_calibration(session->config, comm, first_trainer));
 cleanup:
   eqs_sources_free(&sources);
   free(bytes);
@@ -127,6 +151,7 @@ eqs_status eqs_session_run(eqs_session *session, eqs_command command, eqs_wire *
 
 void eqs_session_leave(eqs_session **session, eqs_status status)
 {
+  if (*session != NULL) eqs_session_clear_progress(*session);
   if (status == EQS_PEER_LOST)
     *session = NULL;
   else

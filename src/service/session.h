@@ -13,6 +13,7 @@
 #include "service/push.h"
 #include "service/roster.h"
 #include "service/wire.h"
+#include "service/work.h"
 
 typedef enum {
   EQS_PHASE_PUSH,       /* trainer: in eqs_push */
@@ -49,8 +50,8 @@ struct eqs_session {
   eqs_parameter **parameter;
   bool resumes;
   char *resume_path;
-  double *lr; /* of every group, as trainers set it */
-  double gradient_scale;
+  double *settings; /* of the next step, as trainers set them: the gradients' scale, then the lr of every group */
+  int64_t pushes;   /* parameters that this trainer has pushed in the step under way */
   bool started;
   eqs_status failed; /* of the collective call that failed, if one did */
 
@@ -58,6 +59,8 @@ struct eqs_session {
   eqs_optimizer *optimizer; /* owners */
   eqs_push_sender push_sender;
   eqs_push_receiver push_receiver;
+  eqs_work work;   /* owners */
+  eqs_status late; /* of the owners' work that went on after eqs_step had returned: the next collective call's */
   eqs_pull_sender pull_sender;
   eqs_pull_receiver pull_receiver;
 
@@ -66,6 +69,12 @@ struct eqs_session {
   eqs_traffic traffic;
   double seconds[EQS_PHASES];
 };
+
+/* How many settings a step has. */
+static inline int64_t eqs_setting_count(const eqs_session *session)
+{
+  return 1 + session->config->groups;
+}
 
 /* Whether this rank trains, owns. */
 static inline bool eqs_trains(const eqs_session *session)
@@ -79,8 +88,17 @@ static inline bool eqs_owns(const eqs_session *session)
 
 /* ----- progress.c: waiting, during which everything that is under way goes on ----- */
 
-/* Send and receive what can be without waiting. *moved is set if anything happened. */
+/*
+ * Send and receive what can be without waiting, and do a piece of an owner's work. *moved is set if anything happened.
+ */
 eqs_status eqs_session_advance(eqs_session *session, bool *moved);
+
+/* Let that go on in the waits of other rooms too (dist/communicator.h), or end it. */
+void eqs_session_set_progress(eqs_session *session);
+void eqs_session_clear_progress(const eqs_session *session);
+
+/* Seconds that this owner has spent on what is not waiting. */
+double eqs_session_busy(const eqs_session *session);
 
 /* Wait until a condition holds, or for a request. EQS_PEER_LOST: the deadline passed. */
 eqs_status eqs_session_wait_until(eqs_session *session, bool (*condition)(eqs_session *session, void *context),

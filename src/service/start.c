@@ -134,13 +134,15 @@ static eqs_status make_transports(eqs_session *session)
   eqs_status status = EQS_OK;
   const eqs_roster *roster = &session->roster;
   if (eqs_trains(session)) {
-    EQS_TRY(eqs_push_sender_create(roster, session->plan, EQS_ROUTE_GRADIENT, &session->push_sender));
+    EQS_TRY(eqs_push_sender_create(roster, session->plan, EQS_ROUTE_GRADIENT, session->settings,
+                                   eqs_setting_count(session), &session->push_sender));
     EQS_TRY(eqs_pull_receiver_create(roster, session->plan, &session->pull_receiver));
   }
   if (eqs_owns(session)) {
     EQS_TRY(eqs_push_receiver_create(roster, session->plan, EQS_ROUTE_GRADIENT, session->optimizer,
                                      &session->push_receiver));
-    EQS_TRY(eqs_pull_sender_create(roster, session->plan, session->optimizer, &session->pull_sender));
+    EQS_TRY(eqs_work_create(session->plan, session->optimizer, &session->push_receiver, &session->work));
+    EQS_TRY(eqs_pull_sender_create(roster, session->plan, session->optimizer, &session->work, &session->pull_sender));
   }
 cleanup:
   return status;
@@ -185,7 +187,7 @@ static eqs_status move_initial_weights(eqs_session *session)
     EQS_TRY(eqs_push_receiver_create(&session->roster, session->plan, EQS_ROUTE_INITIAL, session->optimizer,
                                      &initial.receiver));
   if (eqs_trains(session)) {
-    EQS_TRY(eqs_push_sender_create(&session->roster, session->plan, EQS_ROUTE_INITIAL, &initial.sender));
+    EQS_TRY(eqs_push_sender_create(&session->roster, session->plan, EQS_ROUTE_INITIAL, NULL, 0, &initial.sender));
     for (int64_t p = 0; p < session->parameters; p++)
       eqs_push_sender_add(&initial.sender, p, session->parameter[p]->initial);
     initial.sender.flushed = true;
@@ -227,16 +229,17 @@ eqs_status eqs_run_start(eqs_session *session, eqs_wire *payload)
   if (eqs_owns(session))
     status = eqs_optimizer_create(session->config, session->plan, session->roster.owner_comm, &session->optimizer);
   EQS_TRY(eqs_share_outcome(session, status));
+  EQS_TRY(eqs_allocate(&session->settings, eqs_setting_count(session), sizeof *session->settings));
+  session->settings[0] = 1;
+  for (int g = 0; g < session->config->groups; g++) session->settings[1 + g] = session->config->group[g].lr;
   EQS_TRY(eqs_agree(comm, make_transports(session)));
-  EQS_TRY(eqs_allocate(&session->lr, session->config->groups, sizeof *session->lr));
-  for (int g = 0; g < session->config->groups; g++) session->lr[g] = session->config->group[g].lr;
-  session->gradient_scale = 1;
   if (session->resumes)
     EQS_TRY(restore(session));
   else
     EQS_TRY(move_initial_weights(session));
 
   session->started = true;
+  eqs_session_set_progress(session);
   memset(session->seconds, 0, sizeof session->seconds);
   session->traffic = (eqs_traffic){0};
   if (eqs_owns(session)) {

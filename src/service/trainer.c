@@ -1,4 +1,5 @@
 /* The trainers' calls. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -136,7 +137,8 @@ eqs_status eqs_group_describe(const eqs_session *session, int group, eqs_group_i
   if (status != EQS_OK) return status;
   if (group < 0 || group >= session->config->groups)
     return eqs_fail(EQS_USAGE, "there is no parameter group %d", group);
-  *info = (eqs_group_info){.rule = session->config->group[group].options.rule->name, .lr = session->lr[group]};
+  *info =
+      (eqs_group_info){.rule = session->config->group[group].options.rule->name, .lr = session->settings[1 + group]};
   for (int64_t p = 0; p < session->plan->parameters; p++)
     info->parameters += session->plan->parameter[p].assignment.group == group;
   return EQS_OK;
@@ -149,6 +151,16 @@ eqs_status eqs_parameter_group(const eqs_parameter *parameter, int *group)
   return status;
 }
 
+/* The first push has told the owners the step's settings: some parameter may have been updated with them. */
+static eqs_status change_setting(eqs_session *session, int index, double value, const char *what)
+{
+  double before = session->settings[index];
+  if (value != before && session->pushes > 0)
+    return eqs_fail(EQS_USAGE, "%s is changed from %g to %g after the first push of the step", what, before, value);
+  session->settings[index] = value;
+  return EQS_OK;
+}
+
 eqs_status eqs_group_set_lr(eqs_session *session, int group, double lr)
 {
   eqs_status status = check_running(session, "eqs_group_set_lr");
@@ -156,8 +168,9 @@ eqs_status eqs_group_set_lr(eqs_session *session, int group, double lr)
   if (group < 0 || group >= session->config->groups)
     return eqs_fail(EQS_USAGE, "there is no parameter group %d", group);
   if (!(lr >= 0 && lr < 1e30)) return eqs_fail(EQS_USAGE, "parameter group %d: a learning rate of %g", group, lr);
-  session->lr[group] = lr;
-  return EQS_OK;
+  char what[64];
+  snprintf(what, sizeof what, "the learning rate of parameter group %d", group);
+  return change_setting(session, 1 + group, lr, what);
 }
 
 eqs_status eqs_session_set_gradient_scale(eqs_session *session, double scale)
@@ -165,8 +178,7 @@ eqs_status eqs_session_set_gradient_scale(eqs_session *session, double scale)
   eqs_status status = check_running(session, "eqs_session_set_gradient_scale");
   if (status != EQS_OK) return status;
   if (!(scale > 0 && scale < 1e30)) return eqs_fail(EQS_USAGE, "a gradient scale of %g", scale);
-  session->gradient_scale = scale;
-  return EQS_OK;
+  return change_setting(session, 0, scale, "the gradient scale");
 }
 
 eqs_status eqs_push(eqs_parameter *parameter, const void *gradient)
@@ -178,6 +190,7 @@ eqs_status eqs_push(eqs_parameter *parameter, const void *gradient)
   if (status != EQS_OK) return status;
   if (parameter->pushed) return eqs_fail(EQS_USAGE, "parameter '%s' is pushed twice in a step", parameter->info.name);
   parameter->pushed = true;
+  session->pushes++;
   eqs_push_sender_add(&session->push_sender, parameter->index, gradient);
   status = eqs_session_advance(session, &moved);
   session->seconds[EQS_PHASE_PUSH] += eqs_clock() - begin;
@@ -189,9 +202,8 @@ eqs_status eqs_step(eqs_session *session)
   eqs_wire payload = {0};
   double begin = eqs_clock();
   eqs_status status = check_running(session, "eqs_step");
-  if (status == EQS_OK) status = eqs_wire_put(&payload, &session->gradient_scale, sizeof session->gradient_scale);
   if (status == EQS_OK)
-    status = eqs_wire_put(&payload, session->lr, session->config->groups * (int64_t)sizeof *session->lr);
+    status = eqs_wire_put(&payload, session->settings, eqs_setting_count(session) * (int64_t)sizeof *session->settings);
   if (status == EQS_OK) status = call_together(session, EQS_COMMAND_STEP, &payload);
   eqs_wire_free(&payload);
   session->seconds[EQS_PHASE_STEP] += eqs_clock() - begin;
@@ -254,6 +266,7 @@ eqs_status eqs_checkpoint(eqs_session *session, const eqs_trainer_item *items, i
   if (session->config->checkpoint.directory == NULL)
     EQS_TRY(eqs_fail(EQS_USAGE, "a checkpoint is to be written, but the configuration has no `checkpoint: {directory: "
                                 "...}`"));
+  EQS_TRY(eqs_wire_put_integer(&payload, session->pushes));
   EQS_TRY(eqs_wire_put_integer(&payload, count));
   for (int i = 0; i < count; i++) {
     EQS_TRY(eqs_wire_put_text(&payload, items[i].key));

@@ -387,7 +387,7 @@ static void count_bytes(const char *config_path, int trainers)
   ck_assert_int_eq(after.weight_received, 3 * weights);
 
   /* What all trainers have alike is sent once, by one of them for each owner. */
-  int64_t replicated = 0, headers = 16 * (after.messages_sent + 2 * 32);
+  int64_t replicated = 0, headers = (16 + 8 * (1 + 6)) * (after.messages_sent + 2 * 32);
   for (int p = 0; p < model_size; p++)
     if (model[p].gradient == EQS_REPLICATE) replicated += element_count(&model[p]) * 4;
   ck_assert_int_ge(after.gradient_sent, 2 * gradients);

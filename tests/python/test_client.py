@@ -14,7 +14,7 @@ checks = job.Checks()
 
 CONFIG = """
 mode: {mode}
-on_nonfinite: skip
+on_nonfinite: {on_nonfinite}
 checkpoint: {{directory: {directory}, every: 3, keep: 2}}
 groups:
   - match: {{role: mlp_gate_up}}
@@ -34,15 +34,21 @@ DECOY = """
     "snrm2", "daxpy", "dcopy", "dscal", "ddot", "dnrm2", "sswap", "isamax"))
 
 
-def run(case, mode, trainers, owners, directory, *arguments):
+def run(case, mode, trainers, owners, directory, *arguments, on_nonfinite="skip"):
     config = directory / f"{mode}.yaml"
-    config.write_text(CONFIG.format(mode=mode, directory=directory / "checkpoints"))
+    config.write_text(CONFIG.format(mode=mode, directory=directory / "checkpoints", on_nonfinite=on_nonfinite))
     programs = [(trainers, job.PYTHON, TRAINER, case, "--config", config, *arguments)]
     if owners:
         programs.append(job.serve(owners))
     result = job.run(*programs, TRAINERS=str(trainers), timeout=100)
     checks.that(result.returncode == 0, f"{case} {mode} {trainers}+{owners}: status {result.returncode}\n"
                 f"{result.stdout}{result.stderr}")
+
+
+def compare(one, other, what):
+    with np.load(one) as a, np.load(other) as b:
+        for key in a.files:
+            checks.that(np.array_equal(a[key], b[key]), f"{what}: {key} differs")
 
 
 with tempfile.TemporaryDirectory() as name:
@@ -62,6 +68,21 @@ with tempfile.TemporaryDirectory() as name:
                            f"{key}: resumed on other ranks")
 
     run("scaler", "service", 2, 1, directory)
+    # Gradients pushed in backward, in service by default, give the bits of gradients pushed in step; with one backward a
+    # step and with several that add up; updated as they come (error), and when all are there (skip).
+    for number, (mode, trainers, owners, policy, parts) in enumerate((
+            ("service", 2, 2, "error", 1), ("service", 2, 1, "skip", 3), ("embedded", 2, 0, "error", 2))):
+        late, early = directory / f"late-{number}.npz", directory / f"early-{number}.npz"
+        arguments = [mode, trainers, owners, directory, "--parts", parts]
+        run("hooks", *arguments, "--push", "step", "--pushed", 0, "--out", late, on_nonfinite=policy)
+        run("hooks", *arguments, "--push", "default" if owners else "backward", "--out", early, on_nonfinite=policy)
+        compare(late, early, "pushed in backward")
+        if number == 0:  # a power of two is divided out without rounding
+            run("hooks", *arguments, "--scale", 1024, "--out", early, on_nonfinite=policy)
+            compare(late, early, "scaled")
+            run("hooks", *arguments, "--staged", "--out", early, on_nonfinite=policy)
+            compare(late, early, "staged")
+    run("hooks", "embedded", 2, 0, directory, "--pushed", 0, "--out", early)
 
     decoy = directory / "decoy.so"
     (directory / "decoy.c").write_text(DECOY)

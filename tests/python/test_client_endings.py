@@ -18,6 +18,12 @@ CASES = {  # exit status, a text that standard error has once, a text that it ha
     "exit256": (1, "", "Traceback"),
     "interrupt": (130, "equishard: interrupted", "Traceback"),
     "twice": (2, "equishard: ", "Traceback"),
+    "second_backward": (2, "no_sync", "Traceback"),
+    "scheduler_first": (2, "step the scheduler after", "Traceback"),
+    "zeroed": (2, "call zero_grad after step", "Traceback"),
+    "zeroed_in_place": (2, "call zero_grad after step", "Traceback"),
+    "clipped": (2, "leave clipping to", "Traceback"),
+    "unannounced_scale": (2, "grad_scaler=scaler", "Traceback"),
 }
 
 with tempfile.TemporaryDirectory() as name:

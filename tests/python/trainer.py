@@ -22,6 +22,10 @@ options.add_argument("--staged", action="store_true", help="move CPU tensors as 
 options.add_argument("--decoy", help="a library with BLAS's names, loaded before Equishard")
 options.add_argument("--resume", help="checkpoint to restore")
 options.add_argument("--out", help="file for the weights at the end")
+options.add_argument("--push", default="default", help="gradients in backward, or in step")
+options.add_argument("--pushed", type=int, default=1, help="whether they are expected to be pushed in backward")
+options.add_argument("--parts", type=int, default=1, help="backwards in a step")
+options.add_argument("--scale", type=float, default=1, help="of the loss")
 options = options.parse_args()
 
 if options.decoy:
@@ -32,9 +36,21 @@ from equishard.parameter import Parameter  # noqa: E402
 torch.set_num_threads(1)
 checks = job.Checks()
 
+class NotYet:
+    """An event of a GPU that comes after the second look at it."""
+
+    def __init__(self):
+        self.looks = 0
+
+    def query(self):
+        self.looks += 1
+        return self.looks > 2
+
+
 if options.staged:
     Parameter.on_gpu = True
     Parameter.wait = lambda self: None
+    Parameter.record_event = lambda self: NotYet()
     Parameter.allocate_pinned = staticmethod(lambda count, dtype: torch.empty(count, dtype=dtype))
 
 
@@ -106,6 +122,8 @@ def compare_with_torch():
                     p.grad = g.t().contiguous().t() if g.dim() == 2 and step % 2 else g
             if step == 3:
                 optimizer.push("embed.weight")  # some early
+                if options.staged:
+                    optimizer.push("stack.weight")
             optimizer.step()
             torch_optimizer.step()
             for scheduler in schedulers:
@@ -238,6 +256,55 @@ def scaler():
         checks.that(optimizer.step_info().skipped == 1, "it is counted")
 
 
+class Net(torch.nn.Module):
+    """A real forward: a tied weight, one that has a gradient on the first trainer only, one that never has."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(5)
+        self.embed = torch.nn.Embedding(20, 6)
+        self.inner = torch.nn.Linear(6, 6)
+        self.head = torch.nn.Linear(6, 20, bias=False)
+        self.head.weight = self.embed.weight
+        self.sometimes = Scale(6)
+        self.unused = Scale(3)
+
+    def forward(self, tokens, first):
+        x = torch.tanh(self.inner(self.embed(tokens)))
+        return torch.nn.functional.cross_entropy(self.head(x * self.sometimes.weight if first else x), tokens.roll(1))
+
+
+def batch(step, trainer, part):
+    return torch.from_numpy(np.random.default_rng([step, trainer, part]).integers(0, 20, 8))
+
+
+def hooks():
+    """Three steps of a real model, pushed in backward by default, or as --push says."""
+    net, scaler = Net(), Scaler(options.scale) if options.scale != 1 else None
+    push = {"default": None, "step": False, "backward": True}[options.push]
+    with equishard.Optimizer(net, options.config, push_in_backward=push, grad_scaler=scaler) as optimizer:
+        scheduler, rank = schedule(optimizer), optimizer.trainer_rank
+        # embed.weight, inner.weight, inner.bias, sometimes.weight
+        expected = options.pushed and (4 if rank == 0 else 3)
+        for step in range(3):
+            with optimizer.no_sync():
+                for part in range(1, options.parts):
+                    (net(batch(step, rank, part), rank == 0) * options.scale).backward()
+            checks.that(not any(p.pushed is not None for p in optimizer._parameters), "under no_sync nothing is pushed")
+            (net(batch(step, rank, 0), rank == 0) * options.scale).backward()
+            pushed = sum(p.pushed is not None for p in optimizer._parameters)
+            checks.that(pushed == expected, f"{pushed} gradients were pushed in backward, not {expected}")
+            if scaler:
+                scaler.step(optimizer)
+            else:
+                optimizer.step()
+            optimizer.zero_grad(set_to_none=step % 2 == 0)
+            scheduler.step()
+        checks.that(optimizer.step_info().step == 3, "three steps")
+        if rank == 0:
+            np.savez(options.out, **{name: p.detach().numpy() for name, p in net.named_parameters()})
+
+
 def blas():
     """ScaLAPACK calls BLIS although another library with BLAS's names was loaded, globally, before."""
     lines = [line for line in equishard.libraries().splitlines() if "gemm of" in line]
@@ -249,6 +316,29 @@ def blas():
     # The decoy would have ended the process. The polar factor of (I 0) is itself, up to Polar Express' error.
     change = (torch.eye(40, 64) - weight.detach()) / 0.02
     checks.at_most((change - torch.eye(40, 64)).abs().max().item(), 0.2, "the update is the polar factor")
+
+
+def misuse():
+    """What would take a step with something else than the gradients that backward has pushed, on one trainer."""
+    net, scaler = Net(), Scaler(8.0)
+    optimizer = equishard.Optimizer(net, options.config)
+    backward = lambda: net(batch(0, optimizer.trainer_rank, 0), True).backward()  # noqa: E731
+    backward()
+    if optimizer.trainer_rank < optimizer.trainer_count - 1:
+        pass
+    elif options.case == "second_backward":
+        backward()
+    elif options.case == "scheduler_first":
+        schedule(optimizer).step()
+    elif options.case == "zeroed":
+        optimizer.zero_grad(set_to_none=True)
+    elif options.case == "zeroed_in_place":
+        optimizer.zero_grad(set_to_none=False)
+    elif options.case == "clipped":
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1e-3)
+    elif options.case == "unannounced_scale":
+        scaler.step(optimizer)
+    optimizer.step()
 
 
 def ending():
@@ -277,6 +367,9 @@ def ending():
     # and no close: the end of the program does it
 
 
-cases = {"compare": compare_with_torch, "shards": shards, "restart": restart, "scaler": scaler, "blas": blas}
+cases = {"compare": compare_with_torch, "shards": shards, "restart": restart, "scaler": scaler, "blas": blas,
+         "hooks": hooks,
+         **dict.fromkeys(("second_backward", "scheduler_first", "zeroed", "zeroed_in_place", "clipped",
+                          "unannounced_scale"), misuse)}
 cases.get(options.case, ending)()
 sys.exit(checks.failed > 0)

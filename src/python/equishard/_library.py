@@ -7,7 +7,7 @@ from pathlib import Path
 
 MAX_DIMS = 8
 REPLICATE, SHARD, PARTIAL = range(3)  # eqs_placement
-PEER_LOST = 5
+USAGE, PEER_LOST = 2, 5  # eqs_status
 
 
 class ParameterInfo(ctypes.Structure):

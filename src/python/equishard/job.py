@@ -87,13 +87,20 @@ def world():
     _check(mpi.MPI_Initialized(ctypes.byref(running)), "MPI_Initialized")
     if not running.value:
         provided = c_int()
-        thread_funneled = 1
-        _check(mpi.MPI_Init_thread(None, None, thread_funneled, ctypes.byref(provided)), "MPI_Init_thread")
+        thread_serialized = 2  # autograd calls hooks of GPU tensors in threads of its own, while this one waits
+        _check(mpi.MPI_Init_thread(None, None, thread_serialized, ctypes.byref(provided)), "MPI_Init_thread")
         _job.started_mpi = True
     atexit.register(_end)
     sys.excepthook = _exception_hook(sys.excepthook)
     sys.exit = _recording_exit(sys.exit)
     return _job.world
+
+
+def rank_count():
+    """How many ranks the job has, trainers and owners."""
+    count = c_int()
+    _check(mpi.MPI_Comm_size(world(), ctypes.byref(count)), "MPI_Comm_size")
+    return count.value
 
 
 def _exception_hook(previous):

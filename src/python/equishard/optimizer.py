@@ -3,7 +3,9 @@
 import ctypes
 import json
 import os
+import threading
 import time
+from collections import deque
 from contextlib import contextmanager
 from ctypes import c_double, c_int, c_size_t, c_void_p
 from typing import NamedTuple
@@ -11,7 +13,8 @@ from typing import NamedTuple
 import torch
 
 from . import _library, job
-from ._library import call
+from ._library import PARTIAL, USAGE, EquishardError, call
+from .hooks import after_accumulation
 from .parameter import Parameter, named
 
 
@@ -51,18 +54,29 @@ class Optimizer(torch.optim.Optimizer):
                        With Partial gradients the push is their reduction: no all-reduce is needed
     placements         name -> (gradient, weight) placement, for those that differ
     shapes             name -> shape of the full tensor, where the weight is Shard(0)
+    push_in_backward   push every Partial gradient as soon as backward has made it, so that owners work meanwhile; in
+                       service mode, if not given. Then a gradient must stay as backward leaves it until `step` returns
+                       (the service clips: `clip_grad_norm`), and of several backwards in a step all but the last are
+                       under `no_sync`
+    grad_scaler        torch's GradScaler, if the loss is multiplied by its scale
 
     Every trainer of the job makes one, with the same parameters in the same order. The weights of a model are those of
     the first trainer, or of the checkpoint. `param_groups` holds one group for each of the configuration's that has
-    parameters; its `lr` may be changed at any time, by torch's schedulers for example. `seconds` sums the time spent in
-    push, step and pull.
+    parameters; its `lr` may be changed by torch's schedulers for example, between `step` and the next backward. `seconds`
+    sums the time spent in push, step and pull.
     """
 
     _step_supports_amp_scaling = True  # torch's GradScaler leaves scale and checks to step()
 
     def __init__(self, model, config, resume=None, gradient_placement="Partial", weight_placement="Replicate",
-                 placements=None, shapes=None):
+                 placements=None, shapes=None, push_in_backward=None, grad_scaler=None):
         self._started = False
+        self._grad_scaler = grad_scaler
+        self._hooks = []
+        self._scale = None  # of the step's gradients, once its settings are fixed
+        self._copies = deque()  # parameters whose gradient is on its way to the library
+        self._accumulates = False  # in no_sync
+        self._lock = threading.RLock()  # hooks of tensors on several GPUs run in several threads
         self._session = c_void_p()
         self.seconds = {"push": 0.0, "step": 0.0, "pull": 0.0}
         call("eqs_session_open", job.world(), os.fsencode(config), ctypes.byref(self._session))
@@ -85,6 +99,10 @@ class Optimizer(torch.optim.Optimizer):
         super().__init__(self._groups(), defaults={})
         self._started = True
         self._pull()
+        if push_in_backward is None:
+            push_in_backward = job.rank_count() > self.trainers.count
+        self._hooks = [after_accumulation(parameter.tensor, lambda p=parameter: self._after_backward(p))
+                       for parameter in self._parameters if push_in_backward and parameter.gradient == PARTIAL]
 
     def _start(self, resume):
         initial = [parameter.memory_of_weight() for parameter in self._parameters]
@@ -130,14 +148,67 @@ class Optimizer(torch.optim.Optimizer):
         """
         parameter = self._by_name[parameter] if isinstance(parameter, str) else self._by_tensor[id(parameter)]
         with self._timed("push"):
-            self._push([(parameter, parameter.tensor.grad if gradient is None else gradient)])
+            self._push(parameter, parameter.tensor.grad if gradient is None else gradient)
+            self._finish_copies()
 
-    def _push(self, gradients):
-        for parameter, gradient in gradients:
-            parameter.pushed = parameter.memory_for_gradient(gradient)
-        for parameter, _ in gradients:
-            parameter.wait()
-            call("eqs_push", parameter.handle, parameter.pushed.data_ptr())
+    @contextmanager
+    def no_sync(self):
+        """Backwards under this push nothing: gradients accumulate, until one that is not under it pushes the sum."""
+        before, self._accumulates = self._accumulates, True
+        try:
+            yield
+        finally:
+            self._accumulates = before
+
+    def _after_backward(self, parameter):
+        if self._accumulates:
+            return
+        if parameter.pushed is not None:
+            raise EquishardError(
+                f"'{parameter.name}' has a gradient of a second backward in this step, after that of the first was pushed: "
+                "put `with optimizer.no_sync():` around all backwards of a step but the last", USAGE)
+        with self._timed("push"), self._lock:
+            self._push(parameter, parameter.tensor.grad)
+
+    def _push(self, parameter, gradient):
+        if self._scale is None:
+            self._fix_settings(self._grad_scaler)
+        parameter.take_gradient(gradient)
+        self._copies.append(parameter)
+        while self._copies and self._copies[0].gradient_is_there():
+            self._hand_over()
+
+    def _hand_over(self):
+        parameter = self._copies.popleft()
+        call("eqs_push", parameter.handle, parameter.pushed.data_ptr())
+
+    def _finish_copies(self):
+        while self._copies:
+            self._copies[0].wait()
+            self._hand_over()
+
+    def _fix_settings(self, grad_scaler):
+        """The step's settings go with its gradients: tell them before the first, refuse others after it."""
+        scale = 1.0 if grad_scaler is None else grad_scaler.get_scale()
+        if self._scale is None:
+            self._set_lr()
+            call("eqs_session_set_gradient_scale", self._session, c_double(scale))
+            self._scale = scale
+        elif scale != self._scale:
+            raise EquishardError(
+                f"gradients were pushed in backward as if their scale were {self._scale:g}; it is {scale:g}: make the "
+                "optimizer with Optimizer(..., grad_scaler=scaler), and update the scaler after its step", USAGE)
+        elif any(float(group["lr"]) != lr for group, lr in zip(self.param_groups, self._lr_in_force)):
+            raise EquishardError("a learning rate was changed after the first gradient of the step was pushed: step the "
+                                 "scheduler after optimizer.step()", USAGE)
+
+    def _check_pushed(self):
+        for parameter in self._parameters:
+            if parameter.pushed is not None and parameter.gradient_was_changed():
+                raise EquishardError(
+                    f"the gradient of '{parameter.name}' was changed, set to zero or replaced after backward had pushed it: "
+                    "call zero_grad after step, leave clipping to `clip_grad_norm` and scales to grad_scaler=, or make the "
+                    "optimizer with push_in_backward=False", USAGE)
 
     def _pull(self):
         for parameter in self._parameters:
@@ -162,16 +233,18 @@ class Optimizer(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         with self._timed("push"):
-            self._set_lr()
-            call("eqs_session_set_gradient_scale", self._session,
-                 c_double(1.0 if grad_scaler is None else grad_scaler.get_scale()))
+            self._fix_settings(grad_scaler or self._grad_scaler)
+            self._check_pushed()
             # Gradients come into being in reverse order.
-            self._push([(parameter, parameter.tensor.grad) for parameter in reversed(self._parameters)
-                        if parameter.pushed is None and parameter.tensor.grad is not None])
+            for parameter in reversed(self._parameters):
+                if parameter.pushed is None and parameter.tensor.grad is not None:
+                    self._push(parameter, parameter.tensor.grad)
+            self._finish_copies()
         with self._timed("step"):
             call("eqs_step", self._session)
+        self._scale = None
         for parameter in self._parameters:
-            parameter.pushed = None
+            parameter.release_gradient()
         skipped = self.step_info().skipped_last
         if grad_scaler is not None:
             device = self._parameters[0].tensor.device
@@ -259,6 +332,8 @@ class Optimizer(torch.optim.Optimizer):
     def close(self):
         """End the session; the owners' programs end. Collective over the trainers; done at exit if not before."""
         if self._session:
+            for hook in self._hooks:
+                hook.remove()
             job.closed(self)
             call("eqs_session_close", ctypes.byref(self._session))
 

@@ -47,7 +47,9 @@ class Parameter:
         self.name, self.module_type, self.tensor = name, module_type, tensor
         self.gradient, self.weight = placement(gradient, name), placement(weight, name)
         self.handle = None
-        self.pushed = None  # the gradient that the library is reading
+        self.pushed = None  # the gradient's memory that the library is reading
+        self._source = None  # the tensor that it came from, and which version of it
+        self._copied = None  # a GPU's event: the memory has the gradient
         self._host = None  # pinned memory between a GPU and the library
         if tensor.dtype not in _DTYPES:
             raise TypeError(f"{name}: {tensor.dtype}; float32, bfloat16 or float16 can be trained")
@@ -91,6 +93,25 @@ class Parameter:
             raise ValueError(f"{self.name}: a gradient of {tuple(gradient.shape)}, its placement asks for {expected}")
         return self._to_host(gradient.detach())
 
+    def take_gradient(self, gradient):
+        """Start to bring a gradient to where the library reads it."""
+        self.pushed = self.memory_for_gradient(gradient)
+        self._source = gradient, gradient._version, gradient is self.tensor.grad
+        if self.on_gpu:
+            self._copied = self.record_event()
+
+    def gradient_is_there(self):
+        """Whether `pushed` has the gradient; nobody waits."""
+        return not self.on_gpu or self._copied.query()
+
+    def gradient_was_changed(self):
+        """Whether someone wrote to the gradient that was pushed, or put another in its place."""
+        source, version, own = self._source
+        return source._version != version or own and self.tensor.grad is not source
+
+    def release_gradient(self):
+        self.pushed = self._source = self._copied = None
+
     def memory_of_weight(self):
         """The weight as it is, as the library reads it; waits for the copy."""
         memory = self._to_host(self.tensor.detach())
@@ -114,6 +135,11 @@ class Parameter:
         """Wait for the copies between GPU and host."""
         if self.on_gpu:
             torch.cuda.current_stream(self.tensor.device).synchronize()
+
+    def record_event(self):
+        event = torch.cuda.Event()
+        event.record(torch.cuda.current_stream(self.tensor.device))
+        return event
 
     def _to_host(self, tensor):
         if not self.on_gpu:
