@@ -300,8 +300,7 @@ static void print_totals(const model *shown, share *shares)
   printf("\n%-6s %14s %12s %14s %9s %12s\n", "owner", "predicted s", "MiB", "Gflop", "matrices", "peak MiB");
   for (int o = 0; o < plan->owners; o++)
     printf("%-6d %14.4f %12.2f %14.3f %9lld %12.2f\n", o, plan->owner_seconds[o], (double)plan->owner_bytes[o] / 0x1p20,
-           1e-9 * shares[o].flops, (long long)shares[o].matrices,
-           (double)(plan->owner_peak[o] + eqs_process_bytes()) / 0x1p20);
+           1e-9 * shares[o].flops, (long long)shares[o].matrices, (double)plan->owner_peak[o] / 0x1p20);
 }
 
 static eqs_status print_table(const model *shown)
@@ -350,8 +349,7 @@ static eqs_status predict(const eqs_config *config, const arguments *given, int 
       (prediction){.owners = owners, .messages = eqs_plan_message_seconds(config, shown->plan, given->trainers)};
   for (int o = 0; o < owners; o++) {
     predicted->update = fmax(predicted->update, shown->plan->owner_seconds[o]);
-    int64_t peak = shown->plan->owner_peak[o] + eqs_process_bytes();
-    if (peak > predicted->peak) predicted->peak = peak;
+    if (shown->plan->owner_peak[o] > predicted->peak) predicted->peak = shown->plan->owner_peak[o];
   }
   predicted->waiting = fmax(0, predicted->update + predicted->messages - given->backward);
 cleanup:

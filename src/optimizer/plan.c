@@ -182,9 +182,20 @@ cleanup:
   return status;
 }
 
+/*
+ * What a process has besides, as measured: program and libraries, and some 32 messages of its shards (in flight and
+ * packed, at both ends of the transports, MPI's own), each up to 1 MiB.
+ */
+static int64_t process_bytes(int64_t held)
+{
+  const int64_t program = INT64_C(28) << 20, message = 1 << 20, messages = 32;
+  return program + messages * (held < message ? held : message);
+}
+
 static void add_peaks(const workspaces *space, eqs_plan *plan)
 {
-  for (int o = 0; o < plan->owners; o++) plan->owner_peak[o] = plan->owner_bytes[o] + space->freed[o];
+  for (int o = 0; o < plan->owners; o++)
+    plan->owner_peak[o] = plan->owner_bytes[o] + space->freed[o] + process_bytes(plan->owner_bytes[o]);
   for (int64_t g = 0; g < space->grids; g++)
     for (int o = 0; o < space->grid[g].rows * space->grid[g].cols; o++)
       plan->owner_peak[space->grid[g].first + o] += space->grid[g].bytes;
@@ -327,11 +338,6 @@ void eqs_plan_free(eqs_plan **plan)
   free((*plan)->owner_peak);
   free(*plan);
   *plan = NULL;
-}
-
-int64_t eqs_process_bytes(void)
-{
-  return INT64_C(60) << 20;
 }
 
 double eqs_plan_message_seconds(const eqs_config *config, const eqs_plan *plan, int trainers)

@@ -25,7 +25,7 @@ typedef struct {
   eqs_planned_parameter *parameter;
   double *owner_seconds; /* predicted seconds per step of every owner */
   int64_t *owner_bytes;  /* weights, state and gradients that every owner holds */
-  int64_t *owner_peak;   /* with the largest workspace that its matrices need: predicted, without the program itself */
+  int64_t *owner_peak;   /* largest resident memory of every owner's process, predicted: with workspace, buffers, program */
 } eqs_plan;
 
 /*
@@ -44,9 +44,6 @@ eqs_status eqs_plan_make(const eqs_config *config, int owners, int64_t parameter
 
 /* Free; sets *plan to NULL. */
 void eqs_plan_free(eqs_plan **plan);
-
-/* Bytes of an owner's process that are not the plan's: program, libraries, buffers of messages. About. */
-int64_t eqs_process_bytes(void);
 
 /*
  * Predicted seconds of the messages of a step of the busiest owner, with `trainers` that push full gradients and pull
