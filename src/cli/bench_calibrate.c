@@ -8,7 +8,7 @@
 #include "cli/machine.h"
 #include "cli/pseudo_random.h"
 #include "dist/communicator.h"
-#include "dist/product.h"
+#include "dist/squares.h"
 
 static const char documentation[] =
     "Measure what an owner can do, on all ranks at the same time, and write it as JSON for the configuration's "
@@ -69,30 +69,33 @@ static const struct {
 enum { member_count = sizeof members / sizeof *members };
 
 /* One operation on 1×1 matrices of an order, done so often that it can be timed. */
-typedef struct {
-  eqs_status (*operation)(eqs_matrix matrices[3]);
+typedef struct speed_case speed_case;
+
+struct speed_case {
+  eqs_status (*operation)(speed_case *work);
   eqs_matrix matrix[3];
+  eqs_squares *squares; /* of the first */
   int rounds;
-} speed_case;
+};
 
-static eqs_status multiply(eqs_matrix matrices[3])
+static eqs_status multiply(speed_case *work)
 {
-  return eqs_multiply(1, EQS_AS_IS, &matrices[0], EQS_AS_IS, &matrices[1], 0, &matrices[2]);
+  return eqs_multiply(1, EQS_AS_IS, &work->matrix[0], EQS_AS_IS, &work->matrix[1], 0, &work->matrix[2]);
 }
 
-/* A matrix commutes with itself. */
-static eqs_status multiply_commuting(eqs_matrix matrices[3])
+/* Half of the product of a Gram matrix with itself, and the mirror image. */
+static eqs_status multiply_halves(speed_case *work)
 {
-  return eqs_multiply_commuting(1, &matrices[0], &matrices[0], 0, &matrices[2]);
+  return eqs_squares_multiply(work->squares, 1, 0, 0, 0, -1, 0, 1);
 }
 
-static eqs_status find_eigenvalues(eqs_matrix matrices[3])
+static eqs_status find_eigenvalues(speed_case *work)
 {
   eqs_status status = EQS_OK;
   double *values = NULL;
-  EQS_TRY(eqs_allocate_raw(&values, matrices[0].layout.rows, sizeof *values));
-  eqs_matrix_copy(&matrices[0], &matrices[1]);
-  EQS_TRY(eqs_symmetric_eigen(&matrices[1], values, &matrices[2]));
+  EQS_TRY(eqs_allocate_raw(&values, work->matrix[0].layout.rows, sizeof *values));
+  eqs_matrix_copy(&work->matrix[0], &work->matrix[1]);
+  EQS_TRY(eqs_symmetric_eigen(&work->matrix[1], values, &work->matrix[2]));
 cleanup:
   free(values);
   return status;
@@ -115,16 +118,27 @@ cleanup:
   return status;
 }
 
+/* The squares that multiply_halves works on. */
+static eqs_status open_squares(speed_case *work)
+{
+  eqs_status status = EQS_OK;
+  if (work->operation != multiply_halves) return EQS_OK;
+  EQS_TRY(eqs_squares_open(&work->matrix[0], EQS_TRANSPOSED, 2, &work->squares));
+  EQS_TRY(eqs_squares_gram(work->squares, 1, 0, 0));
+cleanup:
+  return status;
+}
+
 static eqs_status repeat_operation(void *context)
 {
   speed_case *work = context;
   eqs_status status = EQS_OK;
-  for (int r = 0; r < work->rounds && status == EQS_OK; r++) status = work->operation(work->matrix);
+  for (int r = 0; r < work->rounds && status == EQS_OK; r++) status = work->operation(work);
   return status;
 }
 
 /* Speed per rank of an operation that counts as `flops`. */
-static eqs_status measure_speed(eqs_bench *bench, const eqs_grid *grid, eqs_status (*operation)(eqs_matrix *),
+static eqs_status measure_speed(eqs_bench *bench, const eqs_grid *grid, eqs_status (*operation)(speed_case *),
                                 int64_t order, eqs_element element, double flops, double *speed)
 {
   const double worth_timing = 1e8; /* operations: some milliseconds */
@@ -132,10 +146,12 @@ static eqs_status measure_speed(eqs_bench *bench, const eqs_grid *grid, eqs_stat
   eqs_timing timing;
   speed_case work = {.operation = operation, .rounds = flops < worth_timing ? (int)(worth_timing / flops) + 1 : 1};
   EQS_TRY(eqs_agree(bench->comm, create_matrices(grid, bench->options->seed, order, element, &work)));
+  EQS_TRY(eqs_agree(bench->comm, open_squares(&work)));
   EQS_TRY(eqs_measure(bench->comm, (int)bench->options->warmup, (int)bench->options->repeat, NULL, repeat_operation,
                       &work, &timing));
   *speed = work.rounds * flops / timing.median;
 cleanup:
+  eqs_squares_close(&work.squares);
   for (int i = 0; i < 3; i++) eqs_matrix_destroy(&work.matrix[i]);
   return status;
 }
@@ -146,8 +162,7 @@ static eqs_status measure_all(eqs_bench *bench, const eqs_grid *grid, calibratio
   for (int i = 0; i < order_count; i++) {
     double cube = (double)orders[i] * (double)orders[i] * (double)orders[i];
     EQS_TRY(measure_speed(bench, grid, multiply, orders[i], EQS_ELEMENT_FLOAT, 2 * cube, &measured->gemm[i]));
-    EQS_TRY(
-        measure_speed(bench, grid, multiply_commuting, orders[i], EQS_ELEMENT_FLOAT, cube, &measured->symmetric[i]));
+    EQS_TRY(measure_speed(bench, grid, multiply_halves, orders[i], EQS_ELEMENT_FLOAT, cube, &measured->symmetric[i]));
   }
   EQS_TRY(measure_speed(bench, grid, find_eigenvalues, eigen_order, EQS_ELEMENT_DOUBLE,
                         eqs_symmetric_eigen_flops(eigen_order), &measured->eigen));

@@ -167,46 +167,36 @@ static void mirror(eqs_matrix *c)
   }
 }
 
-/* A product with a symmetric result on one rank. The row-major upper triangle is the column-major lower one. */
-static void multiply_symmetric_here(const product_shape *shape, double alpha, eqs_operation op_a, const eqs_matrix *a,
-                                    eqs_operation op_b, const eqs_matrix *b, double beta, eqs_matrix *c)
+/* On one rank: the row-major upper triangle is the column-major lower one. */
+static void gram_here(const product_shape *shape, double alpha, eqs_operation op, const eqs_matrix *a, eqs_matrix *c)
 {
+  eqs_operation opposite = op == EQS_AS_IS ? EQS_TRANSPOSED : EQS_AS_IS;
+  static const double zero = 0;
   if (shape->n < smallest_half) {
-    multiply_here(shape, alpha, op_a, a, op_b, b, beta, c);
-    return; /* symmetric to rounding; mirroring a triangle would add to the rounding of a later product */
+    multiply_here(shape, alpha, op, a, opposite, a, 0, c);
+    return;
   }
   if (c->element == EQS_ELEMENT_FLOAT) {
-    float alpha_float = (float)alpha, beta_float = (float)beta;
-    sgemmt_("L", letter(op_b), letter(op_a), &shape->n, &shape->k, &alpha_float, eqs_floats(b), &shape->ldb,
-            eqs_floats(a), &shape->lda, &beta_float, eqs_floats(c), &shape->ldc);
+    float alpha_float = (float)alpha, zero_float = 0;
+    sgemmt_("L", letter(opposite), letter(op), &shape->n, &shape->k, &alpha_float, eqs_floats(a), &shape->lda,
+            eqs_floats(a), &shape->lda, &zero_float, eqs_floats(c), &shape->ldc);
   } else {
-    dgemmt_("L", letter(op_b), letter(op_a), &shape->n, &shape->k, &alpha, eqs_doubles(b), &shape->ldb, eqs_doubles(a),
-            &shape->lda, &beta, eqs_doubles(c), &shape->ldc);
+    dgemmt_("L", letter(opposite), letter(op), &shape->n, &shape->k, &alpha, eqs_doubles(a), &shape->lda,
+            eqs_doubles(a), &shape->lda, &zero, eqs_doubles(c), &shape->ldc);
   }
   mirror(c);
 }
 
-static eqs_status multiply_symmetric(double alpha, eqs_operation op_a, const eqs_matrix *a, eqs_operation op_b,
-                                     const eqs_matrix *b, double beta, eqs_matrix *c)
-{
-  eqs_status status = EQS_OK;
-  product_shape shape;
-  if (c->grid->context >= 0) return eqs_multiply(alpha, op_a, a, op_b, b, beta, c); /* pssyrk takes longer */
-  EQS_TRY(shape_of_product(op_a, a, op_b, b, c, &shape));
-  if (shape.n == 0) return EQS_OK;
-  eqs_count_flops(c->grid, eqs_symmetric_product_flops(shape.n, shape.k));
-  multiply_symmetric_here(&shape, alpha, op_a, a, op_b, b, beta, c);
-cleanup:
-  return status;
-}
-
 eqs_status eqs_gram(double alpha, eqs_operation op, const eqs_matrix *a, eqs_matrix *c)
 {
+  eqs_status status = EQS_OK;
   eqs_operation opposite = op == EQS_AS_IS ? EQS_TRANSPOSED : EQS_AS_IS;
-  return multiply_symmetric(alpha, op, a, opposite, a, 0, c);
-}
-
-eqs_status eqs_multiply_commuting(double alpha, const eqs_matrix *a, const eqs_matrix *b, double beta, eqs_matrix *c)
-{
-  return multiply_symmetric(alpha, EQS_AS_IS, a, EQS_AS_IS, b, beta, c);
+  product_shape shape;
+  if (c->grid->context >= 0) return eqs_multiply(alpha, op, a, opposite, a, 0, c); /* pssyrk takes longer */
+  EQS_TRY(shape_of_product(op, a, opposite, a, c, &shape));
+  if (shape.n == 0) return EQS_OK;
+  eqs_count_flops(c->grid, eqs_symmetric_product_flops(shape.n, shape.k));
+  gram_here(&shape, alpha, op, a, c);
+cleanup:
+  return status;
 }

@@ -28,16 +28,13 @@ eqs_status eqs_add_transpose(double alpha, const eqs_matrix *a, double beta, eqs
  */
 eqs_status eqs_gram(double alpha, eqs_operation op, const eqs_matrix *a, eqs_matrix *c);
 
-/* c <- alpha a b + beta c where a, b and c are symmetric and a and b commute: half the work on 1×1. */
-eqs_status eqs_multiply_commuting(double alpha, const eqs_matrix *a, const eqs_matrix *b, double beta, eqs_matrix *c);
-
 /*
  * Eigenvalues (ascending, all of them on every member) and orthonormal eigenvectors of a symmetric float64
  * matrix with square blocks. On return the columns of `vectors` belong to `values`; a is destroyed.
  */
 eqs_status eqs_symmetric_eigen(eqs_matrix *a, double *values, eqs_matrix *vectors);
 
-/* Floating-point operations of eqs_gram and eqs_multiply_commuting on a 1×1 grid: an n×n result, inner dimension k. */
+/* Floating-point operations of eqs_gram on a 1×1 grid: an n×n result, inner dimension k. */
 double eqs_symmetric_product_flops(int64_t n, int64_t k);
 
 /* Floating-point operations of eqs_symmetric_eigen, about (LAPACK Users' Guide: 4/3 n³ to reduce, the rest for

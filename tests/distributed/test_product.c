@@ -151,46 +151,6 @@ START_TEST(gram_matrices_are_whole_and_symmetric)
 }
 END_TEST
 
-/* A and A² + I commute: their product is A³ + A. */
-static void check_commuting(const eqs_grid *grid)
-{
-  for (int64_t n = 5; n <= 135; n += 130) {
-    eqs_matrix a, b, c;
-    double *whole_b, *whole_a;
-    ck_assert_ok(eqs_matrix_create(grid, n, n, 4, 4, EQS_ELEMENT_DOUBLE, &a));
-    ck_assert_ok(eqs_matrix_create_like(&a, EQS_ELEMENT_DOUBLE, &b));
-    ck_assert_ok(eqs_matrix_create_like(&a, EQS_ELEMENT_DOUBLE, &c));
-    double *random = test_numbers(n, n);
-    for (int64_t i = 0; i < n; i++)
-      for (int64_t j = 0; j < n; j++) random[i * n + j] = (element_a(i, j) + element_a(j, i)) / sqrt((double)n);
-    test_spread(random, &a);
-    whole_a = test_collect(&a);
-    ck_assert_ok(eqs_multiply_commuting(1, &a, &a, 0, &b));
-    eqs_matrix_add_identity(&b, 1);
-    whole_b = test_collect(&b);
-    double *expected = test_multiply(whole_a, whole_b, n, n, n);
-    for (int64_t i = 0; i < n * n; i++) expected[i] = 2 * expected[i] + 0.25 * whole_a[i];
-    eqs_matrix_copy(&a, &c);
-    ck_assert_ok(eqs_multiply_commuting(2, &a, &b, 0.25, &c));
-    double *found = test_collect(&c);
-    ck_assert_at_most(test_largest_difference(found, expected, n * n), 8 * tolerance(EQS_ELEMENT_DOUBLE, n));
-    free(random);
-    free(whole_a);
-    free(whole_b);
-    free(expected);
-    free(found);
-    eqs_matrix_destroy(&a);
-    eqs_matrix_destroy(&b);
-    eqs_matrix_destroy(&c);
-  }
-}
-
-START_TEST(products_of_commuting_matrices)
-{
-  for_each_grid(check_commuting);
-}
-END_TEST
-
 /* A V = V Λ, VᵀV = I, Λ ascending; within n ε ||A||. */
 static void check_eigen(const eqs_grid *grid, int64_t n, int64_t block, bool deficient)
 {
@@ -267,7 +227,6 @@ Suite *make_suite(void)
   tcase_add_checked_fixture(tests, open_cache, close_cache);
   tcase_add_test(tests, products_of_all_shapes_and_operations);
   tcase_add_test(tests, gram_matrices_are_whole_and_symmetric);
-  tcase_add_test(tests, products_of_commuting_matrices);
   tcase_add_test(tests, eigenvalues_and_vectors);
   tcase_add_test(tests, shapes_that_do_not_fit_are_refused);
   tcase_add_test(tests, wide_panels);
