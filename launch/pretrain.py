@@ -175,6 +175,7 @@ def report(trainer, metrics, phases):
     print("\n".join((
         "",
         record.table(phases),
+        f"  {record.hidden(phases):.0%} of the owners' work was hidden from the trainers",
         "",
         f"validation loss  {metrics.lines[-1]['validation_loss']:.4f} nats per token, after step {metrics.lines[-1]['step']}",
         f"unigram entropy  {unigram_entropy:.4f} nats per token of the same held-out text",

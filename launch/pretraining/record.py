@@ -92,3 +92,10 @@ def table(phases):
              for name, minimum, mean, maximum, slowest in phases]
     width = max(len(row[0]) for row in rows)
     return "\n".join(f"  {row[0]:<{width}}" + "".join(f"{cell:>9}" for cell in row[1:4]) + f"{row[4]:>14}" for row in rows)
+
+
+def hidden(phases):
+    """The share of the owners' work (receiving, updating, sending) that they did while no trainer waited for it."""
+    mean = {row[0]: row[2] for row in phases}
+    work = sum(mean[f"owner {phase}"] for phase in ("receive", "update", "send"))
+    return mean["owner hidden"] / work if work > 0 else 0.0

@@ -60,12 +60,24 @@ static eqs_status work(eqs_session *session, bool *moved)
   return status;
 }
 
+/*
+ * From their call of eqs_step until they have the weights, trainers may be waiting; before it they compute gradients.
+ * A rank that is trainer and owner always waits for itself.
+ */
+static bool trainers_wait(const eqs_session *session)
+{
+  return eqs_trains(session) || session->work.announced || !eqs_pull_sender_done(&session->pull_sender);
+}
+
 eqs_status eqs_session_advance(eqs_session *session, bool *moved)
 {
   eqs_status status = EQS_OK;
+  double busy = eqs_session_busy(session);
   if (!session->started) return EQS_OK;
+  bool hidden = !session->work.busy && !trainers_wait(session); /* inside of a matrix, its time includes this */
   EQS_TRY(advance_transports(session, moved));
   if (may_work(session)) EQS_TRY(work(session, moved));
+  if (hidden) session->seconds[EQS_PHASE_HIDDEN] += eqs_session_busy(session) - busy;
 cleanup:
   return status;
 }

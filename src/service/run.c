@@ -214,10 +214,15 @@ static const struct {
   const char *name;
   bool owner;
 } phase_table[EQS_PHASES] = {
-    [EQS_PHASE_PUSH] = {"trainer push", false},    [EQS_PHASE_STEP] = {"trainer step", false},
-    [EQS_PHASE_PULL] = {"trainer pull", false},    [EQS_PHASE_WAIT] = {"owner wait", true},
-    [EQS_PHASE_RECEIVE] = {"owner receive", true}, [EQS_PHASE_UPDATE] = {"owner update", true},
-    [EQS_PHASE_SEND] = {"owner send", true},       [EQS_PHASE_CHECKPOINT] = {"owner checkpoint", true},
+    [EQS_PHASE_PUSH] = {"trainer push", false},
+    [EQS_PHASE_STEP] = {"trainer step", false},
+    [EQS_PHASE_PULL] = {"trainer pull", false},
+    [EQS_PHASE_WAIT] = {"owner wait", true},
+    [EQS_PHASE_RECEIVE] = {"owner receive", true},
+    [EQS_PHASE_UPDATE] = {"owner update", true},
+    [EQS_PHASE_SEND] = {"owner send", true},
+    [EQS_PHASE_HIDDEN] = {"owner hidden", true},
+    [EQS_PHASE_CHECKPOINT] = {"owner checkpoint", true},
 };
 
 eqs_status eqs_run_phases(eqs_session *session, eqs_phase *phases, int capacity, int *count)

@@ -23,6 +23,7 @@ typedef enum {
   EQS_PHASE_RECEIVE,    /* owner: receiving and reducing gradients */
   EQS_PHASE_UPDATE,     /* owner: the optimizer's step */
   EQS_PHASE_SEND,       /* owner: packing and sending weights */
+  EQS_PHASE_HIDDEN,     /* owner: of receive, update and send, what was done while no trainer waited for it */
   EQS_PHASE_CHECKPOINT, /* owner: writing checkpoints */
   EQS_PHASES
 } eqs_phase_index;

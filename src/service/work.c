@@ -238,6 +238,6 @@ cleanup:
 
 void eqs_work_leave(eqs_work *work)
 {
-  work->begun = false;
+  work->begun = work->announced = false;
   for (int64_t p = 0; p < work->plan->parameters; p++) work->undone[p] = 0;
 }

@@ -17,16 +17,17 @@
 
 enum { model_size = 8, run_steps = 3 };
 
-/* Several messages per owner; matrices of one owner and of several, ν of a stack, a gradient that is not Partial. */
+/* Several messages per owner, of which the first parameter's is one by itself; matrices of one owner and of several, ν
+ * of a stack, a gradient that is not Partial. */
 static const eqs_parameter_info model[model_size] = {
-    {"model.embed_tokens.weight", "Embedding", EQS_FLOAT32, 2, {600, 512}, EQS_PARTIAL, EQS_REPLICATE, NULL},
+    {"model.embed_tokens.weight", "Embedding", EQS_FLOAT32, 2, {512, 512}, EQS_PARTIAL, EQS_REPLICATE, NULL},
     {"layers.0.self_attn.q_proj.weight", "Linear", EQS_FLOAT32, 2, {128, 96}, EQS_PARTIAL, EQS_REPLICATE, NULL},
     {"layers.0.mlp.experts.down_proj", "Experts", EQS_FLOAT32, 3, {4, 48, 64}, EQS_PARTIAL, EQS_REPLICATE, NULL},
     {"layers.0.mlp.gate_proj.weight", "Linear", EQS_FLOAT32, 2, {64, 80}, EQS_REPLICATE, EQS_REPLICATE, NULL},
     {"layers.1.self_attn.q_proj.weight", "Linear", EQS_FLOAT32, 2, {96, 128}, EQS_PARTIAL, EQS_REPLICATE, NULL},
     {"layers.1.mlp.up_proj.weight", "Linear", EQS_FLOAT32, 2, {300, 700}, EQS_PARTIAL, EQS_REPLICATE, NULL},
     {"norm.weight", "Norm", EQS_FLOAT32, 1, {257}, EQS_PARTIAL, EQS_REPLICATE, NULL},
-    {"lm_head.weight", "Linear", EQS_FLOAT32, 2, {600, 512}, EQS_PARTIAL, EQS_REPLICATE, NULL},
+    {"lm_head.weight", "Linear", EQS_FLOAT32, 2, {512, 512}, EQS_PARTIAL, EQS_REPLICATE, NULL},
 };
 
 static const char configuration[] = "mode: %s\n"
@@ -93,6 +94,17 @@ static float *make_tensor(int p, int step, int trainer)
   ck_assert_ok(eqs_allocate(&tensor, element_count(p), sizeof *tensor));
   for (int64_t i = 0; i < element_count(p); i++) tensor[i] = (float)(0.1 * test_uniform(seed, (uint64_t)i));
   return tensor;
+}
+
+/* Other settings in every step: of the last group, and for all. */
+static double learning_rate(int step)
+{
+  return 0.01 / (1 + step);
+}
+
+static double gradient_scale(int step)
+{
+  return 1 + step;
 }
 
 /* ----- a training job ----- */
@@ -185,6 +197,8 @@ static void take_step(training *job, push_order order, int step)
 {
   float *gradients[model_size];
   make_gradients(job, step, gradients);
+  ck_assert_ok(eqs_group_set_lr(job->session, 3, learning_rate(step)));
+  ck_assert_ok(eqs_session_set_gradient_scale(job->session, gradient_scale(step)));
   push_all(job, gradients, order, step);
   if (order == WATCHED) hear_of_early_updates(job);
   ck_assert_ok(eqs_step(job->session));
@@ -306,6 +320,8 @@ static void step_at_once(MPI_Comm owners, int trainers, float *weights)
   for (int t = 0; t < run_steps; t++) {
     for (int p = 0; p < model_size; p++) load_sum(optimizer, p, t, trainers);
     for (int p = 0; p < model_size; p++) optimizer->parameter[p].present = true;
+    optimizer->lr[3] = learning_rate(t);
+    optimizer->gradient_scale = gradient_scale(t);
     ck_assert_ok(eqs_optimizer_step(optimizer, trainers));
   }
   int64_t offset = 0;
@@ -330,10 +346,29 @@ static float *reference_weights(int trainers)
   return weights;
 }
 
-static void train(push_order order, const float *expected)
+/* What was done before eqs_step is counted as hidden, and is a part of the whole. */
+static void check_hidden_work(training *job)
+{
+  enum { capacity = 32 };
+  eqs_phase phases[capacity];
+  int count;
+  double work = 0, hidden = 0;
+  ck_assert_ok(eqs_session_phases(job->session, phases, capacity, &count));
+  for (int k = 0; k < count; k++) {
+    const char *name = phases[k].name;
+    bool counts = !strcmp(name, "owner receive") || !strcmp(name, "owner update") || !strcmp(name, "owner send");
+    if (counts) work += phases[k].mean;
+    if (strcmp(name, "owner hidden") == 0) hidden = phases[k].mean;
+  }
+  ck_assert(hidden > 0);
+  ck_assert_at_most(hidden, work);
+}
+
+static void train(push_order order, const float *expected, void (*before)(training *job))
 {
   training job;
   open_job(&job);
+  if (before != NULL) before(&job);
   for (int t = 0; t + 1 < run_steps; t++) {
     take_step(&job, order, t);
     pull_all(&job);
@@ -344,6 +379,7 @@ static void train(push_order order, const float *expected)
   while (i < model_count() && weights[i] == expected[i]) i++; /* an assertion each would take its time */
   ck_assert_msg(i == model_count(), "order %d: element %lld differs", order, (long long)i);
   free(weights);
+  if (order == WATCHED) check_hidden_work(&job);
   ck_assert_ok(eqs_session_close(&job.session));
 }
 
@@ -356,7 +392,7 @@ static void compare_orders(int trainers, const char *head, const char *grid, boo
     if (order == WATCHED && (trainers == test_size() || !early)) continue;
     MPI_Barrier(MPI_COMM_WORLD);
     if (test_rank() < trainers)
-      train(order, expected);
+      train(order, expected, NULL);
     else if (order == WATCHED)
       serve_watching();
     else
@@ -383,6 +419,37 @@ START_TEST(test_clipping_waits_for_all)
   make_folder();
   for (int trainers = 1; trainers <= test_size(); trainers += 2)
     compare_orders(trainers, "clip_grad_norm: 0.5", test_size() - trainers >= 2 ? ", grid: 2x1, block: 16" : "", false);
+  remove_folder();
+}
+END_TEST
+
+/* A step that is skipped for the gradient that comes last has changed nothing of those that came first. */
+static void skip_a_step(training *job)
+{
+  float *gradients[model_size];
+  eqs_step_info info;
+  make_gradients(job, 0, gradients);
+  if (job->trainer == job->trainers - 1) gradients[0][5] = NAN;
+  push_all(job, gradients, IN_STEP, 0);
+  ck_assert_ok(eqs_step(job->session));
+  ck_assert_ok(eqs_session_step_info(job->session, &info));
+  ck_assert_int_eq(info.skipped, 1);
+  ck_assert_int_eq(info.step, 0);
+  release(gradients);
+}
+
+START_TEST(test_skipping_waits_for_all)
+{
+  make_folder();
+  for (int trainers = 1; trainers <= test_size(); trainers += 2) {
+    write_config(trainers, "on_nonfinite: skip", test_size() - trainers >= 2 ? ", grid: 2x1, block: 16" : "");
+    float *expected = reference_weights(trainers);
+    if (test_rank() < trainers)
+      train(IN_STEP, expected, skip_a_step);
+    else
+      ck_assert_ok(eqs_serve(MPI_COMM_WORLD));
+    free(expected);
+  }
   remove_folder();
 }
 END_TEST
@@ -415,6 +482,64 @@ START_TEST(test_weights_leave_one_by_one)
     ck_assert_int_ge(session->pull_sender.ahead, run_steps);
     eqs_wire_free(&payload);
     eqs_session_leave(&session, EQS_OK);
+  }
+  remove_folder();
+}
+END_TEST
+
+/* What nobody pushes stays; the others are updated. */
+static void push_some(void)
+{
+  training job;
+  float *gradients[model_size], *initial = make_tensor(1, -1, 0);
+  open_job(&job);
+  make_gradients(&job, 0, gradients);
+  for (int p = model_size - 1; p >= 0; p--)
+    if (p != 1 && (p != 5 || job.trainer == 0)) ck_assert_ok(eqs_push(job.parameter[p], gradients[p]));
+  ck_assert_ok(eqs_step(job.session));
+  float *weights = pull_model(&job), *pulled = weights + element_count(0);
+  ck_assert_mem_eq(pulled, initial, (size_t)element_count(1) * sizeof *pulled);
+  ck_assert_ok(eqs_session_close(&job.session));
+  release(gradients);
+  free(initial);
+  free(weights);
+}
+
+/*
+ * Owners of a gradient that is not Partial may hear of it from different trainers, here that it is there and that it is
+ * not: they agree before they meet.
+ */
+static void push_replicated(void)
+{
+  enum { p = 3 };
+  eqs_session *session;
+  eqs_parameter *parameter;
+  float *weight = make_tensor(p, -1, 0), *gradient = make_tensor(p, 0, 0), before = weight[0];
+  ck_assert_ok(eqs_session_open(MPI_COMM_WORLD, config_path, &session));
+  ck_assert_ok(eqs_parameter_add(session, &model[p], weight, &parameter));
+  ck_assert_ok(eqs_session_start(session));
+  if (test_rank() == 0) ck_assert_ok(eqs_push(parameter, gradient));
+  ck_assert_ok(eqs_step(session));
+  ck_assert_ok(eqs_pull(parameter, weight));
+  ck_assert(weight[0] != before);
+  ck_assert_ok(eqs_session_close(&session));
+  free(weight);
+  free(gradient);
+}
+
+START_TEST(test_absent_gradients)
+{
+  make_folder();
+  for (int trainers = 1; trainers <= test_size(); trainers++) {
+    int owners = trainers == test_size() ? trainers : test_size() - trainers;
+    write_config(trainers, "", owners >= 2 ? ", grid: 2x1, block: 16" : "");
+    if (test_rank() < trainers) {
+      push_some();
+      push_replicated();
+    } else {
+      ck_assert_ok(eqs_serve(MPI_COMM_WORLD));
+      ck_assert_ok(eqs_serve(MPI_COMM_WORLD));
+    }
   }
   remove_folder();
 }
@@ -628,7 +753,9 @@ Suite *make_suite(void)
   tcase_set_timeout(tests, 0);
   tcase_add_test(tests, test_same_bits_in_any_order);
   tcase_add_test(tests, test_clipping_waits_for_all);
+  tcase_add_test(tests, test_skipping_waits_for_all);
   tcase_add_test(tests, test_weights_leave_one_by_one);
+  tcase_add_test(tests, test_absent_gradients);
   tcase_add_test(tests, test_settings_are_fixed_by_the_first_push);
   tcase_add_test(tests, test_late_failure);
   tcase_add_test(tests, test_one_owner_fails);

@@ -83,7 +83,7 @@ with tempfile.TemporaryDirectory() as directory:
     runs = pathlib.Path(directory)
     ranks = ["--trainers", "2", "--owners", "2"]
     result = pretrain(runs, "--name", "whole", *TINY, *ranks, "--steps", "40", "--keep", "9")
-    for text in "validation loss", "unigram entropy", "trainer push", "owner update":
+    for text in "validation loss", "unigram entropy", "trainer push", "owner update", "of the owners' work was hidden":
         checks.that(text in result.stdout, f"{text!r} is printed")
     for file in "metrics.jsonl", "loss.png", "config.yaml", "options.json", "checkpoints/latest":
         checks.that((runs / "whole" / file).exists(), f"{file} is there")
