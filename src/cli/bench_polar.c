@@ -137,8 +137,6 @@ static eqs_bench_case describe(const eqs_bench_matrices *matrices, const polar_c
                       (double)matrices->count * eqs_minimal_polar_flops(&work->options, matrices->rows, matrices->cols),
                   .bytes = 2 * sizeof(float) * elements},
       .efficiency = EQS_BY_WORK,
-      .messages = -1,
-      .bytes_moved = -1,
       .more = json_pack("{s:I, s:s, s:i, s:s}", "count", (json_int_t)matrices->count, "solver", matrices->solver,
                         "steps", matrices->steps, "form", matrices->form),
   };

@@ -122,9 +122,9 @@ static eqs_status describe(const eqs_bench *bench, const eqs_bench_session *sess
   EQS_TRY(find_longest(trainers->comm, &waited));
   EQS_TRY(sum_traffic(trainers->comm, &before->traffic, &after->traffic, &sums));
   made->phases = describe_phases(before, after, steps);
-  made->bytes_moved = llround((sums.bytes_out + sums.bytes_in) / steps);
+  made->timing.bytes = (sums.bytes_out + sums.bytes_in) / steps;
   /* an owner's messages are a trainer's too; those of ranks that are both count where they are sent */
-  made->messages = llround((sums.messages_sent + (embedded ? 0 : sums.messages_received)) / steps);
+  made->timing.messages = (sums.messages_sent + (embedded ? 0 : sums.messages_received)) / steps;
   double busy = phase_seconds(made->phases, "owner receive") + phase_seconds(made->phases, "owner update") +
                 phase_seconds(made->phases, "owner send");
   double trainer_steps = steps * session->trainers;

@@ -66,7 +66,7 @@ static eqs_status measure_shards(eqs_bench *bench, const arguments *given)
 {
   eqs_status status = EQS_OK;
   eqs_bench_model model = {0};
-  eqs_bench_case made = {.efficiency = EQS_BY_BOTH, .messages = -1, .bytes_moved = -1};
+  eqs_bench_case made = {.efficiency = EQS_BY_BOTH};
   step_case work = {.seed = bench->options->seed};
   EQS_TRY(eqs_agree(bench->comm, eqs_bench_model_read(given->config, given->manifest, bench->ranks, &model)));
   EQS_TRY(eqs_optimizer_create(model.config, model.plan, bench->comm, &work.optimizer));

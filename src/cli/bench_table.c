@@ -1,6 +1,7 @@
 #include "cli/bench_table.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -75,22 +76,18 @@ static json_t *minimal_seconds(const eqs_yardsticks *yardsticks, json_t *rules)
   return seconds;
 }
 
-static json_t *counted(int64_t count)
-{
-  return count < 0 ? json_null() : json_integer(count);
-}
-
 static json_t *describe(const eqs_bench_table *table, const eqs_bench_case *made)
 {
   const eqs_timing *timing = &made->timing;
-  json_t *object = json_pack(
-      "{s:s, s:s, s:i, s:s, s:f, s:f, s:f, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:o, s:o, s:f, s:f, s:o}", "case",
-      made->name, "size", made->size, "ranks", table->ranks, "grid", made->grid, "seconds", timing->median,
-      "seconds_min", timing->minimum, "seconds_max", timing->maximum, "slowest_rank", timing->slowest, "gflops",
-      gigaflops(made), "efficiency", efficiency(table, made), "efficiency_combined", combined_efficiency(table, made),
-      "flops", made->minimum.flops, "flops_asked", timing->flops_asked, "bytes", made->minimum.bytes, "bytes_moved",
-      counted(made->bytes_moved), "messages", counted(made->messages), "peak", table->yardsticks.peak, "triad",
-      table->yardsticks.triad, "phases", made->phases != NULL ? json_incref(made->phases) : json_object());
+  json_t *object =
+      json_pack("{s:s, s:s, s:i, s:s, s:f, s:f, s:f, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:o, s:o, s:f, s:f, s:o}",
+                "case", made->name, "size", made->size, "ranks", table->ranks, "grid", made->grid, "seconds",
+                timing->median, "seconds_min", timing->minimum, "seconds_max", timing->maximum, "slowest_rank",
+                timing->slowest, "gflops", gigaflops(made), "efficiency", efficiency(table, made),
+                "efficiency_combined", combined_efficiency(table, made), "flops", made->minimum.flops, "flops_asked",
+                timing->flops_asked, "bytes", made->minimum.bytes, "bytes_moved", json_integer(llround(timing->bytes)),
+                "messages", json_integer(llround(timing->messages)), "peak", table->yardsticks.peak, "triad",
+                table->yardsticks.triad, "phases", made->phases != NULL ? json_incref(made->phases) : json_object());
   if (made->rules != NULL)
     json_object_set_new(object, "minimal_seconds", minimal_seconds(&table->yardsticks, made->rules));
   if (made->more != NULL) json_object_update(object, made->more);
@@ -102,15 +99,6 @@ json_t *eqs_bench_table_json(const eqs_bench_table *table)
   json_t *array = json_array();
   for (int64_t i = 0; i < table->cases; i++) json_array_append_new(array, describe(table, &table->cases_made[i]));
   return array;
-}
-
-/* A count, or a dash where nothing was counted; `unit` divides it. */
-static void print_count(int64_t count, double unit)
-{
-  if (count < 0)
-    printf(" %10s", "-");
-  else
-    printf(" %10.*f", unit > 1 ? 1 : 0, (double)count / unit);
 }
 
 /* "name value, name value, ..." in one line; objects in braces. */
@@ -144,9 +132,7 @@ static void print_row(const eqs_bench_table *table, const eqs_bench_case *made)
   printf("%-14s %-14s %-8s %10.5f %10.5f %10.5f %7d %9.1f %10.3f %8.3f %10.1f", made->name, made->size, made->grid,
          timing->median, timing->minimum, timing->maximum, timing->slowest, gigaflops(made), efficiency(table, made),
          combined_efficiency(table, made), made->minimum.bytes / mega);
-  print_count(made->bytes_moved, mega);
-  print_count(made->messages, 1);
-  printf("\n");
+  printf(" %10.1f %10.0f\n", made->timing.bytes / mega, made->timing.messages);
 }
 
 /* Under a row: what the benchmark adds, and a line per phase. */

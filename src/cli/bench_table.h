@@ -21,8 +21,6 @@ typedef struct {
   eqs_timing timing;
   eqs_least_cost minimum;
   eqs_efficiency efficiency;
-  int64_t messages; /* between ranks in one run, and their bytes; -1: not counted */
-  int64_t bytes_moved;
   json_t *phases; /* name -> seconds {mean, max, slowest}; NULL: none */
   json_t *rules;  /* rule -> its part of the minimum, {flops, bytes}; NULL: of one rule */
   json_t *more;   /* further members of its object; NULL: none */

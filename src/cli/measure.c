@@ -41,6 +41,29 @@ static void summarize(run_time *runs, int count, eqs_timing *timing)
   timing->slowest = middle->slowest;
 }
 
+/* What was counted since the start. */
+typedef struct {
+  double flops, messages, bytes;
+} counts;
+
+static counts count_now(void)
+{
+  int64_t messages, bytes;
+  eqs_matrix_messages(&messages, &bytes);
+  return (counts){eqs_flops_asked(), (double)messages, (double)bytes};
+}
+
+static eqs_status sum_counts(MPI_Comm comm, counts before, int runs, eqs_timing *timing)
+{
+  counts now = count_now();
+  double sums[] = {now.flops - before.flops, now.messages - before.messages, now.bytes - before.bytes};
+  eqs_status status = eqs_sum(comm, sums, 3, "the other ranks' counts of work");
+  timing->flops_asked = sums[0] / runs;
+  timing->messages = sums[1] / runs;
+  timing->bytes = sums[2] / runs;
+  return status;
+}
+
 eqs_status eqs_measure(MPI_Comm comm, int warmup, int repeat, eqs_work prepare, eqs_work work, void *context,
                        eqs_timing *timing)
 {
@@ -48,10 +71,9 @@ eqs_status eqs_measure(MPI_Comm comm, int warmup, int repeat, eqs_work prepare, 
   run_time *runs = NULL;
   *timing = (eqs_timing){0};
   EQS_TRY(eqs_agree(comm, eqs_allocate(&runs, warmup + repeat, sizeof *runs)));
-  double flops = eqs_flops_asked();
+  counts before = count_now();
   EQS_TRY(time_runs(comm, warmup + repeat, prepare, work, context, runs));
-  timing->flops_asked = (eqs_flops_asked() - flops) / (warmup + repeat > 0 ? warmup + repeat : 1);
-  EQS_TRY(eqs_sum(comm, &timing->flops_asked, 1, "the other ranks' counts of work"));
+  EQS_TRY(sum_counts(comm, before, warmup + repeat > 0 ? warmup + repeat : 1, timing));
   if (repeat > 0) summarize(runs + warmup, repeat, timing);
 cleanup:
   free(runs);

@@ -8,7 +8,8 @@
 typedef struct {
   double median, minimum, maximum; /* seconds */
   int slowest;                     /* rank, in the run of the median */
-  double flops_asked;              /* of BLAS, PBLAS and LAPACK by all ranks in one run */
+  double flops_asked;              /* work of all ranks in one run (dist/product.h) */
+  double messages, bytes;          /* between ranks in one run: of matrices, of gradients and weights */
 } eqs_timing;
 
 /*

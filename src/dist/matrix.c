@@ -91,11 +91,24 @@ void eqs_matrix_scale(eqs_matrix *x, double factor)
   }
 }
 
+/* Within what float32 can hold without losing digits, or zero. */
+static bool moderate(double factor)
+{
+  return factor == 0 || (fabs(factor) > 1e-30 && fabs(factor) < 1e30);
+}
+
+/* Element i of all arrays depends on element i alone, so that they may be the same: `ivdep` says so. */
 static void combine_floats(double a, const float *x, double b, float *y, int64_t size)
 {
   if (b == 0) {
+#pragma GCC ivdep
     for (int64_t i = 0; i < size; i++) y[i] = (float)(a * x[i]);
+  } else if (b == 1 && moderate(a)) {
+    float factor = (float)a;
+#pragma GCC ivdep
+    for (int64_t i = 0; i < size; i++) y[i] += factor * x[i];
   } else {
+#pragma GCC ivdep
     for (int64_t i = 0; i < size; i++) y[i] = (float)(a * x[i] + b * y[i]);
   }
 }
@@ -117,15 +130,10 @@ void eqs_matrix_combine(double a, const eqs_matrix *x, double b, eqs_matrix *y)
     combine_doubles(a, eqs_doubles(x), b, eqs_doubles(y), local_size(x));
 }
 
-/* Within what float32 can hold without losing digits, or zero. */
-static bool moderate(double factor)
-{
-  return factor == 0 || (fabs(factor) > 1e-30 && fabs(factor) < 1e30);
-}
-
 static void momentum_floats(eqs_momentum_factors factors, const float *g, float *m, float *d, int64_t size)
 {
   float keep = (float)factors.keep, take = (float)factors.take, of_g = (float)factors.of_g, of_m = (float)factors.of_m;
+#pragma GCC ivdep
   for (int64_t i = 0; i < size; i++) {
     float gradient = g[i], momentum = keep * m[i] + take * gradient;
     m[i] = momentum;
@@ -165,12 +173,15 @@ void eqs_matrix_add_identity(eqs_matrix *x, double a)
   }
 }
 
-/* In several partial sums, so that the compiler may vectorise without reordering. */
-enum { lanes = 8 };
+/* In several partial sums, so that the compiler may vectorise without reordering, and additions need not wait for each
+ * other. */
+enum { lanes = 32 };
 
-static double sum_of_lanes(const double *sums)
+static double sum_of_lanes(double *sums)
 {
-  return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
+  for (int half = lanes / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; i++) sums[i] += sums[i + half];
+  return sums[0];
 }
 
 double eqs_dot_floats(const float *x, const float *y, int64_t size)

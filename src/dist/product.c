@@ -9,6 +9,19 @@
  */
 
 static double flops_asked;
+static int64_t messages_sent, bytes_sent;
+
+void eqs_count_messages(int64_t messages, int64_t bytes)
+{
+  messages_sent += messages;
+  bytes_sent += bytes;
+}
+
+void eqs_matrix_messages(int64_t *messages, int64_t *bytes)
+{
+  *messages = messages_sent;
+  *bytes = bytes_sent;
+}
 
 double eqs_flops_asked(void)
 {

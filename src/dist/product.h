@@ -41,8 +41,14 @@ double eqs_symmetric_product_flops(int64_t n, int64_t k);
  * vectors). */
 double eqs_symmetric_eigen_flops(int64_t n);
 
-/* Work asked of BLAS, PBLAS and LAPACK by this rank since the start: floating-point operations, counted
- * from the shapes. Not collective. */
+/* Work of this rank in products and eigenvalues since the start: floating-point operations, counted from the shapes.
+ * Not collective. */
 double eqs_flops_asked(void);
+
+/*
+ * Messages of matrices that this rank sent to others since the start, and their bytes: moved to another layout, panels
+ * between hosts. What ranks of a host share in memory is none, and PBLAS's own are not counted. Not collective.
+ */
+void eqs_matrix_messages(int64_t *messages, int64_t *bytes);
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "base/memory.h"
 #include "dist/communicator.h"
+#include "dist/flops.h"
 
 /*
  * A rank packs for every other rank the elements that this one will have, in the order of their global
@@ -162,7 +163,9 @@ static eqs_status start(side *s, MPI_Comm owners, bool sending)
   const int64_t piece = 1 << 30;
   eqs_status status = EQS_OK;
   char *message = s->messages;
+  int self;
   if (!eqs_grid_member(s->matrix->grid)) return EQS_OK;
+  MPI_Comm_rank(owners, &self);
   for (int process = 0; process < s->other->rows * s->other->cols; process++) {
     int row = process / s->other->cols, col = process % s->other->cols, rank = s->other->first + process;
     int64_t bytes = (s->rows.begin[row + 1] - s->rows.begin[row]) * (s->cols.begin[col + 1] - s->cols.begin[col]) *
@@ -171,6 +174,7 @@ static eqs_status start(side *s, MPI_Comm owners, bool sending)
       EQS_TRY(eqs_grow(&s->requests, s->request_count, sizeof *s->requests));
       MPI_Request *request = &s->requests[s->request_count];
       int count = (int)(bytes - begin < piece ? bytes - begin : piece);
+      if (sending && rank != self) eqs_count_messages(1, count);
       if (sending)
         EQS_TRY(eqs_check_mpi(MPI_Isend(message + begin, count, MPI_BYTE, rank, tag, owners, request), "MPI_Isend"));
       else

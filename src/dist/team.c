@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "dist/communicator.h"
+#include "dist/flops.h"
 #include "dist/scalapack.h"
 
 /* At the beginning of a segment; the matrices follow. */
@@ -275,6 +276,7 @@ eqs_status eqs_team_exchange(const eqs_team *team, const int64_t *first, float *
       MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_FLOAT, packed, counts, places, MPI_FLOAT, team->leaders, &request),
       "MPI_Iallgatherv"));
   EQS_TRY(eqs_wait(&request, "the other hosts of a process grid"));
+  eqs_count_messages(team->hosts - 1, (team->hosts - 1) * (int64_t)sizeof *packed * counts[team->host]);
 cleanup:
   free(counts);
   free(places);
@@ -292,6 +294,7 @@ eqs_status eqs_team_reduce(const eqs_team *team, const int64_t *first, float *pa
   EQS_TRY(eqs_check_mpi(MPI_Ireduce_scatter(packed, sum, counts, MPI_FLOAT, MPI_SUM, team->leaders, &request),
                         "MPI_Ireduce_scatter"));
   EQS_TRY(eqs_wait(&request, "the other hosts of a process grid"));
+  eqs_count_messages(team->hosts - 1, (first[team->hosts] - counts[team->host]) * (int64_t)sizeof *packed);
   memcpy(packed + first[team->host], sum, (size_t)counts[team->host] * sizeof *sum);
 cleanup:
   free(counts);

@@ -62,15 +62,19 @@ cleanup:
   return status;
 }
 
-/* W <- (1 - lr · weight_decay) W - lr U */
-static eqs_status apply_update(eqs_optimizer *optimizer, int64_t p, const eqs_matrix *u, eqs_matrix *weight)
+/* W <- (1 - lr · weight_decay) W - lr U, U = scale · u */
+static eqs_status apply_update(eqs_optimizer *optimizer, int64_t p, double scale, eqs_matrix *u, eqs_matrix *weight)
 {
   eqs_status status = EQS_OK;
   const eqs_assignment *assignment = &optimizer->plan->parameter[p].assignment;
   double lr = eqs_learning_rate(optimizer, assignment->group);
+  if (optimizer->diagnostics.active && scale != 1) {
+    eqs_matrix_scale(u, scale);
+    scale = 1;
+  }
   eqs_diagnostics_add_squares(&optimizer->diagnostics, p, EQS_SUM_WEIGHT, weight);
   EQS_TRY(eqs_diagnostics_add_update(&optimizer->diagnostics, p, u));
-  eqs_matrix_combine(-lr, u, 1 - lr * assignment->options.weight_decay, weight);
+  eqs_matrix_combine(-lr * scale, u, 1 - lr * assignment->options.weight_decay, weight);
 cleanup:
   return status;
 }
@@ -79,8 +83,9 @@ eqs_status eqs_update_weight(eqs_optimizer *optimizer, int64_t p, int64_t i)
 {
   eqs_status status = EQS_OK;
   eqs_owned_matrix *matrix = &optimizer->parameter[p].matrix[i];
-  EQS_TRY(eqs_rule_update(options_of(optimizer, p), matrix->nu, &matrix->gradient));
-  EQS_TRY(apply_update(optimizer, p, &matrix->gradient, &matrix->weight));
+  double scale;
+  EQS_TRY(eqs_rule_update(options_of(optimizer, p), matrix->nu, &matrix->gradient, &scale));
+  EQS_TRY(apply_update(optimizer, p, scale, &matrix->gradient, &matrix->weight));
 cleanup:
   return status;
 }
@@ -105,6 +110,7 @@ typedef struct {
 typedef struct {
   eqs_matrix gradient, momentum, weight, u;
   eqs_matrix states[EQS_MAX_STATES];
+  double scale; /* of u */
 } row_block;
 
 static bool goes_by_rows(const eqs_rule_options *options, const eqs_grid *grid)
@@ -151,7 +157,7 @@ static eqs_status update_block(const row_pass *pass, row_block *block)
   const eqs_rule *rule = pass->options->rule;
   double nu = 0;
   EQS_TRY(rule->factor(pass->options, optimizer->parameter[pass->parameter].step + 1, block->states, &block->u, &nu));
-  EQS_TRY(rule->update(pass->options, nu, &block->u));
+  EQS_TRY(rule->update(pass->options, nu, &block->u, &block->scale));
 cleanup:
   return status;
 }
@@ -161,7 +167,7 @@ static eqs_status step_block(const row_pass *pass, row_block *block)
   eqs_status status = EQS_OK;
   direct_block(pass, block);
   EQS_TRY(update_block(pass, block));
-  EQS_TRY(apply_update(pass->optimizer, pass->parameter, &block->u, &block->weight));
+  EQS_TRY(apply_update(pass->optimizer, pass->parameter, block->scale, &block->u, &block->weight));
 cleanup:
   return status;
 }
@@ -193,7 +199,7 @@ static eqs_status step_centered(const row_pass *pass, row_block *block)
   eqs_status status = EQS_OK;
   EQS_TRY(update_centered(pass, block));
   eqs_matrix_subtract_means(&block->u, pass->u_means);
-  EQS_TRY(apply_update(pass->optimizer, pass->parameter, &block->u, &block->weight));
+  EQS_TRY(apply_update(pass->optimizer, pass->parameter, block->scale, &block->u, &block->weight));
 cleanup:
   return status;
 }

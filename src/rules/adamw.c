@@ -21,9 +21,10 @@ static eqs_status factor(const eqs_rule_options *options, int64_t step, eqs_matr
   return EQS_OK;
 }
 
-static eqs_status update(const eqs_rule_options *options, double nu, eqs_matrix *u)
+static eqs_status update(const eqs_rule_options *options, double nu, eqs_matrix *u, double *scale)
 {
   (void)options, (void)nu, (void)u;
+  *scale = 1;
   return EQS_OK;
 }
 

@@ -20,18 +20,15 @@ cleanup:
   return status;
 }
 
-static eqs_status update(const eqs_rule_options *options, double nu, eqs_matrix *u)
+static eqs_status update(const eqs_rule_options *options, double nu, eqs_matrix *u, double *scale)
 {
   eqs_status status = EQS_OK;
-  if (options->order == EQS_POLAR_THEN_ROW) {
-    eqs_matrix_scale(u, eqs_nu_factor(options, nu));
-    /* The factor of a centered D is centered but for rounding, which the polynomial amplified: not into the norms. */
-    if (options->center) EQS_TRY(eqs_matrix_center(u));
-    EQS_TRY(eqs_normalize_rows(options, u));
-    eqs_matrix_scale(u, eqs_scale_factor(options->scale, u->layout.rows, u->layout.cols));
-  } else {
-    EQS_TRY(eqs_update_by_nu(options, nu, u));
-  }
+  if (options->order == EQS_ROW_THEN_POLAR) return eqs_update_by_nu(options, nu, u, scale);
+  eqs_matrix_scale(u, eqs_nu_factor(options, nu));
+  /* The factor of a centered D is centered but for rounding, which the polynomial amplified: not into the norms. */
+  if (options->center) EQS_TRY(eqs_matrix_center(u));
+  EQS_TRY(eqs_normalize_rows(options, u));
+  *scale = eqs_scale_factor(options->scale, u->layout.rows, u->layout.cols);
 cleanup:
   return status;
 }

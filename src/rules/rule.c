@@ -87,10 +87,10 @@ cleanup:
   return status;
 }
 
-eqs_status eqs_rule_update(const eqs_rule_options *options, double nu, eqs_matrix *u)
+eqs_status eqs_rule_update(const eqs_rule_options *options, double nu, eqs_matrix *u, double *scale)
 {
   eqs_status status = EQS_OK;
-  EQS_TRY(options->rule->update(options, nu, u));
+  EQS_TRY(options->rule->update(options, nu, u, scale));
   if (options->center) EQS_TRY(eqs_matrix_center(u));
 cleanup:
   return status;

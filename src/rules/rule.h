@@ -115,8 +115,11 @@ struct eqs_rule {
    */
   eqs_status (*factor)(const eqs_rule_options *options, int64_t step, eqs_matrix *states, eqs_matrix *d, double *nu);
 
-  /* factor -> U, shape factor included. u [in, out]. Collective over u's grid. */
-  eqs_status (*update)(const eqs_rule_options *options, double nu, eqs_matrix *u);
+  /*
+   * factor -> U = scale · u, shape factor included: the scale is left to who applies U, who goes through memory anyway.
+   * u [in, out], scale [out]. Collective over u's grid.
+   */
+  eqs_status (*update)(const eqs_rule_options *options, double nu, eqs_matrix *u, double *scale);
 
   /* Floating-point operations of one update of an m×n matrix, on all ranks together. */
   double (*flops)(const eqs_rule_options *options, int64_t m, int64_t n);
@@ -138,7 +141,7 @@ const char *eqs_rule_refusal(const eqs_rule_options *options);
  */
 eqs_status eqs_rule_factor(const eqs_rule_options *options, int64_t step, eqs_matrix *states, eqs_matrix *d,
                            double *nu);
-eqs_status eqs_rule_update(const eqs_rule_options *options, double nu, eqs_matrix *u);
+eqs_status eqs_rule_update(const eqs_rule_options *options, double nu, eqs_matrix *u, double *scale);
 
 /* Value of a shape factor for an m×n matrix. */
 double eqs_scale_factor(eqs_scale scale, int64_t m, int64_t n);

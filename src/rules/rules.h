@@ -17,8 +17,8 @@ eqs_status eqs_factor_polar(const eqs_rule_options *options, int64_t step, eqs_m
 /* Every row of x over its norm (`row_mode`). Collective over x's grid. */
 eqs_status eqs_normalize_rows(const eqs_rule_options *options, eqs_matrix *x);
 
-/* u <- shape factor · max(ν, ε)^α u. The update of the rules that scale a polar factor by ν. */
-eqs_status eqs_update_by_nu(const eqs_rule_options *options, double nu, eqs_matrix *u);
+/* scale <- shape factor · max(ν, ε)^α; u stays. The update of the rules that scale a polar factor by ν. */
+eqs_status eqs_update_by_nu(const eqs_rule_options *options, double nu, eqs_matrix *u, double *scale);
 
 /* The polar factor of a rule that has one. */
 eqs_polar_options eqs_factor_options(const eqs_rule_options *options);

@@ -50,10 +50,9 @@ cleanup:
   return status;
 }
 
-eqs_status eqs_update_by_nu(const eqs_rule_options *options, double nu, eqs_matrix *u)
+eqs_status eqs_update_by_nu(const eqs_rule_options *options, double nu, eqs_matrix *u, double *scale)
 {
-  double factor = eqs_scale_factor(options->scale, u->layout.rows, u->layout.cols);
-  if (options->rule->uses_nu) factor *= eqs_nu_factor(options, nu);
-  if (factor != 1) eqs_matrix_scale(u, factor);
+  *scale = eqs_scale_factor(options->scale, u->layout.rows, u->layout.cols);
+  if (options->rule->uses_nu) *scale *= eqs_nu_factor(options, nu);
   return EQS_OK;
 }

@@ -60,8 +60,11 @@ def polar():
         what = f"polar, {case['size']} on {case['grid']}"
         checks.that(case["flops"] == 3 * minimal_work(m, n, 5), f"{what}: minimal work {case['flops']}")
         checks.that(case["bytes"] == 3 * 8 * m * n, f"{what}: bytes {case['bytes']}")
-        ratio = case["flops_asked"] / case["flops"]
-        checks.that(1 <= ratio <= 2.2, f"{what}: {ratio} times the minimal work is asked for")
+        # Of products of commuting matrices half is computed, on every grid: the minimal work, and nothing else.
+        checks.at_most(abs(case["flops_asked"] / case["flops"] - 1), 1e-12, f"{what}: work that is not needed")
+        # Ranks of a host share the squares. Across its long side a matrix goes to slabs and back: half of it is elsewhere.
+        across = {"2x1": m < n, "1x2": m > n}.get(case["grid"], False)
+        checks.that(case["bytes_moved"] == (3 * 4 * m * n if across else 0), f"{what}: {case['bytes_moved']} bytes sent")
         checks.at_most(abs(case["efficiency"] / (case["flops"] / 2e11 / case["seconds"]) - 1), 1e-9, f"{what}: efficiency")
 
 
