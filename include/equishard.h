@@ -270,8 +270,8 @@ eqs_status eqs_checkpoint(eqs_session *session, const eqs_trainer_item *items, i
 eqs_status eqs_trainer_data(const eqs_session *session, const char *key, const void **bytes, size_t *size);
 
 /*
- * Seconds per phase, over ranks. "owner hidden" is the part of "owner receive", "owner update" and "owner send" that was
- * done while no trainer waited for it: before the trainers' eqs_step.
+ * Seconds per phase, over ranks. "owner hidden" is the part of "owner receive", "owner update" and "owner send" that
+ * was done while no trainer waited for it: before the trainers' eqs_step.
  *
  * session  [in]
  * phases   [out] `capacity` elements

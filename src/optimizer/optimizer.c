@@ -88,10 +88,11 @@ void eqs_optimizer_destroy(eqs_optimizer **result)
   *result = NULL;
 }
 
-void eqs_optimizer_set(eqs_optimizer *optimizer, const double *settings)
+void eqs_optimizer_set(eqs_optimizer *optimizer, const void *settings)
 {
-  optimizer->gradient_scale = settings[0];
-  memcpy(optimizer->lr, settings + 1, (size_t)optimizer->config->groups * sizeof *optimizer->lr);
+  const char *rates = (const char *)settings + sizeof optimizer->gradient_scale;
+  memcpy(&optimizer->gradient_scale, settings, sizeof optimizer->gradient_scale);
+  memcpy(optimizer->lr, rates, (size_t)optimizer->config->groups * sizeof *optimizer->lr);
 }
 
 double eqs_learning_rate(const eqs_optimizer *optimizer, int group)

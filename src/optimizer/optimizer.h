@@ -53,8 +53,11 @@ eqs_status eqs_optimizer_create(const eqs_config *config, const eqs_plan *plan, 
 /* Free; sets *optimizer to NULL. Collective. */
 void eqs_optimizer_destroy(eqs_optimizer **optimizer);
 
-/* Take settings for the step: the gradients' scale, then the learning rate of every group. Not collective. */
-void eqs_optimizer_set(eqs_optimizer *optimizer, const double *settings);
+/*
+ * Take settings for the step, as they lie in a message: doubles, the gradients' scale, then the learning rate of every
+ * group. Not collective.
+ */
+void eqs_optimizer_set(eqs_optimizer *optimizer, const void *settings);
 
 /* The learning rate of a group in the step under way, its schedule included. Not collective. */
 double eqs_learning_rate(const eqs_optimizer *optimizer, int group);

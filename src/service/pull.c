@@ -47,20 +47,20 @@ static void pack(const eqs_pull_sender *sender, const eqs_bucket *bucket, int tr
   }
 }
 
-/* Send the next message, and go on to the one after it. */
-static eqs_status send_next(eqs_pull_sender *sender, eqs_traffic *traffic)
+/* The trainer that is sent a bucket last: not this rank itself. */
+static int last_trainer(const eqs_roster *roster)
+{
+  return roster->trainer == roster->trainers - 1 ? roster->trainers - 2 : roster->trainers - 1;
+}
+
+static eqs_status send(eqs_pull_sender *sender, int64_t b, int trainer, eqs_traffic *traffic)
 {
   eqs_status status = EQS_OK;
   const eqs_roster *roster = sender->roster;
-  int64_t b = sender->next_bucket;
-  int trainer = sender->next_trainer;
   const eqs_bucket *bucket = &sender->route.bucket[b];
-  bool uniform = eqs_route_uniform(&sender->route, bucket), last = trainer == roster->trainers - 1;
+  bool uniform = eqs_route_uniform(&sender->route, bucket), last = trainer == last_trainer(roster);
   int64_t bytes = eqs_route_payload(&sender->route, bucket, trainer);
   char *buffer = sender->shared;
-
-  sender->next_trainer = last ? 0 : trainer + 1;
-  sender->next_bucket += last;
   if (bytes == 0) goto cleanup;
   if (buffer == NULL) {
     EQS_TRY(eqs_ring_take_buffer(&sender->ring, &buffer));
@@ -71,7 +71,21 @@ static eqs_status send_next(eqs_pull_sender *sender, eqs_traffic *traffic)
   EQS_TRY(eqs_ring_send(&sender->ring, flight, roster->trainer_rank[trainer], tag, roster->comm));
   traffic->weight_sent += bytes;
   traffic->messages_sent++;
+cleanup:
+  return status;
+}
+
+/* Send the next message, and go on to the one after it. This rank's own part is taken by its receiver. */
+static eqs_status send_next(eqs_pull_sender *sender, eqs_traffic *traffic)
+{
+  eqs_status status = EQS_OK;
+  int64_t b = sender->next_bucket;
+  int trainer = sender->next_trainer;
+  bool through = trainer == sender->roster->trainers - 1;
+  if (trainer != sender->roster->trainer) EQS_TRY(send(sender, b, trainer, traffic));
   sender->ahead += sender->work->begun && !eqs_work_done(sender->work);
+  sender->next_trainer = through ? 0 : trainer + 1;
+  sender->next_bucket += through;
 cleanup:
   return status;
 }
@@ -102,13 +116,15 @@ bool eqs_pull_sender_done(const eqs_pull_sender *sender)
   return sender->next_bucket == sender->route.buckets && sender->ring.count == 0;
 }
 
-eqs_status eqs_pull_receiver_create(const eqs_roster *roster, const eqs_plan *plan, eqs_pull_receiver *receiver)
+eqs_status eqs_pull_receiver_create(const eqs_roster *roster, const eqs_plan *plan, const eqs_pull_sender *own,
+                                    eqs_pull_receiver *receiver)
 {
   eqs_status status = EQS_OK;
   eqs_route *route = &receiver->route;
-  *receiver = (eqs_pull_receiver){.roster = roster};
+  *receiver = (eqs_pull_receiver){.roster = roster, .own = own};
   EQS_TRY(eqs_route_make(plan, EQS_ROUTE_WEIGHT, roster->trainers, 0, -1, route));
   EQS_TRY(eqs_ring_create(window, eqs_route_largest(route), &receiver->ring));
+  if (own != NULL) EQS_TRY(eqs_route_match(route, &own->route, roster->owner, &receiver->own_bucket));
   EQS_TRY(eqs_allocate(&receiver->offset, route->pieces, sizeof *receiver->offset));
   EQS_TRY(eqs_allocate(&receiver->arrived, route->buckets, sizeof *receiver->arrived));
   EQS_TRY(eqs_allocate(&receiver->left, route->buckets, sizeof *receiver->left));
@@ -133,6 +149,7 @@ void eqs_pull_receiver_destroy(eqs_pull_receiver *receiver)
   for (int64_t b = 0; receiver->arrived != NULL && b < receiver->route.buckets; b++) free(receiver->arrived[b]);
   eqs_ring_destroy(&receiver->ring);
   eqs_route_free(&receiver->route);
+  free(receiver->own_bucket);
   free(receiver->offset);
   free(receiver->arrived);
   free(receiver->left);
@@ -187,9 +204,25 @@ static eqs_status post(eqs_pull_receiver *receiver)
   if (bytes == 0) return use_up(receiver, b);
   EQS_TRY(eqs_ring_take_buffer(&receiver->ring, &buffer));
   eqs_flight flight = {.bucket = b, .buffer = buffer, .bytes = bytes};
-  EQS_TRY(eqs_ring_receive(&receiver->ring, flight, roster->owner_rank[bucket->owner], tag, roster->comm));
+  if (receiver->own != NULL && bucket->owner == roster->owner)
+    eqs_ring_hold(&receiver->ring, flight);
+  else
+    EQS_TRY(eqs_ring_receive(&receiver->ring, flight, roster->owner_rank[bucket->owner], tag, roster->comm));
 cleanup:
   return status;
+}
+
+/* Fill the place of this rank's own part, if its sender has come to it. */
+static bool take_own(const eqs_pull_receiver *receiver, const eqs_flight *flight, eqs_traffic *traffic)
+{
+  const eqs_pull_sender *own = receiver->own;
+  int64_t b = receiver->own_bucket[flight->bucket];
+  int trainer = receiver->roster->trainer;
+  if (own->next_bucket < b || (own->next_bucket == b && own->next_trainer <= trainer)) return false;
+  pack(own, &own->route.bucket[b], trainer, flight->buffer);
+  traffic->weight_sent += flight->bytes;
+  traffic->messages_sent++;
+  return true;
 }
 
 eqs_status eqs_pull_receiver_advance(eqs_pull_receiver *receiver, eqs_traffic *traffic, bool *moved)
@@ -199,6 +232,7 @@ eqs_status eqs_pull_receiver_advance(eqs_pull_receiver *receiver, eqs_traffic *t
   do {
     while (may_post(receiver)) EQS_TRY(post(receiver));
     EQS_TRY(eqs_ring_done(&receiver->ring, &flight));
+    if (flight != NULL && flight->held && !take_own(receiver, flight, traffic)) break;
     if (flight != NULL) {
       int64_t b = flight->bucket;
       traffic->weight_received += flight->bytes;

@@ -36,6 +36,8 @@ bool eqs_pull_sender_done(const eqs_pull_sender *sender);
 /* A trainer's side. */
 typedef struct {
   const eqs_roster *roster;
+  const eqs_pull_sender *own; /* of this rank, if it owns too: its part is copied, not sent */
+  int64_t *own_bucket;        /* of every bucket of this owner, its index in the sender's route */
   eqs_route route;
   eqs_ring ring;
   int64_t *offset; /* of every piece in its message */
@@ -48,7 +50,9 @@ typedef struct {
   bool discards;   /* nothing more will be taken */
 } eqs_pull_receiver;
 
-eqs_status eqs_pull_receiver_create(const eqs_roster *roster, const eqs_plan *plan, eqs_pull_receiver *receiver);
+/* own  [in] this rank's sender, or NULL; it sends nothing to its own rank */
+eqs_status eqs_pull_receiver_create(const eqs_roster *roster, const eqs_plan *plan, const eqs_pull_sender *own,
+                                    eqs_pull_receiver *receiver);
 void eqs_pull_receiver_destroy(eqs_pull_receiver *receiver);
 
 /* New weights are on their way. */

@@ -79,6 +79,12 @@ static void pack(const eqs_push_sender *sender, const eqs_bucket *bucket, char *
   }
 }
 
+/* Whether all that a bucket will have is there. */
+static bool is_full(const eqs_push_sender *sender, int64_t b)
+{
+  return sender->flushed || sender->missing[b] == 0;
+}
+
 static eqs_status send_bucket(eqs_push_sender *sender, int64_t b, eqs_traffic *traffic)
 {
   eqs_status status = EQS_OK;
@@ -86,7 +92,7 @@ static eqs_status send_bucket(eqs_push_sender *sender, int64_t b, eqs_traffic *t
   int64_t payload = eqs_route_payload(&sender->route, bucket, sender->roster->trainer);
   int64_t bytes = payload + eqs_route_header(&sender->route, bucket);
   char *buffer;
-  if (payload == 0) return EQS_OK;
+  if (payload == 0 || bucket->owner == sender->roster->owner) return EQS_OK;
   EQS_TRY(eqs_ring_take_buffer(&sender->ring, &buffer));
   pack(sender, bucket, buffer);
   eqs_flight flight = {.bucket = b, .buffer = buffer, .bytes = bytes, .releases = true};
@@ -102,8 +108,7 @@ eqs_status eqs_push_sender_advance(eqs_push_sender *sender, eqs_traffic *traffic
 {
   eqs_status status = EQS_OK;
   EQS_TRY(eqs_ring_retire_done(&sender->ring, moved));
-  while (sender->next < sender->route.buckets && !eqs_ring_full(&sender->ring) &&
-         (sender->flushed || sender->missing[sender->next] == 0)) {
+  while (sender->next < sender->route.buckets && !eqs_ring_full(&sender->ring) && is_full(sender, sender->next)) {
     EQS_TRY(send_bucket(sender, sender->next++, traffic));
     *moved = true;
   }
@@ -129,16 +134,17 @@ static void count_messages(eqs_push_receiver *receiver)
 }
 
 eqs_status eqs_push_receiver_create(const eqs_roster *roster, const eqs_plan *plan, eqs_route_kind kind,
-                                    eqs_optimizer *optimizer, eqs_push_receiver *receiver)
+                                    eqs_optimizer *optimizer, const eqs_push_sender *own, eqs_push_receiver *receiver)
 {
   eqs_status status = EQS_OK;
   int64_t settings = kind == EQS_ROUTE_GRADIENT ? 1 + optimizer->config->groups : 0;
-  *receiver = (eqs_push_receiver){.roster = roster, .optimizer = optimizer};
+  *receiver = (eqs_push_receiver){.roster = roster, .optimizer = optimizer, .own = own};
   EQS_TRY(eqs_route_make(plan, kind, roster->trainers, settings, roster->owner, &receiver->route));
   EQS_TRY(eqs_ring_create(window, eqs_route_largest(&receiver->route), &receiver->ring));
   EQS_TRY(eqs_allocate(&receiver->messages, plan->parameters, sizeof *receiver->messages));
   EQS_TRY(eqs_allocate(&receiver->left, plan->parameters, sizeof *receiver->left));
   EQS_TRY(eqs_allocate(&receiver->complete, plan->parameters, sizeof *receiver->complete));
+  if (own != NULL) EQS_TRY(eqs_route_match(&receiver->route, &own->route, roster->owner, &receiver->own_bucket));
   count_messages(receiver);
   eqs_push_receiver_reset(receiver);
 cleanup:
@@ -152,6 +158,7 @@ void eqs_push_receiver_destroy(eqs_push_receiver *receiver)
   free(receiver->messages);
   free(receiver->left);
   free(receiver->complete);
+  free(receiver->own_bucket);
   *receiver = (eqs_push_receiver){0};
 }
 
@@ -178,8 +185,7 @@ static bool adds(const eqs_route *route, int64_t parameter, int trainer)
 static void take_settings(eqs_push_receiver *receiver, const eqs_flight *flight)
 {
   const eqs_route *route = &receiver->route;
-  if (route->kind == EQS_ROUTE_GRADIENT && flight->trainer == 0)
-    eqs_optimizer_set(receiver->optimizer, (const double *)flight->buffer);
+  if (route->kind == EQS_ROUTE_GRADIENT && flight->trainer == 0) eqs_optimizer_set(receiver->optimizer, flight->buffer);
 }
 
 static void reduce(eqs_push_receiver *receiver, const eqs_flight *flight)
@@ -225,11 +231,25 @@ static eqs_status post(eqs_push_receiver *receiver)
     char *buffer;
     EQS_TRY(eqs_ring_take_buffer(&receiver->ring, &buffer));
     eqs_flight flight = {.bucket = b, .trainer = trainer, .buffer = buffer, .bytes = bytes, .releases = true};
-    EQS_TRY(eqs_ring_receive(&receiver->ring, flight, roster->trainer_rank[trainer], tag_of(&receiver->route),
-                             roster->comm));
+    if (receiver->own != NULL && trainer == roster->trainer)
+      eqs_ring_hold(&receiver->ring, flight);
+    else
+      EQS_TRY(eqs_ring_receive(&receiver->ring, flight, roster->trainer_rank[trainer], tag_of(&receiver->route),
+                               roster->comm));
   }
 cleanup:
   return status;
+}
+
+/* Fill the place of this rank's own part, if it is there by now. */
+static bool take_own(const eqs_push_receiver *receiver, const eqs_flight *flight, eqs_traffic *traffic)
+{
+  int64_t b = receiver->own_bucket[flight->bucket];
+  if (!is_full(receiver->own, b)) return false;
+  pack(receiver->own, &receiver->own->route.bucket[b], flight->buffer);
+  traffic->gradient_sent += flight->bytes;
+  traffic->messages_sent++;
+  return true;
 }
 
 eqs_status eqs_push_receiver_advance(eqs_push_receiver *receiver, eqs_traffic *traffic, bool *moved)
@@ -239,6 +259,7 @@ eqs_status eqs_push_receiver_advance(eqs_push_receiver *receiver, eqs_traffic *t
   do {
     while (!receiver->all_posted && !eqs_ring_full(&receiver->ring)) EQS_TRY(post(receiver));
     EQS_TRY(eqs_ring_done(&receiver->ring, &flight));
+    if (flight != NULL && flight->held && !take_own(receiver, flight, traffic)) break;
     if (flight != NULL) {
       take_settings(receiver, flight);
       reduce(receiver, flight);

@@ -53,10 +53,13 @@ typedef struct {
   int64_t *left;     /* of every parameter: how many are still to come */
   int64_t *complete; /* parameters of which all is there, in the order in which that came about */
   int64_t completes;
+  const eqs_push_sender *own; /* of this rank, if it trains too: its part is copied, not sent */
+  int64_t *own_bucket;        /* of every bucket, its index in the sender's route */
 } eqs_push_receiver;
 
+/* own  [in] this rank's sender, or NULL; it sends nothing to its own rank */
 eqs_status eqs_push_receiver_create(const eqs_roster *roster, const eqs_plan *plan, eqs_route_kind kind,
-                                    eqs_optimizer *optimizer, eqs_push_receiver *receiver);
+                                    eqs_optimizer *optimizer, const eqs_push_sender *own, eqs_push_receiver *receiver);
 void eqs_push_receiver_destroy(eqs_push_receiver *receiver);
 
 /* Begin again: all parameters are absent until a trainer's message says otherwise. */

@@ -19,6 +19,8 @@ void eqs_ring_destroy(eqs_ring *ring)
       MPI_Cancel(&flight->request);
       MPI_Wait(&flight->request, MPI_STATUS_IGNORE);
       free(flight->buffer);
+    } else if (flight->held) {
+      free(flight->buffer);
     }
     ring->oldest = (ring->oldest + 1) % ring->capacity;
   }
@@ -63,6 +65,11 @@ eqs_status eqs_ring_receive(eqs_ring *ring, eqs_flight flight, int peer, int tag
   place->receives = true;
   return eqs_check_mpi(MPI_Irecv(flight.buffer, (int)flight.bytes, MPI_BYTE, peer, tag, comm, &place->request),
                        "MPI_Irecv");
+}
+
+void eqs_ring_hold(eqs_ring *ring, eqs_flight flight)
+{
+  add(ring, flight)->held = true;
 }
 
 eqs_status eqs_ring_done(eqs_ring *ring, eqs_flight **flight)

@@ -12,6 +12,7 @@ typedef struct {
   char *buffer;
   bool releases; /* whether the buffer goes back to the pool when the message is done */
   bool receives;
+  bool held; /* no message: the holder fills the buffer when its turn has come */
   int64_t bucket, bytes;
   int trainer;
 } eqs_flight;
@@ -49,6 +50,9 @@ eqs_status eqs_ring_return_buffer(eqs_ring *ring, char *buffer);
  */
 eqs_status eqs_ring_send(eqs_ring *ring, eqs_flight flight, int peer, int tag, MPI_Comm comm);
 eqs_status eqs_ring_receive(eqs_ring *ring, eqs_flight flight, int peer, int tag, MPI_Comm comm);
+
+/* Keep a place among the messages for what needs none: at once done, as far as the ring knows. */
+void eqs_ring_hold(eqs_ring *ring, eqs_flight flight);
 
 /*
  * The oldest message if it is done, else NULL; it stays in the ring until eqs_ring_retire, which gives its buffer

@@ -218,6 +218,18 @@ cleanup:
   return status;
 }
 
+eqs_status eqs_route_match(const eqs_route *from, const eqs_route *to, int owner, int64_t **index)
+{
+  int64_t t = 0;
+  eqs_status status = eqs_allocate(index, from->buckets, sizeof **index);
+  for (int64_t b = 0; status == EQS_OK && b < from->buckets; b++) {
+    if (from->bucket[b].owner != owner) continue;
+    while (to->bucket[t].owner != owner) t++;
+    (*index)[b] = t++;
+  }
+  return status;
+}
+
 void eqs_route_free(eqs_route *route)
 {
   for (int64_t b = 0; b < route->buckets; b++) free(route->bucket[b].piece);

@@ -70,6 +70,11 @@ int64_t eqs_route_payload(const eqs_route *route, const eqs_bucket *bucket, int 
  */
 int64_t eqs_route_header(const eqs_route *route, const eqs_bucket *bucket);
 
+/*
+ * For every bucket of an owner in one route its index in another of the same kind; *index is allocated. Not collective.
+ */
+eqs_status eqs_route_match(const eqs_route *from, const eqs_route *to, int owner, int64_t **index);
+
 /* Bytes of the largest message. */
 int64_t eqs_route_largest(const eqs_route *route);
 

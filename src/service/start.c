@@ -133,17 +133,19 @@ static eqs_status make_transports(eqs_session *session)
 {
   eqs_status status = EQS_OK;
   const eqs_roster *roster = &session->roster;
-  if (eqs_trains(session)) {
+  bool trains = eqs_trains(session);
+  if (trains)
     EQS_TRY(eqs_push_sender_create(roster, session->plan, EQS_ROUTE_GRADIENT, session->settings,
                                    eqs_setting_count(session), &session->push_sender));
-    EQS_TRY(eqs_pull_receiver_create(roster, session->plan, &session->pull_receiver));
-  }
   if (eqs_owns(session)) {
     EQS_TRY(eqs_push_receiver_create(roster, session->plan, EQS_ROUTE_GRADIENT, session->optimizer,
-                                     &session->push_receiver));
+                                     trains ? &session->push_sender : NULL, &session->push_receiver));
     EQS_TRY(eqs_work_create(session->plan, session->optimizer, &session->push_receiver, &session->work));
     EQS_TRY(eqs_pull_sender_create(roster, session->plan, session->optimizer, &session->work, &session->pull_sender));
   }
+  if (trains)
+    EQS_TRY(eqs_pull_receiver_create(roster, session->plan, eqs_owns(session) ? &session->pull_sender : NULL,
+                                     &session->pull_receiver));
 cleanup:
   return status;
 }
@@ -183,15 +185,15 @@ static eqs_status move_initial_weights(eqs_session *session)
   eqs_status status = EQS_OK;
   initial_transport initial = {0};
   initial_wait wait = {.initial = &initial};
-  if (eqs_owns(session))
-    EQS_TRY(eqs_push_receiver_create(&session->roster, session->plan, EQS_ROUTE_INITIAL, session->optimizer,
-                                     &initial.receiver));
   if (eqs_trains(session)) {
     EQS_TRY(eqs_push_sender_create(&session->roster, session->plan, EQS_ROUTE_INITIAL, NULL, 0, &initial.sender));
     for (int64_t p = 0; p < session->parameters; p++)
       eqs_push_sender_add(&initial.sender, p, session->parameter[p]->initial);
     initial.sender.flushed = true;
   }
+  if (eqs_owns(session))
+    EQS_TRY(eqs_push_receiver_create(&session->roster, session->plan, EQS_ROUTE_INITIAL, session->optimizer,
+                                     eqs_trains(session) ? &initial.sender : NULL, &initial.receiver));
   EQS_TRY(eqs_session_wait_until(session, initial_moved, &wait, "the initial weights"));
   status = wait.status;
 cleanup:

@@ -1,9 +1,11 @@
 /* Waiting with a deadline, collectives, and agreeing on failures. */
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/status.h"
 #include "dist/communicator.h"
 #include "harness.h"
 
@@ -38,6 +40,34 @@ START_TEST(minima)
   ck_assert_ok(eqs_minimum(MPI_COMM_WORLD, values, 2, "a test"));
   ck_assert_int_eq(values[0], 10 - (test_size() - 1));
   ck_assert_int_eq(values[1], INT64_C(5000000000));
+}
+END_TEST
+
+/* Sends what is waited for at the third call, long after the deadline of one that nobody hears of. */
+static eqs_status answer_at_last(void *context, bool *moved)
+{
+  int *calls = context;
+  *moved = true;
+  nanosleep(&(struct timespec){.tv_nsec = 30000000}, NULL);
+  if (++*calls == 3) MPI_Send(calls, 1, MPI_INT, 0, 78, MPI_COMM_SELF);
+  return *calls <= 3 ? EQS_OK : eqs_fail(EQS_FAILED, "a fourth call");
+}
+
+START_TEST(waiting_lets_other_things_go_on)
+{
+  int answer = 0, calls = 0;
+  MPI_Request request;
+  double before = eqs_deadline();
+  eqs_set_deadline(0.05);
+  eqs_set_progress(answer_at_last, &calls);
+  ck_assert_ptr_eq(eqs_progress_context(), &calls);
+  MPI_Irecv(&answer, 1, MPI_INT, 0, 78, MPI_COMM_SELF, &request);
+  ck_assert_ok(eqs_wait(&request, "the answer"));
+  ck_assert_int_eq(answer, 3);
+  ck_assert_int_eq(eqs_progress(), EQS_FAILED);
+  eqs_set_progress(NULL, NULL);
+  ck_assert_ok(eqs_progress());
+  eqs_set_deadline(before);
 }
 END_TEST
 
@@ -101,6 +131,7 @@ Suite *make_suite(void)
   tcase_add_test(tests, broadcast_from_every_rank);
   tcase_add_test(tests, sums);
   tcase_add_test(tests, minima);
+  tcase_add_test(tests, waiting_lets_other_things_go_on);
   tcase_add_test(tests, nothing_comes_before_the_deadline);
   tcase_add_test(tests, errors_of_mpi_have_a_text);
   tcase_add_test(tests, agreeing_on_success);
