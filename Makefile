@@ -103,6 +103,6 @@ $(BUILD)/objects/%.o: %.c
 	@$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
 
 $(BUILD)/objects/tests/%.o: CPPFLAGS += -Itests
-# The kernel is fused multiply-adds, which C11 leaves to the option.
-$(BUILD)/objects/src/dist/half_product.o: CFLAGS += -ffp-contract=fast
+# The kernel (src/dist/tile.h) is fused multiply-adds, which C11 leaves to the option.
+$(BUILD)/objects/src/dist/half_product.o $(BUILD)/objects/src/dist/whole_product.o: CFLAGS += -ffp-contract=fast
 -include $(shell find $(BUILD)/objects -name '*.d' 2>/dev/null)

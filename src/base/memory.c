@@ -2,11 +2,8 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
-/* Of a cache line; and of a huge page, for allocations of several: fewer faults, and fewer misses in the page tables.
- */
-enum { line = 64, huge_page = 1 << 21, worth_huge_pages = 4 * huge_page };
+enum { alignment = 64 };
 
 bool eqs_multiply_sizes(int64_t a, int64_t b, int64_t *product)
 {
@@ -17,14 +14,12 @@ eqs_status eqs_allocate_raw(void *pointer, int64_t count, size_t size)
 {
   void *memory = NULL;
   int64_t bytes;
-  if (!eqs_multiply_sizes(count, (int64_t)size, &bytes) || bytes > INT64_MAX - huge_page)
+  if (!eqs_multiply_sizes(count, (int64_t)size, &bytes) || bytes > INT64_MAX - alignment)
     return eqs_fail(EQS_FAILED, "allocation of %lld elements of %zu bytes is too large", (long long)count, size);
   if (bytes > 0) {
-    size_t alignment = bytes >= worth_huge_pages ? huge_page : line;
     memory = aligned_alloc(alignment, ((size_t)bytes + alignment - 1) / alignment * alignment);
     if (memory == NULL)
       return eqs_fail(EQS_FAILED, "out of memory: %lld bytes could not be allocated", (long long)bytes);
-    if (alignment == huge_page) madvise(memory, (size_t)bytes / huge_page * huge_page, MADV_HUGEPAGE);
   }
   memcpy(pointer, &memory, sizeof memory);
   return EQS_OK;

@@ -5,16 +5,17 @@
 
 #include "base/memory.h"
 #include "dist/scalapack.h"
-#include "dist/vector.h"
+#include "dist/tile.h"
+#include "dist/whole_product.h"
 
 /*
- * The kernel's tile: rows × 2 vectors of columns, as many sums as there are registers for. And the order of the largest
- * block that it takes: with AVX-512 it is faster than BLIS's gemm (Zen 5: 1.05 to 1.2 times at 256 to 2048).
+ * The order of the largest block that the kernel takes: with AVX-512 it is faster than BLIS's gemm (Zen 5: 1.05 to 1.2
+ * times at 256 to 2048).
  */
 #if defined(__AVX512F__)
-enum { tile_rows = 8, leaf = 2048 };
+enum { leaf = 2048 };
 #else
-enum { tile_rows = 4, leaf = 256 };
+enum { leaf = 256 };
 #endif
 enum { inner_block = 256 }; /* of a tile's columns, a part that stays in the first cache */
 
@@ -34,35 +35,17 @@ int64_t eqs_square_floats(int64_t n)
   return eqs_square_stride(n) * round_up(n, eqs_square_padding);
 }
 
-/* c (+)= Σ over t of a(t, i) b(t, j): tile_rows × `vectors` vectors, a and b by rows of t. */
-static inline __attribute__((always_inline)) void multiply_tile(int vectors, int64_t inner, const float *a,
-                                                                int64_t a_stride, const float *b, int64_t b_stride,
-                                                                bool adds, float *c, int64_t c_stride)
-{
-  eqs_vector sum[tile_rows][2];
-  for (int i = 0; i < tile_rows; i++)
-    for (int v = 0; v < vectors; v++) sum[i][v] = adds ? eqs_load(c + i * c_stride + v * eqs_lanes) : (eqs_vector){0};
-  for (int64_t t = 0; t < inner; t++) {
-    eqs_vector column[2];
-    for (int v = 0; v < vectors; v++) column[v] = eqs_load(b + t * b_stride + v * eqs_lanes);
-    for (int i = 0; i < tile_rows; i++)
-      for (int v = 0; v < vectors; v++) sum[i][v] += a[t * a_stride + i] * column[v];
-  }
-  for (int i = 0; i < tile_rows; i++)
-    for (int v = 0; v < vectors; v++) eqs_store(sum[i][v], c + i * c_stride + v * eqs_lanes);
-}
-
 /* The lower triangle of n×n, n a multiple of eqs_lanes, in tiles; a(t, i), b(t, j) by rows of t. */
 static void multiply_triangle(int64_t n, int64_t inner, const float *a, int64_t a_stride, const float *b,
                               int64_t b_stride, bool adds, float *c, int64_t c_stride)
 {
   for (int64_t j = 0; j < n; j += 2 * eqs_lanes) {
-    for (int64_t i = j; i < n; i += tile_rows) {
-      bool one_vector = i + tile_rows <= j + eqs_lanes || j + eqs_lanes >= n;
+    for (int64_t i = j; i < n; i += eqs_tile_rows) {
+      bool one_vector = i + eqs_tile_rows <= j + eqs_lanes || j + eqs_lanes >= n;
       if (one_vector)
-        multiply_tile(1, inner, a + i, a_stride, b + j, b_stride, adds, c + i * c_stride + j, c_stride);
+        eqs_multiply_tile(1, inner, a + i, a_stride, 1, b + j, b_stride, adds, 1, c + i * c_stride + j, c_stride);
       else
-        multiply_tile(2, inner, a + i, a_stride, b + j, b_stride, adds, c + i * c_stride + j, c_stride);
+        eqs_multiply_tile(2, inner, a + i, a_stride, 1, b + j, b_stride, adds, 1, c + i * c_stride + j, c_stride);
     }
   }
 }
@@ -124,24 +107,26 @@ cleanup:
   return status;
 }
 
-/* Rows first ... end - 1, columns before `cols`, by BLIS: the row-major product is the column-major cᵀ = b aᵀ. */
+/* Rows first ... end - 1, columns cols_first ... cols_end - 1, a whole product: its b is the transpose of ours. */
 static eqs_status multiply_rectangle(int64_t first, int64_t end, int64_t cols_first, int64_t cols_end, int64_t inner,
                                      eqs_rows a, eqs_rows b, float *c, int64_t stride)
 {
   static const float one = 1, zero = 0;
   eqs_status status = EQS_OK;
   int rows, cols, depth, lda, ldb, ldc;
+  float *corner = c + first * stride + cols_first;
   if (first == end || cols_first == cols_end) return EQS_OK;
+  a.data += first * (a.transposed ? 1 : a.stride);
+  b.data += cols_first * (b.transposed ? 1 : b.stride);
+  if (b.transposed)
+    return eqs_whole_product(end - first, cols_end - cols_first, inner, 1, a, b.data, b.stride, corner, stride);
   EQS_TRY(eqs_to_int(end - first, &rows));
   EQS_TRY(eqs_to_int(cols_end - cols_first, &cols));
   EQS_TRY(eqs_to_int(inner, &depth));
   EQS_TRY(eqs_to_int(a.stride, &lda));
   EQS_TRY(eqs_to_int(b.stride, &ldb));
   EQS_TRY(eqs_to_int(stride, &ldc));
-  const float *a_rows = a.data + first * (a.transposed ? 1 : a.stride);
-  const float *b_rows = b.data + cols_first * (b.transposed ? 1 : b.stride);
-  sgemm_(b.transposed ? "N" : "T", a.transposed ? "T" : "N", &cols, &rows, &depth, &one, b_rows, &ldb, a_rows, &lda,
-         &zero, c + first * stride + cols_first, &ldc);
+  sgemm_("T", a.transposed ? "T" : "N", &cols, &rows, &depth, &one, b.data, &ldb, a.data, &lda, &zero, corner, &ldc);
 cleanup:
   return status;
 }

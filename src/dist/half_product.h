@@ -2,7 +2,7 @@
  * Products with a symmetric result on one rank: only the lower triangle is computed. Row-major float32.
  *
  * Half of a product costs BLIS's gemmt more than half its time below n = 512. So blocks off the diagonal are whole
- * products by BLIS, and blocks on it come from a kernel of our own, which also takes the small matrices (heads).
+ * products, and blocks on it come from a kernel of our own, which also takes the small matrices (heads).
  */
 #ifndef EQS_DIST_HALF_PRODUCT_H
 #define EQS_DIST_HALF_PRODUCT_H

@@ -9,15 +9,12 @@
 #include "base/memory.h"
 #include "dist/communicator.h"
 #include "dist/flops.h"
-#include "dist/half_product.h"
-#include "dist/scalapack.h"
 #include "dist/squares_kind.h"
+#include "dist/whole_product.h"
 
 int64_t eqs_squares_block(int64_t k, int64_t length)
 {
-  const int64_t elements = 1 << 21; /* what a third-level cache holds */
-  const int64_t least = 64;         /* enough for BLIS */
-  int64_t step = elements / k > least ? elements / k : least;
+  int64_t step = eqs_whole_product_rows(k);
   return step < length ? step : length;
 }
 
@@ -365,19 +362,14 @@ cleanup:
 
 static eqs_status multiply_whole(eqs_squares *squares, int a, int b, int to)
 {
-  static const float one = 1, zero = 0;
   eqs_status status = EQS_OK;
   holder *held = squares->holder;
   panel part = panel_of(squares, true, held->team->number);
-  int rows, k, stride;
-  EQS_TRY(eqs_to_int(part.end - part.first, &rows));
-  EQS_TRY(eqs_to_int(squares->k, &k));
-  EQS_TRY(eqs_to_int(held->stride, &stride));
-  int64_t begin = part.first * held->stride;
-  if (rows > 0)
-    sgemm_("N", "N", &k, &rows, &k, &one, held->square[b], &stride, held->square[a] + begin, &stride, &zero,
-           held->square[to] + begin, &stride);
-  eqs_count_own_flops(2.0 * rows * (double)k * k);
+  int64_t rows = part.end - part.first, begin = part.first * held->stride;
+  eqs_rows rows_of_a = {held->square[a] + begin, held->stride, false};
+  EQS_TRY(eqs_whole_product(rows, squares->k, squares->k, 1, rows_of_a, held->square[b], held->stride,
+                            held->square[to] + begin, held->stride));
+  eqs_count_own_flops(2.0 * (double)rows * (double)squares->k * (double)squares->k);
   EQS_TRY(complete(squares, true, to));
 cleanup:
   return status;
@@ -430,28 +422,21 @@ static slab_part part_of_slab(const eqs_squares *squares, int64_t begin, int64_t
   return (slab_part){eqs_floats(slab) + begin * squares->k, end - begin, squares->k, squares->k};
 }
 
-static eqs_status apply_to_part(const eqs_squares *squares, double alpha, const float *q, const slab_part *part,
-                                double *dot)
+static eqs_status apply_to_part(const eqs_squares *squares, double alpha, int q, const slab_part *part, double *dot)
 {
-  static const float zero = 0;
   eqs_status status = EQS_OK;
   const holder *held = squares->holder;
-  float factor = (float)alpha;
-  int rows, width, k, ldq, ldx;
-  EQS_TRY(eqs_to_int(part->rows, &rows));
-  EQS_TRY(eqs_to_int(part->width, &width));
-  EQS_TRY(eqs_to_int(squares->k, &k));
-  EQS_TRY(eqs_to_int(held->stride, &ldq));
-  EQS_TRY(eqs_to_int(part->stride, &ldx));
+  int64_t k = squares->k, width = part->width;
   for (int64_t i = 0; i < part->rows; i++)
-    memcpy(held->block + i * part->width, part->x + i * part->stride, (size_t)part->width * sizeof *part->x);
-  if (squares->op == EQS_AS_IS) /* column-major: Xᵀ <- Xᵀ Q */
-    sgemm_("N", "N", &width, &k, &k, &factor, held->block, &width, q, &ldq, &zero, part->x, &ldx);
+    memcpy(held->block + i * width, part->x + i * part->stride, (size_t)width * sizeof *part->x);
+  if (squares->op == EQS_AS_IS)
+    EQS_TRY(eqs_whole_product(k, width, k, alpha, rows_of_square(held, q), held->block, width, part->x, part->stride));
   else
-    sgemm_("N", "N", &k, &rows, &k, &factor, q, &ldq, held->block, &k, &zero, part->x, &ldx);
-  eqs_count_own_flops(2.0 * (double)part->rows * (double)part->width * (double)squares->k);
+    EQS_TRY(eqs_whole_product(part->rows, k, k, alpha, (eqs_rows){held->block, k, false}, held->square[q], held->stride,
+                              part->x, part->stride));
+  eqs_count_own_flops(2.0 * (double)part->rows * (double)width * (double)k);
   for (int64_t i = 0; dot != NULL && i < part->rows; i++)
-    *dot += eqs_dot_floats(held->block + i * part->width, part->x + i * part->stride, part->width);
+    *dot += eqs_dot_floats(held->block + i * width, part->x + i * part->stride, width);
 cleanup:
   return status;
 }
@@ -465,7 +450,7 @@ static eqs_status apply(eqs_squares *squares, double alpha, int q, double *dot)
   if (dot != NULL) *dot = 0;
   for (int64_t begin = 0; begin < length; begin += step) {
     slab_part part = part_of_slab(squares, begin, begin + step < length ? begin + step : length);
-    EQS_TRY(apply_to_part(squares, alpha, held->square[q], &part, dot));
+    EQS_TRY(apply_to_part(squares, alpha, q, &part, dot));
   }
   if (dot != NULL && held->team->ranks > 1)
     EQS_TRY(eqs_sum(squares->x->grid->comm, dot, 1, "the nuclear norm's parts on other ranks"));

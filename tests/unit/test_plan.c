@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "dist/whole_product.h"
 #include "harness.h"
 #include "model/calibration.h"
 #include "optimizer/plan.h"
@@ -99,7 +100,7 @@ START_TEST(test_peak)
   eqs_plan *plan;
   make_model(info, names);
   ck_assert_ok(eqs_plan_make(config, 1, parameters, info, &plan));
-  int64_t squares = 4 * 512 * 528 * 4, block = 1024 * 512 * 4, process = (28 + 32) << 20;
+  int64_t squares = 4 * 512 * 528 * 4, block = eqs_whole_product_rows(512) * 512 * 4, process = (28 + 32) << 20;
   ck_assert_int_eq(plan->owner_peak[0] - plan->owner_bytes[0], squares + block + process);
   eqs_plan_free(&plan);
   eqs_config_free(&config);
