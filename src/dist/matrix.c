@@ -78,23 +78,32 @@ void eqs_matrix_copy(const eqs_matrix *from, eqs_matrix *to)
   }
 }
 
-/* Factors stay float64: a float32 of 1e-20 may be scaled by 1e+40. */
-void eqs_matrix_scale(eqs_matrix *x, double factor)
-{
-  int64_t size = local_size(x);
-  if (x->element == EQS_ELEMENT_FLOAT) {
-    float *values = eqs_floats(x);
-    for (int64_t i = 0; i < size; i++) values[i] = (float)(values[i] * factor);
-  } else {
-    double *values = eqs_doubles(x);
-    for (int64_t i = 0; i < size; i++) values[i] *= factor;
-  }
-}
-
 /* Within what float32 can hold without losing digits, or zero. */
 static bool moderate(double factor)
 {
   return factor == 0 || (fabs(factor) > 1e-30 && fabs(factor) < 1e30);
+}
+
+/* Factors stay float64 where they must: a float32 of 1e-20 may be scaled by 1e+40. */
+static void scale_floats(double factor, float *values, int64_t size)
+{
+  if (moderate(factor)) {
+    float scale = (float)factor;
+    for (int64_t i = 0; i < size; i++) values[i] *= scale;
+  } else {
+    for (int64_t i = 0; i < size; i++) values[i] = (float)(values[i] * factor);
+  }
+}
+
+void eqs_matrix_scale(eqs_matrix *x, double factor)
+{
+  int64_t size = local_size(x);
+  if (x->element == EQS_ELEMENT_FLOAT) {
+    scale_floats(factor, eqs_floats(x), size);
+  } else {
+    double *values = eqs_doubles(x);
+    for (int64_t i = 0; i < size; i++) values[i] *= factor;
+  }
 }
 
 /* Element i of all arrays depends on element i alone, so that they may be the same: `ivdep` says so. */
@@ -251,12 +260,11 @@ eqs_status eqs_matrix_row_squares(const eqs_matrix *x, double *sums)
 void eqs_matrix_scale_rows(eqs_matrix *x, const double *factors)
 {
   for (int64_t i = 0; i < x->local_rows; i++) {
-    double factor = factors[i];
     int64_t place = i * x->local_cols;
     if (x->element == EQS_ELEMENT_FLOAT)
-      for (int64_t j = 0; j < x->local_cols; j++) eqs_floats(x)[place + j] = (float)(eqs_floats(x)[place + j] * factor);
+      scale_floats(factors[i], eqs_floats(x) + place, x->local_cols);
     else
-      for (int64_t j = 0; j < x->local_cols; j++) eqs_doubles(x)[place + j] *= factor;
+      for (int64_t j = 0; j < x->local_cols; j++) eqs_doubles(x)[place + j] *= factors[i];
   }
 }
 

@@ -20,7 +20,7 @@ enum {
 
 int64_t eqs_whole_product_rows(int64_t inner)
 {
-  int64_t elements = own_kernel ? 1 << 17 : 1 << 21, rows = elements / (inner > 0 ? inner : 1);
+  int64_t elements = own_kernel && inner <= 1024 ? 1 << 17 : 1 << 21, rows = elements / (inner > 0 ? inner : 1);
   return rows < row_block ? row_block : rows / row_block * row_block;
 }
 
@@ -65,7 +65,7 @@ eqs_status eqs_whole_product(int64_t rows, int64_t cols, int64_t inner, double a
                              int64_t b_stride, float *c, int64_t c_stride)
 {
   eqs_status status = EQS_OK;
-  int64_t tiled_rows = own_kernel && inner > 0 ? rows / eqs_tile_rows * eqs_tile_rows : 0;
+  int64_t tiled_rows = own_kernel && inner > 0 && inner <= 1024 ? rows / eqs_tile_rows * eqs_tile_rows : 0;
   int64_t tiled_cols = tiled_rows > 0 ? cols / eqs_tile_cols * eqs_tile_cols : 0;
   if (tiled_cols == 0) tiled_rows = 0;
   for (int64_t first = 0; first < tiled_rows; first += row_block) {

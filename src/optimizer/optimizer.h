@@ -35,12 +35,13 @@ typedef struct eqs_optimizer {
   MPI_Comm owners;
   eqs_grid_cache *grids;
   eqs_owned_parameter *parameter;
-  double *lr;            /* of every group */
-  double gradient_scale; /* gradients come multiplied by this; 1 at first */
-  int trainers;          /* in the step under way: how many contributions EQS_PARTIAL gradients are the sum of */
-  double clip_factor;    /* in the step under way */
-  bool agreed;           /* whether the owners have agreed on the step under way, and it is taken */
-  int64_t step, skipped; /* steps taken to their ends, steps skipped */
+  double *lr;              /* of every group */
+  double gradient_scale;   /* gradients come multiplied by this; 1 at first */
+  int trainers;            /* in the step under way: how many contributions EQS_PARTIAL gradients are the sum of */
+  bool surveys_on_the_way; /* in the step under way: updates by rows take the squares of their gradients */
+  double clip_factor;      /* in the step under way */
+  bool agreed;             /* whether the owners have agreed on the step under way, and it is taken */
+  int64_t step, skipped;   /* steps taken to their ends, steps skipped */
   bool skipped_last;
   double gradient_norm;
   eqs_diagnostics diagnostics;

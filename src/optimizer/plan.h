@@ -25,7 +25,8 @@ typedef struct {
   eqs_planned_parameter *parameter;
   double *owner_seconds; /* predicted seconds per step of every owner */
   int64_t *owner_bytes;  /* weights, state and gradients that every owner holds */
-  int64_t *owner_peak;   /* largest resident memory of every owner's process, predicted: with workspace, buffers, program */
+  int64_t
+      *owner_peak; /* largest resident memory of every owner's process, predicted: with workspace, buffers, program */
 } eqs_plan;
 
 /*

@@ -11,6 +11,7 @@ void eqs_optimizer_begin(eqs_optimizer *optimizer, int trainers)
 {
   optimizer->trainers = trainers;
   optimizer->clip_factor = 1;
+  optimizer->surveys_on_the_way = false;
   for (int64_t p = 0; p < optimizer->plan->parameters; p++) {
     optimizer->parameter[p].finite = true;
     optimizer->parameter[p].squares = 0;
@@ -184,6 +185,18 @@ cleanup:
   return status;
 }
 
+/* The gradients that were surveyed with their updates count too. */
+static eqs_status agree_again(eqs_optimizer *optimizer)
+{
+  for (int64_t p = 0; p < optimizer->plan->parameters; p++) {
+    eqs_owned_parameter *parameter = &optimizer->parameter[p];
+    parameter->finite = isfinite(parameter->squares);
+    if (optimizer->diagnostics.active && parameter->present && eqs_can_survey_on_the_way(optimizer, p))
+      optimizer->diagnostics.sums[p][EQS_SUM_GRADIENT] += parameter->squares;
+  }
+  return eqs_optimizer_agree(optimizer);
+}
+
 static eqs_status update_all(eqs_optimizer *optimizer)
 {
   eqs_status status = EQS_OK;
@@ -198,12 +211,16 @@ cleanup:
 eqs_status eqs_optimizer_step(eqs_optimizer *optimizer, int trainers)
 {
   eqs_status status = EQS_OK;
+  bool on_the_way = !(optimizer->config->clip_grad_norm > 0 || optimizer->config->skip_nonfinite);
   eqs_optimizer_begin(optimizer, trainers);
   for (int64_t p = 0; p < optimizer->plan->parameters; p++)
-    if (optimizer->parameter[p].present) eqs_optimizer_survey(optimizer, p);
+    if (optimizer->parameter[p].present && !(on_the_way && eqs_can_survey_on_the_way(optimizer, p)))
+      eqs_optimizer_survey(optimizer, p);
   EQS_TRY(eqs_optimizer_agree(optimizer));
   if (optimizer->skipped_last) goto cleanup;
+  optimizer->surveys_on_the_way = on_the_way;
   EQS_TRY(update_all(optimizer));
+  if (on_the_way) EQS_TRY(agree_again(optimizer));
   EQS_TRY(eqs_optimizer_end(optimizer));
 cleanup:
   return status;

@@ -118,6 +118,15 @@ static bool goes_by_rows(const eqs_rule_options *options, const eqs_grid *grid)
   return options->rule->row_wise && (grid->cols == 1 || options->rule->element_wise);
 }
 
+bool eqs_can_survey_on_the_way(const eqs_optimizer *optimizer, int64_t p)
+{
+  const eqs_owned_parameter *parameter = &optimizer->parameter[p];
+  for (int64_t i = 0; i < optimizer->plan->parameter[p].assignment.count; i++)
+    if (parameter->matrix[i].grid != NULL && !goes_by_rows(options_of(optimizer, p), parameter->matrix[i].grid))
+      return false;
+  return true;
+}
+
 static row_block block_of(const row_pass *pass, int64_t first, int64_t end)
 {
   row_block block = {.gradient = eqs_matrix_rows(&pass->matrix->gradient, first, end),
@@ -131,8 +140,10 @@ static row_block block_of(const row_pass *pass, int64_t first, int64_t end)
 /* First visit of a block: G -> D. */
 static void direct_block(const row_pass *pass, row_block *block)
 {
-  make_direction(pass->options, eqs_gradient_factor(pass->optimizer, pass->parameter), &block->gradient,
-                 &block->momentum, &block->u);
+  double f = eqs_gradient_factor(pass->optimizer, pass->parameter);
+  make_direction(pass->options, f, &block->gradient, &block->momentum, &block->u);
+  if (pass->optimizer->surveys_on_the_way)
+    pass->optimizer->parameter[pass->parameter].squares += f * f * eqs_matrix_local_squares(&block->gradient);
   eqs_diagnostics_add_squares(&pass->optimizer->diagnostics, pass->parameter, EQS_SUM_DIRECTION, &block->u);
 }
 

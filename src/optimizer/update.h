@@ -23,6 +23,12 @@ bool eqs_shares_nu(const eqs_assignment *assignment);
 eqs_status eqs_update_matrix(eqs_optimizer *optimizer, int64_t p, int64_t i);
 
 /*
+ * Whether eqs_update_matrix of all matrices of a parameter goes row by row, so that it can survey the gradient on the
+ * way (optimizer->surveys_on_the_way): one pass over memory less.
+ */
+bool eqs_can_survey_on_the_way(const eqs_optimizer *optimizer, int64_t p);
+
+/*
  * The same in two halves, between which ν is summed:
  * G -> D -> factor, in `gradient`, and the matrix's part of ν; the momentum and the rule's states are updated;
  * factor -> U, with matrix->nu as it counts for the tensor;  W <- (1 - lr · weight_decay) W - lr U.
