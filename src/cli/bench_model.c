@@ -1,5 +1,6 @@
 #include "cli/bench_model.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -137,6 +138,14 @@ void eqs_bench_model_describe(const eqs_bench_model *model, const char *name, eq
   json_object_set_new(made->more, "parameters", json_integer(model->plan->parameters));
   json_object_set_new(made->more, "matrices", json_integer(matrices));
   json_object_set_new(made->more, "bytes_held", json_integer(eqs_bench_model_held(model)));
+  json_object_set_new(made->more, "predicted", json_real(eqs_bench_model_predicted(model)));
+}
+
+double eqs_bench_model_predicted(const eqs_bench_model *model)
+{
+  double seconds = 0;
+  for (int o = 0; o < model->plan->owners; o++) seconds = fmax(seconds, model->plan->owner_seconds[o]);
+  return seconds;
 }
 
 int64_t eqs_bench_model_held(const eqs_bench_model *model)

@@ -43,6 +43,9 @@ void eqs_bench_model_describe(const eqs_bench_model *model, const char *name, eq
 /* The least cost of one update of all parameters. */
 eqs_least_cost eqs_bench_model_minimum(const eqs_bench_model *model);
 
+/* Seconds of a step's updates that the plan predicts for the busiest owner. */
+double eqs_bench_model_predicted(const eqs_bench_model *model);
+
 /* Bytes that the owners hold: weights, state and gradients. */
 int64_t eqs_bench_model_held(const eqs_bench_model *model);
 

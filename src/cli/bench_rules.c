@@ -127,8 +127,8 @@ static eqs_bench_case describe(const eqs_bench_model *model, const eqs_bench_mat
   eqs_bench_case made = {
       .minimum = eqs_bench_model_minimum(model),
       .efficiency = polar ? EQS_BY_WORK : EQS_BY_BYTES,
-      .more = json_pack("{s:I, s:I}", "count", (json_int_t)matrices->count, "bytes_held",
-                        (json_int_t)eqs_bench_model_held(model)),
+      .more = json_pack("{s:I, s:I, s:f}", "count", (json_int_t)matrices->count, "bytes_held",
+                        (json_int_t)eqs_bench_model_held(model), "predicted", eqs_bench_model_predicted(model)),
   };
   if (polar) {
     json_object_set_new(made.more, "solver", json_string(eqs_solver_names[rule->solver]));

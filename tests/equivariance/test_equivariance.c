@@ -240,7 +240,7 @@ END_TEST
 /* Matrices large enough that the plan itself splits them. */
 START_TEST(large_matrices_on_planned_grids)
 {
-  static const test_tensor large = {EQS_LAYOUT_ROW, 0, 320, 200, 0};
+  static const test_tensor large = {EQS_LAYOUT_ROW, 0, 480, 320, 0};
   static const char *const keys[] = {"rule: muon", "rule: right_spectral"};
   equivariance_case c = {.keys = keys[test_size() % 2], .tensor = &large, .center = true};
   c.moves = TEST_ROTATE_BESIDE_ONES | TEST_ROTATE_COLS | TEST_SHIFT_ROWS;
