@@ -7,6 +7,7 @@
 
 #include "base/memory.h"
 #include "cli/pseudo_random.h"
+#include "dist/communicator.h"
 #include "model/calibration.h"
 
 eqs_status eqs_bench_model_read(const char *config, const char *manifest, int owners, eqs_bench_model *model)
@@ -173,12 +174,42 @@ cleanup:
   return status;
 }
 
-eqs_status eqs_fill_weights(uint32_t seed, eqs_optimizer *optimizer)
+static eqs_status fill_weights(uint32_t seed, eqs_optimizer *optimizer)
 {
   return fill(~seed, optimizer, false);
 }
 
-eqs_status eqs_fill_gradients(uint32_t seed, eqs_optimizer *optimizer)
+static eqs_status fill_gradients(uint32_t seed, eqs_optimizer *optimizer)
 {
   return fill(seed, optimizer, true);
+}
+
+typedef struct {
+  uint32_t seed;
+  eqs_optimizer *optimizer;
+} step_case;
+
+static eqs_status renew_gradients(void *context)
+{
+  step_case *work = context;
+  return fill_gradients(work->seed, work->optimizer);
+}
+
+static eqs_status take_step(void *context)
+{
+  step_case *work = context;
+  return eqs_optimizer_step(work->optimizer, 1);
+}
+
+eqs_status eqs_bench_model_measure(eqs_bench *bench, const eqs_bench_model *model, eqs_timing *timing)
+{
+  eqs_status status = EQS_OK;
+  step_case work = {.seed = bench->options->seed};
+  EQS_TRY(eqs_optimizer_create(model->config, model->plan, bench->comm, &work.optimizer));
+  EQS_TRY(eqs_agree(bench->comm, fill_weights(work.seed, work.optimizer)));
+  EQS_TRY(eqs_measure(bench->comm, (int)bench->options->warmup, (int)bench->options->repeat, renew_gradients, take_step,
+                      &work, timing));
+cleanup:
+  eqs_optimizer_destroy(&work.optimizer);
+  return status;
 }

@@ -2,6 +2,7 @@
 #ifndef EQS_CLI_BENCH_MODEL_H
 #define EQS_CLI_BENCH_MODEL_H
 
+#include "cli/bench.h"
 #include "cli/bench_table.h"
 #include "model/manifest.h"
 #include "optimizer/optimizer.h"
@@ -49,8 +50,7 @@ double eqs_bench_model_predicted(const eqs_bench_model *model);
 /* Bytes that the owners hold: weights, state and gradients. */
 int64_t eqs_bench_model_held(const eqs_bench_model *model);
 
-/* Pseudo-random weights, or gradients, in this owner's shards; all parameters then have a gradient. Not collective. */
-eqs_status eqs_fill_weights(uint32_t seed, eqs_optimizer *optimizer);
-eqs_status eqs_fill_gradients(uint32_t seed, eqs_optimizer *optimizer);
+/* Time whole steps of the optimizer over a model, with pseudo-random gradients in the shards. Collective. */
+eqs_status eqs_bench_model_measure(eqs_bench *bench, const eqs_bench_model *model, eqs_timing *timing);
 
 #endif

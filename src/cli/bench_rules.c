@@ -103,23 +103,6 @@ static error_t parse(int key, char *value, struct argp_state *state)
   }
 }
 
-typedef struct {
-  uint32_t seed;
-  eqs_optimizer *optimizer;
-} rule_case;
-
-static eqs_status fill(void *context)
-{
-  rule_case *work = context;
-  return eqs_fill_gradients(work->seed, work->optimizer);
-}
-
-static eqs_status take_step(void *context)
-{
-  rule_case *work = context;
-  return eqs_optimizer_step(work->optimizer, 1);
-}
-
 static eqs_bench_case describe(const eqs_bench_model *model, const eqs_bench_matrices *matrices)
 {
   const eqs_rule_options *rule = &model->plan->parameter[0].assignment.options;
@@ -146,17 +129,12 @@ static eqs_status measure_case(eqs_bench *bench, const eqs_bench_matrices *matri
   eqs_status status = EQS_OK;
   eqs_bench_model model = {0};
   eqs_bench_case made = {0};
-  rule_case work = {.seed = bench->options->seed};
   EQS_TRY(eqs_agree(bench->comm, eqs_bench_model_make(matrices, bench->ranks, &model)));
   made = describe(&model, matrices);
-  EQS_TRY(eqs_optimizer_create(model.config, model.plan, bench->comm, &work.optimizer));
-  EQS_TRY(eqs_agree(bench->comm, eqs_fill_weights(work.seed, work.optimizer)));
-  EQS_TRY(eqs_measure(bench->comm, (int)bench->options->warmup, (int)bench->options->repeat, fill, take_step, &work,
-                      &made.timing));
+  EQS_TRY(eqs_bench_model_measure(bench, &model, &made.timing));
   EQS_TRY(eqs_agree(bench->comm, eqs_bench_table_add(&bench->table, &made)));
 cleanup:
   eqs_bench_case_free(&made);
-  eqs_optimizer_destroy(&work.optimizer);
   eqs_bench_model_free(&model);
   return status;
 }

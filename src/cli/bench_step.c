@@ -45,39 +45,17 @@ static error_t parse(int key, char *value, struct argp_state *state)
   }
 }
 
-typedef struct {
-  uint32_t seed;
-  eqs_optimizer *optimizer;
-} step_case;
-
-static eqs_status fill(void *context)
-{
-  step_case *work = context;
-  return eqs_fill_gradients(work->seed, work->optimizer);
-}
-
-static eqs_status take_step(void *context)
-{
-  step_case *work = context;
-  return eqs_optimizer_step(work->optimizer, 1);
-}
-
 static eqs_status measure_shards(eqs_bench *bench, const arguments *given)
 {
   eqs_status status = EQS_OK;
   eqs_bench_model model = {0};
   eqs_bench_case made = {.efficiency = EQS_BY_BOTH};
-  step_case work = {.seed = bench->options->seed};
   EQS_TRY(eqs_agree(bench->comm, eqs_bench_model_read(given->config, given->manifest, bench->ranks, &model)));
-  EQS_TRY(eqs_optimizer_create(model.config, model.plan, bench->comm, &work.optimizer));
-  EQS_TRY(eqs_agree(bench->comm, eqs_fill_weights(work.seed, work.optimizer)));
-  EQS_TRY(eqs_measure(bench->comm, (int)bench->options->warmup, (int)bench->options->repeat, fill, take_step, &work,
-                      &made.timing));
+  EQS_TRY(eqs_bench_model_measure(bench, &model, &made.timing));
   eqs_bench_model_describe(&model, "step", &made);
   EQS_TRY(eqs_agree(bench->comm, eqs_bench_table_add(&bench->table, &made)));
 cleanup:
   eqs_bench_case_free(&made);
-  eqs_optimizer_destroy(&work.optimizer);
   eqs_bench_model_free(&model);
   return status;
 }
