@@ -295,7 +295,7 @@ eqs_status eqs_team_reduce(const eqs_team *team, const int64_t *first, float *pa
                         "MPI_Ireduce_scatter"));
   EQS_TRY(eqs_wait(&request, "the other hosts of a process grid"));
   eqs_count_messages(team->hosts - 1, (first[team->hosts] - counts[team->host]) * (int64_t)sizeof *packed);
-  memcpy(packed + first[team->host], sum, (size_t)counts[team->host] * sizeof *sum);
+  if (counts[team->host] > 0) memcpy(packed + first[team->host], sum, (size_t)counts[team->host] * sizeof *sum);
 cleanup:
   free(counts);
   free(places);
