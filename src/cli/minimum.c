@@ -15,11 +15,6 @@ double eqs_minimal_polar_flops(const eqs_polar_options *options, int64_t m, int6
   return fmin(gram_and_apply + ((3 + quintic) * steps - 3) * square, steps * (gram_and_apply + quintic * square));
 }
 
-bool eqs_rule_has_polar(const eqs_rule *rule)
-{
-  return (rule->keys & EQS_KEY_SOLVER) != 0;
-}
-
 eqs_least_cost eqs_minimal_update(const eqs_rule_options *options, int64_t m, int64_t n)
 {
   const eqs_polar_options polar = {.solver = options->solver, .steps = options->steps, .side = options->side};

@@ -22,7 +22,4 @@ typedef struct {
 
 eqs_least_cost eqs_minimal_update(const eqs_rule_options *options, int64_t m, int64_t n);
 
-/* Whether the polar factor is the work of a rule; else it is bound by the memory. */
-bool eqs_rule_has_polar(const eqs_rule *rule);
-
 #endif

@@ -30,9 +30,14 @@ int64_t eqs_square_stride(int64_t n)
   return stride % 128 == 0 && stride > 0 ? stride + eqs_square_padding : stride;
 }
 
+int64_t eqs_square_rows(int64_t n)
+{
+  return round_up(n, eqs_square_padding);
+}
+
 int64_t eqs_square_floats(int64_t n)
 {
-  return eqs_square_stride(n) * round_up(n, eqs_square_padding);
+  return eqs_square_stride(n) * eqs_square_rows(n);
 }
 
 /* The lower triangle of n×n, n a multiple of eqs_lanes, in tiles; a(t, i), b(t, j) by rows of t. */

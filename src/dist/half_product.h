@@ -23,14 +23,15 @@ enum { eqs_square_padding = 16 }; /* strides of square matrices are multiples of
 /* Stride of an n×n work matrix: no power of two, so that columns do not fall into the same lines of a cache. */
 int64_t eqs_square_stride(int64_t n);
 
-/* Floats of an n×n work matrix, padding included. */
+/* Rows of an n×n work matrix, and its floats, padding included. */
+int64_t eqs_square_rows(int64_t n);
 int64_t eqs_square_floats(int64_t n);
 
 /*
  * Rows first ... end - 1 of the lower triangle of c <- a bᵀ, which is symmetric; columns after the diagonal are changed
  * up to the end of a block. c has the stride and room for eqs_square_stride's padding in both directions.
  *
- * packed  [in] a and b are square work matrices with zeros in their padding: the kernel may read it
+ * padded  [in] a and b are square work matrices with zeros in their padding: the kernel may read it
  *
  * EQS_FAILED: out of memory, or a size beyond BLAS's 32 bits. Not collective.
  */

@@ -31,11 +31,6 @@ typedef struct {
   eqs_matrix slab;                /* X; its own memory only where X lies otherwise */
 } holder;
 
-static int64_t round_up(int64_t n, int64_t multiple)
-{
-  return (n + multiple - 1) / multiple * multiple;
-}
-
 static int64_t first_row(const eqs_squares *squares, int number)
 {
   const holder *held = squares->holder;
@@ -139,7 +134,7 @@ cleanup:
 static void clear_padding(const eqs_squares *squares, float *square)
 {
   const holder *held = squares->holder;
-  int64_t k = squares->k, padded = round_up(k, eqs_square_padding);
+  int64_t k = squares->k, padded = eqs_square_rows(k);
   for (int64_t i = 0; i < k; i++)
     for (int64_t j = k; j < padded; j++) square[i * held->stride + j] = 0;
   memset(square + k * held->stride, 0, (size_t)((padded - k) * held->stride) * sizeof *square);

@@ -59,12 +59,6 @@ static int compare_candidates(const void *a, const void *b)
   return first->index < second->index ? -1 : first->index > second->index;
 }
 
-/* Whether splitting costs nothing: what a row needs is in the row, but for sums of columns. */
-static bool splits_by_rows(const eqs_rule_options *options)
-{
-  return options->rule->row_wise;
-}
-
 /*
  * The grid of `ranks` owners. Rows stay whole for rules that go by rows. Around polar factors slabs along the long
  * side, where the squares are replicated, or a rectangle as square as can be, where they are distributed: what is
@@ -100,7 +94,8 @@ static void choose_split(const eqs_config *config, const eqs_rule_options *optio
   *grid = (eqs_grid){.rows = 1, .cols = 1};
   for (int ranks = 1; ranks < owners;) {
     bool heavy = seconds > share_to_split * share.seconds && next->seconds > seconds_worth_splitting;
-    bool large = splits_by_rows(options) && (double)next->bytes / ranks > share_to_split * share.bytes &&
+    /* row by row splitting costs nothing, but for sums of columns */
+    bool large = options->rule->row_wise && (double)next->bytes / ranks > share_to_split * share.bytes &&
                  next->seconds > seconds_worth_splitting;
     if (!heavy && !large) return;
     ranks = 2 * ranks < owners ? 2 * ranks : owners;

@@ -96,7 +96,7 @@ cleanup:
   return status;
 }
 
-static bool has_polar_factor(const eqs_rule *rule)
+bool eqs_rule_has_polar(const eqs_rule *rule)
 {
   return (rule->keys & EQS_KEY_SOLVER) != 0;
 }
@@ -109,7 +109,7 @@ static bool has_polar_factor(const eqs_rule *rule)
 static double memory_passes(const eqs_rule_options *options)
 {
   double states = (options->momentum != EQS_MOMENTUM_NONE) + options->rule->states;
-  if (has_polar_factor(options->rule)) return 13 + (options->center ? 6 : 0);
+  if (eqs_rule_has_polar(options->rule)) return 13 + (options->center ? 6 : 0);
   return options->rule->row_wise ? 3 + 2 * states + (options->center ? 2 : 0) : 10 + 2 * states;
 }
 
@@ -117,7 +117,7 @@ double eqs_rule_seconds(const eqs_rule_options *options, const eqs_speeds *speed
                         int64_t n)
 {
   double elements = (double)m * (double)n / ((double)grid->rows * grid->cols), seconds = 0;
-  if (has_polar_factor(options->rule)) {
+  if (eqs_rule_has_polar(options->rule)) {
     eqs_polar_options polar = eqs_factor_options(options);
     seconds = eqs_polar_seconds(&polar, speeds, grid, m, n);
   }
@@ -129,5 +129,5 @@ void eqs_rule_workspace(const eqs_rule_options *options, const eqs_grid *grid, i
 {
   eqs_polar_options polar = eqs_factor_options(options);
   *kept = *freed = 0;
-  if (has_polar_factor(options->rule)) eqs_polar_workspace(&polar, grid, m, n, kept, freed);
+  if (eqs_rule_has_polar(options->rule)) eqs_polar_workspace(&polar, grid, m, n, kept, freed);
 }

@@ -129,6 +129,9 @@ struct eqs_rule {
 const eqs_rule *eqs_rule_find(const char *name);
 const eqs_rule *eqs_rule_at(int index);
 
+/* Whether a rule's update is around a polar factor; else it is bound by the memory. */
+bool eqs_rule_has_polar(const eqs_rule *rule);
+
 /* Options with the defaults of a rule: weight_decay 0, beta 0.95, betas 0.9 0.95, alpha 1, eps 1e-8, steps 5, ... */
 eqs_rule_options eqs_rule_defaults(const eqs_rule *rule);
 
