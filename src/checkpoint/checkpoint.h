@@ -76,6 +76,12 @@ eqs_status eqs_checkpoint_save(MPI_Comm owners, const char *directory, int64_t k
  */
 eqs_status eqs_checkpoint_find(const char *path, char **file);
 
+/*
+ * The newest checkpoint of a directory that was written before `damaged`, a path as eqs_checkpoint_find gives it, and
+ * whose metadata is whole. `file` is allocated. Not collective. EQS_DAMAGED: there is none. EQS_IO.
+ */
+eqs_status eqs_checkpoint_find_older(const char *directory, const char *damaged, char **file);
+
 /* What is in a checkpoint, its tensors' values aside. */
 typedef struct {
   char *name;

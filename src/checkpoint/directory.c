@@ -252,3 +252,24 @@ eqs_status eqs_checkpoint_find(const char *path, char **file)
   if (status == EQS_IO || status == EQS_DAMAGED) status = find_newest(path, status, file);
   return status;
 }
+
+eqs_status eqs_checkpoint_find_older(const char *directory, const char *damaged, char **file)
+{
+  eqs_status status = EQS_OK;
+  found_files found = {0};
+  bool older = false;
+  *file = NULL;
+  EQS_TRY(list_files(directory, "", &found));
+  for (int64_t i = 0; i < found.count && *file == NULL; i++) {
+    if (older && check_file(found.file[i].path) == EQS_OK) {
+      *file = found.file[i].path;
+      found.file[i].path = NULL;
+    } else if (strcmp(found.file[i].path, damaged) == 0) {
+      older = true;
+    }
+  }
+  if (*file == NULL) status = eqs_fail(EQS_DAMAGED, "%s: damaged, and there is no older whole one beside it", damaged);
+cleanup:
+  free_found(&found);
+  return status;
+}

@@ -157,22 +157,66 @@ eqs_status eqs_optimizer_write(const eqs_optimizer *optimizer, const char *file)
   return status;
 }
 
-/* The first owner finds the file; all use the same. */
-static eqs_status find_together(MPI_Comm owners, const char *path, char **file)
+/* What the first owner found, or why it found nothing, to all. *file is allocated on all. */
+static eqs_status share_file(MPI_Comm owners, eqs_status found, char **file)
 {
   eqs_status status = EQS_OK;
   int rank;
   int64_t length = 0;
   MPI_Comm_rank(owners, &rank);
-  *file = NULL;
-  if (rank == 0) status = eqs_checkpoint_find(path, file);
-  if (rank == 0 && status == EQS_OK) length = (int64_t)strlen(*file) + 1;
-  EQS_TRY(eqs_agree(owners, status));
+  if (rank == 0 && found == EQS_OK) length = (int64_t)strlen(*file) + 1;
+  EQS_TRY(eqs_agree(owners, found));
   EQS_TRY(eqs_broadcast(owners, &length, sizeof length, 0, "the checkpoint's name"));
   if (rank != 0) EQS_TRY(eqs_allocate(file, length, 1));
   EQS_TRY(eqs_broadcast(owners, *file, length, 0, "the checkpoint's name"));
 cleanup:
   return status;
+}
+
+/* The first owner finds the file; `in_directory`: others may lie beside it. */
+static eqs_status find_together(MPI_Comm owners, const char *path, char **file, bool *in_directory)
+{
+  eqs_status status = EQS_OK;
+  int rank;
+  MPI_Comm_rank(owners, &rank);
+  *file = NULL;
+  EQS_TRY(share_file(owners, rank == 0 ? eqs_checkpoint_find(path, file) : EQS_OK, file));
+  *in_directory = rank == 0 && strcmp(path, *file) != 0;
+  EQS_TRY(eqs_broadcast(owners, in_directory, sizeof *in_directory, 0, "the kind of the checkpoint's path"));
+cleanup:
+  return status;
+}
+
+/* Instead of a damaged file the next older one of its directory, loudly. */
+static eqs_status fall_back(MPI_Comm owners, const char *directory, char **file)
+{
+  eqs_status status = EQS_OK;
+  char *older = NULL;
+  int rank;
+  MPI_Comm_rank(owners, &rank);
+  EQS_TRY(share_file(owners, rank == 0 ? eqs_checkpoint_find_older(directory, *file, &older) : EQS_OK, &older));
+  if (rank == 0) eqs_log(EQS_LOG_WARNING, "%s is DAMAGED; taking the older %s instead", *file, older);
+  free(*file);
+  *file = older;
+  older = NULL;
+cleanup:
+  free(older);
+  return status;
+}
+
+/* State back to zero: what a damaged file left there must not stay where an older one has nothing. */
+static void forget_state(eqs_optimizer *optimizer)
+{
+  for (int64_t p = 0; p < optimizer->plan->parameters; p++) {
+    const eqs_assignment *assignment = &optimizer->plan->parameter[p].assignment;
+    bool has_momentum = assignment->options.momentum != EQS_MOMENTUM_NONE;
+    for (int s = 1; s < eqs_state_count(&assignment->options); s++)
+      for (int64_t i = 0; i < assignment->count; i++) {
+        const eqs_matrix *state = owned_state(&optimizer->parameter[p].matrix[i], s, has_momentum);
+        if (state->data == NULL) continue;
+        memset(state->data, 0, (size_t)(state->local_rows * state->local_cols) * sizeof(float));
+      }
+  }
 }
 
 static bool entry_has(const eqs_checkpoint_entry *entry, const char *tensor)
@@ -204,18 +248,33 @@ static void restore_counts(eqs_optimizer *optimizer, const described *all, const
   }
 }
 
+static eqs_status restore_file(eqs_optimizer *optimizer, const char *file, const described *all,
+                               eqs_checkpoint_summary *summary)
+{
+  eqs_status status = EQS_OK;
+  EQS_TRY(eqs_agree(optimizer->owners, eqs_checkpoint_summarize(file, summary)));
+  EQS_TRY(eqs_agree(optimizer->owners, eqs_checkpoint_compare(summary, all->contents.parameters, all->parameter)));
+  EQS_TRY(eqs_checkpoint_read(optimizer->owners, file, all->contents.parameters, all->parameter));
+  restore_counts(optimizer, all, summary);
+cleanup:
+  return status;
+}
+
 eqs_status eqs_optimizer_restore(eqs_optimizer *optimizer, const char *path, eqs_checkpoint_summary *summary)
 {
   eqs_status status = EQS_OK;
   described all = {0};
   char *file = NULL;
+  bool in_directory;
   *summary = (eqs_checkpoint_summary){0};
   EQS_TRY(eqs_agree(optimizer->owners, describe_all(optimizer, NULL, 0, &all)));
-  EQS_TRY(find_together(optimizer->owners, path, &file));
-  EQS_TRY(eqs_agree(optimizer->owners, eqs_checkpoint_summarize(file, summary)));
-  EQS_TRY(eqs_agree(optimizer->owners, eqs_checkpoint_compare(summary, all.contents.parameters, all.parameter)));
-  EQS_TRY(eqs_checkpoint_read(optimizer->owners, file, all.contents.parameters, all.parameter));
-  restore_counts(optimizer, &all, summary);
+  EQS_TRY(find_together(optimizer->owners, path, &file, &in_directory));
+  while ((status = restore_file(optimizer, file, &all, summary)) == EQS_DAMAGED && in_directory) {
+    EQS_TRY(fall_back(optimizer->owners, path, &file));
+    eqs_checkpoint_summary_free(summary);
+    *summary = (eqs_checkpoint_summary){0};
+    forget_state(optimizer);
+  }
 cleanup:
   free(file);
   forget(&all);

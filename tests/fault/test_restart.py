@@ -61,6 +61,39 @@ def restarts(all_jobs, name, ranks, others, end=END):
                f"{name}: on {ranks}, then on {other} trainers and owners")
 
 
+def damage(file):
+    """Another bit in a tensor's values."""
+    with h5py.File(file, "r") as checkpoint:
+        tensor = next(item[key] for item in checkpoint["parameters"].values() for key in item if key != "weight")
+        place = tensor.id.get_offset() + tensor.id.get_storage_size() // 2
+    with open(file, "r+b") as opened:
+        opened.seek(place)
+        byte = opened.read(1)[0]
+        opened.seek(place)
+        opened.write(bytes([byte ^ 4]))
+
+
+def falls_back(all_jobs, name, ranks):
+    """A directory whose newest checkpoint is damaged: the older one, loudly, to the same bits; if that one is damaged as
+    well, or a damaged file is asked for by its name, the status of damage."""
+    whole = whole_and_cut(all_jobs, name, ranks)
+    directory = all_jobs.directory / f"{name}-whole"
+    mode = "service" if ranks[1] else "embedded"
+    config = all_jobs.config(f"{name}-whole", mode, every=CUT)
+    damage(jobs.checkpoint(directory, END))
+    asked = all_jobs.run(config, *ranks, f"resume={jobs.checkpoint(directory, END)}", f"steps={END}")
+    checks.that(asked.returncode == 4, f"{name}: a damaged file by its name: {asked}")
+    result = all_jobs.run(config, *ranks, "resume=", f"steps={END}")
+    first = result.stdout.split("\n")[0].strip()
+    checks.that(result.returncode == 0 and first == f"step {END - CUT}", f"{name}: beside a damaged one: {result}")
+    checks.that(result.stderr.count("DAMAGED") == 1, f"{name}: said once: {result.stderr}")
+    same_bits(jobs.tensors(jobs.checkpoint(directory, END)), whole, f"{name}: beside a damaged one")
+    for step in range(CUT, END + 1, CUT):
+        damage(jobs.checkpoint(directory, step))
+    nothing = all_jobs.run(config, *ranks, "resume=", f"steps={END}")
+    checks.that(nothing.returncode == 4, f"{name}: all damaged: {nothing}")
+
+
 def record(path):
     """Gradients for tensors of many shapes and of every rule that keeps state."""
     random = np.random.default_rng(5)
@@ -136,6 +169,7 @@ with tempfile.TemporaryDirectory() as scratch, concurrent.futures.ThreadPoolExec
     parts = [pool.submit(restarts, python_jobs, "service", (2, 1), [(3, 0)]),
              pool.submit(restarts, c_jobs, "service", (2, 2), [(1, 1), (3, 1), (2, 3), (4, 0)]),
              pool.submit(restarts, c_jobs, "embedded", (3, 0), [(1, 0), (4, 0), (1, 3)]),
+             pool.submit(falls_back, c_jobs, "damaged", (2, 2)),
              pool.submit(replays, pathlib.Path(scratch) / "replay")]
     if job.EVERYTHING:
         parts += [pool.submit(restarts, python_jobs, "wide", (2, 3), [(1, 1), (3, 2), (2, 0)]),
