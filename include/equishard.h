@@ -154,7 +154,7 @@ eqs_status eqs_parameter_add(eqs_session *session, const eqs_parameter_info *inf
  * Ask for a restart: eqs_session_start will restore weights and state from a checkpoint.
  *
  * session  [in]
- * path     [in] a checkpoint file, or a directory whose `latest` is taken; NULL: the
+ * path     [in] a checkpoint file, or a directory whose `latest` is taken (damaged: the next older one); NULL: the
  *               configuration's checkpoint directory
  *
  * Logically collective: the first trainer's path counts.
