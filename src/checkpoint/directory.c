@@ -219,6 +219,18 @@ cleanup:
   return status;
 }
 
+/* The first file whose metadata is whole, from number `first` on; NULL if there is none. */
+static char *take_whole(found_files *found, int64_t first)
+{
+  for (int64_t i = first; i < found->count; i++) {
+    if (check_file(found->file[i].path) != EQS_OK) continue;
+    char *file = found->file[i].path;
+    found->file[i].path = NULL;
+    return file;
+  }
+  return NULL;
+}
+
 /* Without a usable `latest`, the newest that is whole. `reason` is why it could not be used. */
 static eqs_status find_newest(const char *directory, eqs_status reason, char **file)
 {
@@ -227,15 +239,12 @@ static eqs_status find_newest(const char *directory, eqs_status reason, char **f
   char *why = NULL;
   EQS_TRY(eqs_copy_text(&why, eqs_error_message()));
   EQS_TRY(list_files(directory, "", &found));
-  for (int64_t i = 0; i < found.count; i++) {
-    if (check_file(found.file[i].path) != EQS_OK) continue;
-    *file = found.file[i].path;
-    found.file[i].path = NULL;
+  *file = take_whole(&found, 0);
+  if (*file != NULL)
     eqs_log(EQS_LOG_WARNING, "%s; taking %s instead", why, *file);
-    goto cleanup;
-  }
-  status =
-      found.count > 0 ? eqs_fail(reason, "%s", why) : eqs_fail(EQS_IO, "%s: there is no checkpoint in it", directory);
+  else
+    status =
+        found.count > 0 ? eqs_fail(reason, "%s", why) : eqs_fail(EQS_IO, "%s: there is no checkpoint in it", directory);
 cleanup:
   free(why);
   free_found(&found);
@@ -257,17 +266,11 @@ eqs_status eqs_checkpoint_find_older(const char *directory, const char *damaged,
 {
   eqs_status status = EQS_OK;
   found_files found = {0};
-  bool older = false;
+  int64_t at = 0;
   *file = NULL;
   EQS_TRY(list_files(directory, "", &found));
-  for (int64_t i = 0; i < found.count && *file == NULL; i++) {
-    if (older && check_file(found.file[i].path) == EQS_OK) {
-      *file = found.file[i].path;
-      found.file[i].path = NULL;
-    } else if (strcmp(found.file[i].path, damaged) == 0) {
-      older = true;
-    }
-  }
+  while (at < found.count && strcmp(found.file[at].path, damaged) != 0) at++;
+  *file = take_whole(&found, at + 1);
   if (*file == NULL) status = eqs_fail(EQS_DAMAGED, "%s: damaged, and there is no older whole one beside it", damaged);
 cleanup:
   free_found(&found);
