@@ -75,9 +75,12 @@ typedef struct {
   eqs_schedule schedule;
   double deadline; /* `deadline:` seconds; default 1800 */
   struct {
-    char *directory; /* NULL if not given */
-    int64_t every;   /* steps; 0: only when asked */
-    int64_t keep;    /* newest K; 0: all; default 3 */
+    char *directory;    /* NULL if not given */
+    int64_t every;      /* steps; 0: only when asked */
+    double minutes;     /* 0: not by time */
+    int64_t keep;       /* newest K; 0: all; default 3 */
+    int64_t keep_every; /* and those of steps that are multiples of it; 0: no others */
+    bool at_once;       /* `async: false`; default true */
   } checkpoint;
   struct {
     char *path;    /* NULL if not given */

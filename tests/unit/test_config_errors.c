@@ -48,6 +48,8 @@ static const struct {
     {GROUP "checkpoint: {every: -5}\n", "c.yaml:2: every must be a whole number of at least 0, not -5"},
     {GROUP "checkpoint: {keep: 1.5}\n", "c.yaml:2: keep must be a whole number of at least 0, not 1.5"},
     {GROUP "checkpoint: {directory: \"\"}\n", "c.yaml:2: directory is empty"},
+    {GROUP "checkpoint: {minutes: 0}\n", "c.yaml:2: minutes must be a finite number above 0, not 0"},
+    {GROUP "checkpoint: {async: 3}\n", "c.yaml:2: async must be true or false, not 3"},
     {GROUP "metrics: {every: 0}\n", "c.yaml:2: every must be a whole number of at least 1, not 0"},
     {GROUP "metrics: {keep: 2}\n", "c.yaml:2: unknown key \"keep\" in metrics"},
     {GROUP "roles:\n  \"*.x\": heads\n", "c.yaml:3: unknown role \"heads\"; there are embedding, lm_head, router"},
