@@ -31,11 +31,12 @@ class Jobs:
     def __init__(self, directory, trainer):
         self.directory, self.trainer = pathlib.Path(directory), trainer
 
-    def config(self, name, mode, checkpoints=None, head="", groups=GROUPS, every=5, keep=3):
-        """Write <name>.yaml; checkpoints go to the directory of this name, or path."""
+    def config(self, name, mode, checkpoints=None, head="", groups=GROUPS, every=5, keep=3, policy=""):
+        """Write <name>.yaml; checkpoints go to the directory of this name, or path; `policy`: further keys of theirs."""
         path = self.directory / f"{name}.yaml"
         path.write_text(f"mode: {mode}\ndeadline: 60\n{head}checkpoint: {{directory: "
-                        f"{json.dumps(str(self.directory / (checkpoints or name)))}, every: {every}, keep: {keep}}}\n"
+                        f"{json.dumps(str(self.directory / (checkpoints or name)))}, every: {every}, keep: {keep}"
+                        + (f", {policy}" if policy else "") + "}\n"
                         + groups)
         return path
 
