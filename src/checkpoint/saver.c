@@ -186,10 +186,8 @@ static void keep_tile(void *context, const eqs_tile *tile, float *rows)
 static eqs_status make_room(eqs_saver *saver)
 {
   eqs_status status = EQS_OK;
-  int ranks;
   int64_t tiles = 0, elements = 0;
-  MPI_Comm_size(saver->owners, &ranks);
-  eqs_tile_walk walk = {.table = &saver->unfinished.table, .ranks = ranks};
+  eqs_tile_walk walk = {.table = &saver->unfinished.table};
   for (eqs_tile tile; eqs_tile_next(&walk, &tile);) {
     if (tile.rank != saver->rank) continue;
     tiles++;

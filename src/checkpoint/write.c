@@ -49,7 +49,7 @@ eqs_status eqs_unfinished_begin(MPI_Comm owners, const char *path, const eqs_che
   EQS_TRY(eqs_checkpoint_agree(owners, prepare(owners, path, contents, unfinished)));
   EQS_TRY(eqs_checkpoint_agree(owners,
                                rank == 0 ? create_file(unfinished->partial, contents, &unfinished->table) : EQS_OK));
-  EQS_TRY(eqs_table_broadcast(owners, &unfinished->table));
+  EQS_TRY(eqs_table_share(owners, &unfinished->table));
 cleanup:
   return status;
 }
@@ -82,7 +82,7 @@ void eqs_unfinished_end(eqs_unfinished_file *unfinished, bool remove)
 {
   if (remove && unfinished->partial) unlink(unfinished->partial);
   eqs_exchange_destroy(&unfinished->exchange);
-  free(unfinished->table.tensor);
+  eqs_table_free(&unfinished->table);
   free(unfinished->partial);
   free(unfinished->path);
   *unfinished = (eqs_unfinished_file){0};
