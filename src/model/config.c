@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "model/group.h"
 #include "model/match.h"
+#include "model/rename.h"
 
 enum { max_groups = 4096 };
 
@@ -48,8 +49,9 @@ static const int64_t most = INT64_C(1) << 40;
 
 static eqs_status read_checkpoint(eqs_yaml_value value, eqs_config *config)
 {
-  enum { DIRECTORY, EVERY, MINUTES, KEEP, KEEP_EVERY, ASYNC, NAMES };
-  static const char *const names[NAMES] = {"directory", "every", "minutes", "keep", "keep_every", "async"};
+  enum { DIRECTORY, EVERY, MINUTES, KEEP, KEEP_EVERY, PARTIAL, RENAME, ASYNC, NAMES };
+  static const char *const names[NAMES] = {"directory",  "every",   "minutes", "keep",
+                                           "keep_every", "partial", "rename",  "async"};
   eqs_status status = EQS_OK;
   eqs_yaml_mapping mapping;
   bool async = true;
@@ -68,6 +70,8 @@ static eqs_status read_checkpoint(eqs_yaml_value value, eqs_config *config)
     case KEEP_EVERY:
       EQS_TRY(eqs_yaml_read_integer(pair->value, names[key], 0, most, &config->checkpoint.keep_every));
       break;
+    case PARTIAL: EQS_TRY(eqs_yaml_read_boolean(pair->value, names[key], &config->checkpoint.partial)); break;
+    case RENAME: EQS_TRY(eqs_renames_read(pair->value, &config->checkpoint.rename)); break;
     default: EQS_TRY(eqs_yaml_read_boolean(pair->value, names[key], &async)); break;
     }
   }
@@ -259,6 +263,7 @@ void eqs_config_free(eqs_config **config)
   free(freed->group);
   free(freed->role_pattern);
   free(freed->checkpoint.directory);
+  eqs_renames_free(&freed->checkpoint.rename);
   free(freed->metrics.path);
   free(freed->calibration);
   free(freed->text);
