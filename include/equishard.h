@@ -151,7 +151,12 @@ eqs_status eqs_parameter_add(eqs_session *session, const eqs_parameter_info *inf
                              eqs_parameter **parameter);
 
 /*
- * Ask for a restart: eqs_session_start will restore weights and state from a checkpoint.
+ * Ask for a restart: eqs_session_start will restore weights and state from a checkpoint, whatever ranks wrote it.
+ *
+ * Its parameters are taken under the names that the configuration's `checkpoint: {rename: ...}` gives them. Those that
+ * the session does not have are left in the file, with a warning. Those that only the session has are an error, unless
+ * `checkpoint: {partial: true}`: then they begin with the initial value of eqs_parameter_add and with zero state. State
+ * that the parameter's rule does not share with the one in the file starts at zero, with a warning.
  *
  * session  [in]
  * path     [in] a checkpoint file, or a directory whose `latest` is taken (damaged: the next older one); NULL: the
@@ -166,7 +171,8 @@ eqs_status eqs_session_resume(eqs_session *session, const char *path);
  * Weights can be pulled afterwards.
  *
  * Collective. EQS_USAGE: trainers disagree on a parameter, no group matches one, a rule cannot apply
- * to a shape, the checkpoint is of another model. EQS_IO, EQS_DAMAGED: the checkpoint.
+ * to a shape, the checkpoint is of another model (see eqs_session_resume; a parameter of another shape, and nothing in
+ * common, always). EQS_IO, EQS_DAMAGED: the checkpoint.
  */
 eqs_status eqs_session_start(eqs_session *session);
 

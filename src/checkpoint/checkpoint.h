@@ -124,13 +124,6 @@ void eqs_checkpoint_summary_free(eqs_checkpoint_summary *summary);
 const eqs_checkpoint_entry *eqs_checkpoint_entry_find(const eqs_checkpoint_summary *summary, const char *name);
 
 /*
- * Compare with a model: EQS_USAGE if a parameter is missing, superfluous or of another shape; the message names
- * them (the first few, and how many). Not collective.
- */
-eqs_status eqs_checkpoint_compare(const eqs_checkpoint_summary *summary, int64_t parameters,
-                                  const eqs_checkpoint_parameter *parameter);
-
-/*
  * Read tensors into the shards of a model, any ranks and grids; every tile's checksum is verified. Tensors of
  * `parameter` that the file does not have are left alone. After a failure the shards' values are undefined.
  * path is as in eqs_checkpoint_find; the first owner's counts.
@@ -139,6 +132,10 @@ eqs_status eqs_checkpoint_compare(const eqs_checkpoint_summary *summary, int64_t
  */
 eqs_status eqs_checkpoint_read(MPI_Comm owners, const char *path, int64_t parameters,
                                const eqs_checkpoint_parameter *parameter);
+
+/* The same from a file whose summary the first owner has, with the names in it. */
+eqs_status eqs_checkpoint_load(MPI_Comm owners, const char *file, const eqs_checkpoint_summary *summary,
+                               int64_t parameters, const eqs_checkpoint_parameter *parameter);
 
 /*
  * Verify all checksums, the work shared by the ranks of comm. Every damaged tile is reported through `report`

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "checkpoint/compare.h"
 #include "checkpoint/tiles.h"
 #include "dist/communicator.h"
 
@@ -221,48 +222,83 @@ static void forget_state(eqs_optimizer *optimizer)
   }
 }
 
-static bool entry_has(const eqs_checkpoint_entry *entry, const char *tensor)
+/* Open a file and see whether a restart from it can be made. Not collective. */
+static eqs_status open_file(const eqs_optimizer *optimizer, const char *file, const described *all,
+                            eqs_checkpoint_summary *summary)
 {
-  for (int t = 0; t < entry->tensors; t++)
-    if (strcmp(entry->tensor_name[t], tensor) == 0) return true;
-  return false;
+  eqs_status status = EQS_OK;
+  EQS_TRY(eqs_checkpoint_summarize(file, summary));
+  status = eqs_checkpoint_rename(optimizer->config->checkpoint.rename, summary);
+  if (status == EQS_OK)
+    status = eqs_checkpoint_compare(summary, optimizer->config->checkpoint.partial, all->contents.parameters,
+                                    all->parameter);
+  if (status != EQS_OK) eqs_fail_in(status, "%s", file);
+cleanup:
+  return status;
 }
 
-/* Steps taken come back; state that the file does not have is said. */
-static void restore_counts(eqs_optimizer *optimizer, const described *all, const eqs_checkpoint_summary *summary)
+/* The tensors that are taken from the file, of the parameters that it has; `chosen` is allocated, its tensors are not.
+ */
+static eqs_status choose(const described *all, const eqs_checkpoint_summary *summary, eqs_checkpoint_parameter **chosen,
+                         int64_t *count)
 {
-  int rank;
-  MPI_Comm_rank(optimizer->owners, &rank);
+  eqs_status status = EQS_OK;
+  *count = 0;
+  EQS_TRY(eqs_allocate(chosen, all->contents.parameters, sizeof **chosen));
+  for (int64_t p = 0; p < all->contents.parameters; p++) {
+    const eqs_checkpoint_parameter *parameter = &all->parameter[p];
+    const eqs_checkpoint_entry *entry = eqs_checkpoint_entry_find(summary, parameter->name);
+    if (entry == NULL) continue;
+    eqs_checkpoint_parameter *taken = &(*chosen)[(*count)++];
+    *taken = *parameter;
+    taken->tensors = 0;
+    for (int t = 0; t < parameter->tensors; t++) {
+      if (!eqs_checkpoint_takes(entry, parameter, t)) continue;
+      taken->tensor[taken->tensors] = parameter->tensor[t];
+      taken->tensor_name[taken->tensors++] = parameter->tensor_name[t];
+    }
+  }
+cleanup:
+  return status;
+}
+
+/* Steps taken come back. A parameter of which any state begins anew counts from 0, as bias corrections have to. */
+static void restore_counts(eqs_optimizer *optimizer, const described *all, const eqs_checkpoint_summary *summary,
+                           bool *absent)
+{
   optimizer->step = summary->step;
   optimizer->skipped = summary->skipped;
   for (int64_t p = 0; p < all->contents.parameters; p++) {
     const eqs_checkpoint_parameter *parameter = &all->parameter[p];
     const eqs_checkpoint_entry *entry = eqs_checkpoint_entry_find(summary, parameter->name);
-    bool starts_anew = false;
-    for (int s = 1; s < parameter->tensors; s++) {
-      if (entry_has(entry, parameter->tensor_name[s])) continue;
-      starts_anew = true;
-      if (rank == 0)
-        eqs_log(EQS_LOG_WARNING, "'%s': the checkpoint has no %s; it starts at zero", parameter->name,
-                parameter->tensor_name[s]);
-    }
-    optimizer->parameter[p].step = starts_anew ? 0 : entry->step;
+    bool whole = entry != NULL;
+    for (int t = 0; t < parameter->tensors; t++) whole = whole && eqs_checkpoint_takes(entry, parameter, t);
+    optimizer->parameter[p].step = whole ? entry->step : 0;
+    absent[p] = entry == NULL;
   }
 }
 
 static eqs_status restore_file(eqs_optimizer *optimizer, const char *file, const described *all,
-                               eqs_checkpoint_summary *summary)
+                               eqs_checkpoint_summary *summary, bool *absent)
 {
   eqs_status status = EQS_OK;
-  EQS_TRY(eqs_agree(optimizer->owners, eqs_checkpoint_summarize(file, summary)));
-  EQS_TRY(eqs_agree(optimizer->owners, eqs_checkpoint_compare(summary, all->contents.parameters, all->parameter)));
-  EQS_TRY(eqs_checkpoint_read(optimizer->owners, file, all->contents.parameters, all->parameter));
-  restore_counts(optimizer, all, summary);
+  eqs_checkpoint_parameter *chosen = NULL;
+  int64_t count;
+  int rank;
+  MPI_Comm_rank(optimizer->owners, &rank);
+  EQS_TRY(eqs_agree(optimizer->owners, open_file(optimizer, file, all, summary)));
+  EQS_TRY(eqs_agree(optimizer->owners, choose(all, summary, &chosen, &count)));
+  EQS_TRY(eqs_checkpoint_load(optimizer->owners, file, summary, count, chosen));
+  restore_counts(optimizer, all, summary, absent);
+  status = rank == 0 ? eqs_checkpoint_report(summary, all->contents.parameters, all->parameter) : EQS_OK;
+  EQS_TRY(eqs_agree(optimizer->owners, status));
 cleanup:
+  free(chosen);
   return status;
 }
 
-eqs_status eqs_optimizer_restore(eqs_optimizer *optimizer, const char *path, eqs_checkpoint_summary *summary)
+eqs_status eqs_optimizer_restore(eqs_optimizer *optimizer, const char *path, eqs_checkpoint_summary *summary,
+                                 bool *absent)
 {
   eqs_status status = EQS_OK;
   described all = {0};
@@ -271,7 +307,7 @@ eqs_status eqs_optimizer_restore(eqs_optimizer *optimizer, const char *path, eqs
   *summary = (eqs_checkpoint_summary){0};
   EQS_TRY(eqs_agree(optimizer->owners, describe_all(optimizer, NULL, 0, &all)));
   EQS_TRY(find_together(optimizer->owners, path, &file, &in_directory));
-  while ((status = restore_file(optimizer, file, &all, summary)) == EQS_DAMAGED && in_directory) {
+  while ((status = restore_file(optimizer, file, &all, summary, absent)) == EQS_DAMAGED && in_directory) {
     EQS_TRY(fall_back(optimizer->owners, path, &file));
     eqs_checkpoint_summary_free(summary);
     *summary = (eqs_checkpoint_summary){0};

@@ -107,26 +107,34 @@ cleanup:
   return status;
 }
 
+eqs_status eqs_checkpoint_load(MPI_Comm owners, const char *file, const eqs_checkpoint_summary *summary,
+                               int64_t parameters, const eqs_checkpoint_parameter *parameter)
+{
+  eqs_status status = EQS_OK;
+  eqs_tensor_table table = {0};
+  eqs_exchange *exchange = NULL;
+  int rank;
+  MPI_Comm_rank(owners, &rank);
+  EQS_TRY(eqs_checkpoint_agree(owners, prepare(owners, parameters, parameter, &table, &exchange)));
+  EQS_TRY(eqs_checkpoint_agree(owners, rank == 0 ? locate(summary, file, parameters, parameter, &table) : EQS_OK));
+  EQS_TRY(eqs_table_share(owners, &table));
+  EQS_TRY(eqs_checkpoint_agree(owners, read_tiles(exchange, file)));
+cleanup:
+  eqs_exchange_destroy(&exchange);
+  eqs_table_free(&table);
+  return status;
+}
+
 eqs_status eqs_checkpoint_read(MPI_Comm owners, const char *path, int64_t parameters,
                                const eqs_checkpoint_parameter *parameter)
 {
   eqs_status status = EQS_OK;
   char *file = NULL;
   eqs_checkpoint_summary summary = {0};
-  eqs_tensor_table table = {0};
-  eqs_exchange *exchange = NULL;
-  int rank;
-  MPI_Comm_rank(owners, &rank);
-
-  EQS_TRY(eqs_checkpoint_agree(owners, prepare(owners, parameters, parameter, &table, &exchange)));
   EQS_TRY(find_file(owners, path, &file, &summary));
-  EQS_TRY(eqs_checkpoint_agree(owners, rank == 0 ? locate(&summary, file, parameters, parameter, &table) : EQS_OK));
-  EQS_TRY(eqs_table_share(owners, &table));
-  EQS_TRY(eqs_checkpoint_agree(owners, read_tiles(exchange, file)));
+  EQS_TRY(eqs_checkpoint_load(owners, file, &summary, parameters, parameter));
 cleanup:
-  eqs_exchange_destroy(&exchange);
   eqs_checkpoint_summary_free(&summary);
-  eqs_table_free(&table);
   free(file);
   return status;
 }

@@ -34,6 +34,17 @@ const eqs_rule *eqs_rule_find(const char *name)
   return NULL;
 }
 
+static bool keeps_sum(const char *kind)
+{
+  return strcmp(kind, eqs_momentum_names[EQS_MOMENTUM_NESTEROV]) == 0 ||
+         strcmp(kind, eqs_momentum_names[EQS_MOMENTUM_HEAVY_BALL]) == 0;
+}
+
+bool eqs_momentum_same_buffer(const char *kind, const char *other)
+{
+  return strcmp(kind, other) == 0 || (keeps_sum(kind) && keeps_sum(other));
+}
+
 eqs_rule_options eqs_rule_defaults(const eqs_rule *rule)
 {
   return (eqs_rule_options){

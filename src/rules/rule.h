@@ -139,6 +139,13 @@ eqs_rule_options eqs_rule_defaults(const eqs_rule *rule);
 const char *eqs_rule_refusal(const eqs_rule_options *options);
 
 /*
+ * Whether the buffer of one kind of momentum, by its name, is what another would have in its place. Nesterov and heavy
+ * ball keep the same sum; the average of ema is smaller by the factor 1 - β; that of polar_first is of another
+ * quantity.
+ */
+bool eqs_momentum_same_buffer(const char *kind, const char *other);
+
+/*
  * The two phases with centering around them (`center`): D is centered before the rule, the update after it.
  * Arguments as those of eqs_rule.factor and eqs_rule.update. Collective over the matrix's grid.
  */

@@ -14,7 +14,7 @@ eqs_status eqs_pull_sender_create(const eqs_roster *roster, const eqs_plan *plan
 {
   eqs_status status = EQS_OK;
   *sender = (eqs_pull_sender){.roster = roster, .optimizer = optimizer, .work = work};
-  EQS_TRY(eqs_route_make(plan, EQS_ROUTE_WEIGHT, roster->trainers, 0, roster->owner, &sender->route));
+  EQS_TRY(eqs_route_make(plan, EQS_ROUTE_WEIGHT, roster->trainers, 0, roster->owner, NULL, &sender->route));
   EQS_TRY(eqs_ring_create(window * roster->trainers, eqs_route_largest(&sender->route), &sender->ring));
   sender->next_bucket = sender->route.buckets;
 cleanup:
@@ -122,7 +122,7 @@ eqs_status eqs_pull_receiver_create(const eqs_roster *roster, const eqs_plan *pl
   eqs_status status = EQS_OK;
   eqs_route *route = &receiver->route;
   *receiver = (eqs_pull_receiver){.roster = roster, .own = own};
-  EQS_TRY(eqs_route_make(plan, EQS_ROUTE_WEIGHT, roster->trainers, 0, -1, route));
+  EQS_TRY(eqs_route_make(plan, EQS_ROUTE_WEIGHT, roster->trainers, 0, -1, NULL, route));
   EQS_TRY(eqs_ring_create(window, eqs_route_largest(route), &receiver->ring));
   if (own != NULL) EQS_TRY(eqs_route_match(route, &own->route, roster->owner, &receiver->own_bucket));
   EQS_TRY(eqs_allocate(&receiver->offset, route->pieces, sizeof *receiver->offset));

@@ -14,11 +14,11 @@ static int tag_of(const eqs_route *route)
 }
 
 eqs_status eqs_push_sender_create(const eqs_roster *roster, const eqs_plan *plan, eqs_route_kind kind,
-                                  const double *settings, int64_t count, eqs_push_sender *sender)
+                                  const bool *travels, const double *settings, int64_t count, eqs_push_sender *sender)
 {
   eqs_status status = EQS_OK;
   *sender = (eqs_push_sender){.roster = roster, .settings = settings};
-  EQS_TRY(eqs_route_make(plan, kind, roster->trainers, count, -1, &sender->route));
+  EQS_TRY(eqs_route_make(plan, kind, roster->trainers, count, -1, travels, &sender->route));
   EQS_TRY(eqs_ring_create(window, eqs_route_largest(&sender->route), &sender->ring));
   EQS_TRY(eqs_allocate(&sender->source, plan->parameters, sizeof *sender->source));
   EQS_TRY(eqs_allocate(&sender->missing, sender->route.buckets, sizeof *sender->missing));
@@ -134,12 +134,13 @@ static void count_messages(eqs_push_receiver *receiver)
 }
 
 eqs_status eqs_push_receiver_create(const eqs_roster *roster, const eqs_plan *plan, eqs_route_kind kind,
-                                    eqs_optimizer *optimizer, const eqs_push_sender *own, eqs_push_receiver *receiver)
+                                    const bool *travels, eqs_optimizer *optimizer, const eqs_push_sender *own,
+                                    eqs_push_receiver *receiver)
 {
   eqs_status status = EQS_OK;
   int64_t settings = kind == EQS_ROUTE_GRADIENT ? 1 + optimizer->config->groups : 0;
   *receiver = (eqs_push_receiver){.roster = roster, .optimizer = optimizer, .own = own};
-  EQS_TRY(eqs_route_make(plan, kind, roster->trainers, settings, roster->owner, &receiver->route));
+  EQS_TRY(eqs_route_make(plan, kind, roster->trainers, settings, roster->owner, travels, &receiver->route));
   EQS_TRY(eqs_ring_create(window, eqs_route_largest(&receiver->route), &receiver->ring));
   EQS_TRY(eqs_allocate(&receiver->messages, plan->parameters, sizeof *receiver->messages));
   EQS_TRY(eqs_allocate(&receiver->left, plan->parameters, sizeof *receiver->left));

@@ -23,9 +23,12 @@ typedef struct {
   bool flushed;           /* nothing more will be pushed */
 } eqs_push_sender;
 
-/* settings, count  [in] what goes before every gradient message; the first trainer's count */
+/*
+ * settings, count  [in] what goes before every gradient message; the first trainer's count
+ * travels          [in] of every parameter, whether it does; NULL: all do
+ */
 eqs_status eqs_push_sender_create(const eqs_roster *roster, const eqs_plan *plan, eqs_route_kind kind,
-                                  const double *settings, int64_t count, eqs_push_sender *sender);
+                                  const bool *travels, const double *settings, int64_t count, eqs_push_sender *sender);
 void eqs_push_sender_destroy(eqs_push_sender *sender);
 
 /* Begin again: nothing is pushed. */
@@ -57,9 +60,10 @@ typedef struct {
   int64_t *own_bucket;        /* of every bucket, its index in the sender's route */
 } eqs_push_receiver;
 
-/* own  [in] this rank's sender, or NULL; it sends nothing to its own rank */
+/* own  [in] this rank's sender, or NULL; it sends nothing to its own rank. travels is as the senders' */
 eqs_status eqs_push_receiver_create(const eqs_roster *roster, const eqs_plan *plan, eqs_route_kind kind,
-                                    eqs_optimizer *optimizer, const eqs_push_sender *own, eqs_push_receiver *receiver);
+                                    const bool *travels, eqs_optimizer *optimizer, const eqs_push_sender *own,
+                                    eqs_push_receiver *receiver);
 void eqs_push_receiver_destroy(eqs_push_receiver *receiver);
 
 /* Begin again: all parameters are absent until a trainer's message says otherwise. */

@@ -198,7 +198,7 @@ cleanup:
 }
 
 eqs_status eqs_route_make(const eqs_plan *plan, eqs_route_kind kind, int trainers, int64_t settings, int owner,
-                          eqs_route *route)
+                          const bool *travels, eqs_route *route)
 {
   eqs_status status = EQS_OK;
   builder build = {.route = route};
@@ -208,8 +208,10 @@ eqs_status eqs_route_make(const eqs_plan *plan, eqs_route_kind kind, int trainer
   for (int o = 0; o < plan->owners; o++) build.open[o].owner = o;
   EQS_TRY(eqs_allocate(&route->first_piece, plan->parameters, sizeof *route->first_piece));
   EQS_TRY(eqs_allocate(&route->piece_count, plan->parameters, sizeof *route->piece_count));
-  for (int64_t k = 0; k < plan->parameters; k++)
-    EQS_TRY(add_parameter(&build, backward ? plan->parameters - 1 - k : k, owner));
+  for (int64_t k = 0; k < plan->parameters; k++) {
+    int64_t p = backward ? plan->parameters - 1 - k : k;
+    if (travels == NULL || travels[p]) EQS_TRY(add_parameter(&build, p, owner));
+  }
   for (int o = 0; o < plan->owners; o++) EQS_TRY(close_bucket(&build, o));
 cleanup:
   for (int o = 0; build.open != NULL && o < plan->owners; o++) free(build.open[o].piece);

@@ -48,11 +48,12 @@ typedef struct {
  *
  * settings  [in] of gradients: how many numbers, of 8 bytes each, go before every message's header
  * owner     [in] keep only this owner's pieces; -1: all
+ * travels   [in] of every parameter, whether it does; NULL: all do
  *
  * Not collective.
  */
 eqs_status eqs_route_make(const eqs_plan *plan, eqs_route_kind kind, int trainers, int64_t settings, int owner,
-                          eqs_route *route);
+                          const bool *travels, eqs_route *route);
 void eqs_route_free(eqs_route *route);
 
 /* The part of a piece that a trainer sends or receives: its rows that the trainer holds; empty if it has none. */

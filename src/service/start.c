@@ -135,10 +135,10 @@ static eqs_status make_transports(eqs_session *session)
   const eqs_roster *roster = &session->roster;
   bool trains = eqs_trains(session);
   if (trains)
-    EQS_TRY(eqs_push_sender_create(roster, session->plan, EQS_ROUTE_GRADIENT, session->settings,
+    EQS_TRY(eqs_push_sender_create(roster, session->plan, EQS_ROUTE_GRADIENT, NULL, session->settings,
                                    eqs_setting_count(session), &session->push_sender));
   if (eqs_owns(session)) {
-    EQS_TRY(eqs_push_receiver_create(roster, session->plan, EQS_ROUTE_GRADIENT, session->optimizer,
+    EQS_TRY(eqs_push_receiver_create(roster, session->plan, EQS_ROUTE_GRADIENT, NULL, session->optimizer,
                                      trains ? &session->push_sender : NULL, &session->push_receiver));
     EQS_TRY(eqs_work_create(session->plan, session->optimizer, &session->push_receiver, &session->work));
     EQS_TRY(eqs_pull_sender_create(roster, session->plan, session->optimizer, &session->work, &session->pull_sender));
@@ -180,19 +180,21 @@ static bool initial_moved(eqs_session *session, void *context)
                                     (!eqs_owns(session) || eqs_push_receiver_done(&wait->initial->receiver)));
 }
 
-static eqs_status move_initial_weights(eqs_session *session)
+/* Of all parameters, or of those that travel. */
+static eqs_status move_initial_weights(eqs_session *session, const bool *travels)
 {
   eqs_status status = EQS_OK;
   initial_transport initial = {0};
   initial_wait wait = {.initial = &initial};
   if (eqs_trains(session)) {
-    EQS_TRY(eqs_push_sender_create(&session->roster, session->plan, EQS_ROUTE_INITIAL, NULL, 0, &initial.sender));
+    EQS_TRY(
+        eqs_push_sender_create(&session->roster, session->plan, EQS_ROUTE_INITIAL, travels, NULL, 0, &initial.sender));
     for (int64_t p = 0; p < session->parameters; p++)
-      eqs_push_sender_add(&initial.sender, p, session->parameter[p]->initial);
+      if (travels == NULL || travels[p]) eqs_push_sender_add(&initial.sender, p, session->parameter[p]->initial);
     initial.sender.flushed = true;
   }
   if (eqs_owns(session))
-    EQS_TRY(eqs_push_receiver_create(&session->roster, session->plan, EQS_ROUTE_INITIAL, session->optimizer,
+    EQS_TRY(eqs_push_receiver_create(&session->roster, session->plan, EQS_ROUTE_INITIAL, travels, session->optimizer,
                                      eqs_trains(session) ? &initial.sender : NULL, &initial.receiver));
   EQS_TRY(eqs_session_wait_until(session, initial_moved, &wait, "the initial weights"));
   status = wait.status;
@@ -202,13 +204,35 @@ cleanup:
   return status;
 }
 
+/* Parameters that the checkpoint does not have, as the first owner knows them: their initial weights are wanted. */
+static eqs_status move_absent_weights(eqs_session *session, const bool *absent)
+{
+  eqs_status status = EQS_OK;
+  eqs_wire list = {0};
+  const void *bytes;
+  int64_t count = session->plan->parameters, size = count * (int64_t)sizeof *absent;
+  bool any = false;
+  if (session->roster.owner == 0) EQS_TRY(eqs_wire_put(&list, absent, size));
+  EQS_TRY(eqs_session_broadcast(session, session->roster.owner_rank[0], &list, "the list of new parameters"));
+  EQS_TRY(eqs_wire_get(&list, size, &bytes));
+  const bool *travels = bytes;
+  for (int64_t p = 0; p < count; p++) any = any || travels[p];
+  if (any) EQS_TRY(move_initial_weights(session, travels));
+cleanup:
+  eqs_wire_free(&list);
+  return status;
+}
+
 /* Owners restore; the trainer's own data goes to all trainers. */
 static eqs_status restore(eqs_session *session)
 {
   eqs_status status = EQS_OK;
   eqs_checkpoint_summary summary = {0};
-  if (eqs_owns(session)) status = eqs_optimizer_restore(session->optimizer, session->resume_path, &summary);
+  bool *absent = NULL;
+  EQS_TRY(eqs_allocate(&absent, session->plan->parameters, sizeof *absent));
+  if (eqs_owns(session)) status = eqs_optimizer_restore(session->optimizer, session->resume_path, &summary, absent);
   EQS_TRY(eqs_share_outcome(session, status));
+  EQS_TRY(move_absent_weights(session, absent));
   if (session->roster.owner == 0) {
     for (int i = 0; i < summary.items; i++) {
       EQS_TRY(eqs_wire_put_text(&session->trainer_data, summary.item[i].key));
@@ -220,6 +244,7 @@ static eqs_status restore(eqs_session *session)
   EQS_TRY(eqs_session_broadcast(session, session->roster.owner_rank[0], &session->trainer_data, "the trainer's data"));
 cleanup:
   eqs_checkpoint_summary_free(&summary);
+  free(absent);
   return status;
 }
 
@@ -244,7 +269,7 @@ eqs_status eqs_run_start(eqs_session *session, eqs_wire *payload)
   if (session->resumes)
     EQS_TRY(restore(session));
   else
-    EQS_TRY(move_initial_weights(session));
+    EQS_TRY(move_initial_weights(session, NULL));
   if (eqs_owns(session)) status = make_saver(session);
   EQS_TRY(eqs_share_outcome(session, status));
 

@@ -107,8 +107,9 @@ static void expect(int64_t step, uint64_t seed)
 {
   job read;
   eqs_checkpoint_summary summary;
+  bool absent[parameters];
   open_job(&read);
-  ck_assert_ok(eqs_optimizer_restore(read.optimizer, directory, &summary));
+  ck_assert_ok(eqs_optimizer_restore(read.optimizer, directory, &summary, absent));
   ck_assert_int_eq(summary.step, step);
   ck_assert_int_eq(visit(&read, seed, false), 0);
   eqs_checkpoint_summary_free(&summary);

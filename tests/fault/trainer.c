@@ -7,6 +7,8 @@
  *   size=N       the model's width (16)
  *   shape=1      the last trainer describes a parameter in another shape
  *   other=1      another model: one parameter has another name, one another shape
+ *   frozen=PART  parameters with PART in their name are not trained, and the service does not know of them
+ *   prefix=TEXT  goes before all names
  *   nan=STEP     the last trainer's gradient is not finite in this step
  *   own=0        no checkpoint at the end but one that is due
  *
@@ -22,10 +24,14 @@
 #include <string.h>
 #include <time.h>
 
-enum { batch = 12, parameters = 6 };
+enum { batch = 12, all_parameters = 6 };
+
+static int parameters; /* that are trained */
 
 typedef struct {
   eqs_parameter_info info;
+  char name[64];
+  uint64_t number; /* among all of the model, whatever is frozen */
   eqs_parameter *handle;
   int64_t count;
   float *weight, *gradient;
@@ -61,9 +67,12 @@ static float noise(uint64_t parameter, uint64_t step, uint64_t sample, uint64_t 
   return (float)((double)(x >> 11) / (double)(1ull << 52) - 1);
 }
 
-static void make_model(tensor *model, int64_t width, int other)
+static void make_model(tensor *model, char **argv)
 {
-  const eqs_parameter_info infos[parameters] = {
+  const char *frozen = option(argv, "frozen"), *prefix = option(argv, "prefix");
+  const int64_t width = number(argv, "size", 16);
+  const int other = option(argv, "other") != NULL;
+  const eqs_parameter_info infos[all_parameters] = {
       {.name = "model.embed_tokens.weight", .module_type = "Embedding", .ndim = 2, .shape = {4 * width, width}},
       {.name = other ? "model.layers.0.self_attn.k_proj.weight" : "model.layers.0.self_attn.q_proj.weight",
        .ndim = 2,
@@ -73,14 +82,18 @@ static void make_model(tensor *model, int64_t width, int other)
       {.name = "model.norm.weight", .ndim = 1, .shape = {width}},
       {.name = "lm_head.weight", .ndim = 2, .shape = {4 * width, width}},
   };
-  for (int p = 0; p < parameters; p++) {
-    tensor *t = &model[p];
+  for (int p = 0; p < all_parameters; p++) {
+    if (frozen && strstr(infos[p].name, frozen)) continue;
+    tensor *t = &model[parameters++];
     t->info = infos[p];
+    t->number = (uint64_t)p;
+    snprintf(t->name, sizeof t->name, "%s%s", prefix ? prefix : "", infos[p].name);
+    t->info.name = t->name;
     t->info.gradient = EQS_PARTIAL;
     t->count = t->info.shape[0] * (t->info.ndim == 2 ? t->info.shape[1] : 1);
     t->weight = malloc((size_t)t->count * sizeof *t->weight);
     t->gradient = malloc((size_t)t->count * sizeof *t->gradient);
-    for (int64_t i = 0; i < t->count; i++) t->weight[i] = noise((uint64_t)p, 0, 0, (uint64_t)i);
+    for (int64_t i = 0; i < t->count; i++) t->weight[i] = noise(t->number, 0, 0, (uint64_t)i);
   }
 }
 
@@ -91,9 +104,9 @@ static void backward(tensor *model, int64_t step, int trainer, int trainers)
   float share = (float)trainers / batch;
   for (int p = 0; p < parameters; p++) {
     for (int64_t i = 0; i < model[p].count; i++) {
-      float target = noise((uint64_t)p, 0, 1, (uint64_t)i), sum = 0;
+      float target = noise(model[p].number, 0, 1, (uint64_t)i), sum = 0;
       for (int s = first; s < end; s++)
-        sum += model[p].weight[i] - target + 0.5f * noise((uint64_t)p, (uint64_t)step, (uint64_t)s, (uint64_t)i);
+        sum += model[p].weight[i] - target + 0.5f * noise(model[p].number, (uint64_t)step, (uint64_t)s, (uint64_t)i);
       model[p].gradient[i] = sum * share;
     }
   }
@@ -122,7 +135,7 @@ int main(int argc, char **argv)
   MPI_Init(&argc, &argv);
   eqs_session *session;
   MPI_Comm trainers_comm;
-  tensor model[parameters];
+  tensor model[all_parameters];
   eqs_step_info done;
   int trainer, trainers;
   check(eqs_session_open(MPI_COMM_WORLD, argc > 1 ? argv[1] : NULL, &session));
@@ -131,7 +144,7 @@ int main(int argc, char **argv)
   MPI_Comm_size(trainers_comm, &trainers);
   int last = trainer == trainers - 1;
 
-  make_model(model, number(argv, "size", 16), option(argv, "other") != NULL);
+  make_model(model, argv);
   if (last && option(argv, "shape")) model[1].info.shape[1]--;
   for (int p = 0; p < parameters; p++)
     check(eqs_parameter_add(session, &model[p].info, model[p].weight, &model[p].handle));
@@ -154,10 +167,10 @@ int main(int argc, char **argv)
     if (!done.skipped_last)
       for (int p = 0; p < parameters; p++) check(eqs_pull(model[p].handle, model[p].weight));
     if (trainer == 0) printf("step %lld%s\n", (long long)step, done.skipped_last ? " skipped" : ""), fflush(stdout);
-    int ends = step + 1 == steps || eqs_stop_requested(session);
-    if (eqs_checkpoint_due(session) || (ends && own)) write_checkpoint(session, done.step);
-    if (ends) break;
+    if (eqs_stop_requested(session)) break;
+    if (eqs_checkpoint_due(session) && step + 1 < steps) write_checkpoint(session, done.step);
   }
+  if (own || eqs_checkpoint_due(session)) write_checkpoint(session, done.step);
   check(eqs_session_close(&session));
   for (int p = 0; p < parameters; p++) {
     free(model[p].weight);

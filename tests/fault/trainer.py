@@ -5,6 +5,7 @@ A small language model on made-up text: the next token is a function of the last
     steps=N  resume=[PATH]  other=1  nan=STEP   as in trainer.c
     shape=1      rank 1 describes a parameter in another shape
     raise=STEP   the last trainer raises an exception in this step
+    frozen=PART  parameters with PART in their name do not require a gradient
 """
 import os
 import sys
@@ -57,6 +58,8 @@ steps, at_nan, at_raise = (int(options.get(key, default)) for key, default in ((
 model = Model(24 if "other" in options else 16)
 if "shape" in options and os.environ["OMPI_COMM_WORLD_RANK"] == "1":
     model.q_proj = torch.nn.Linear(16, 15)
+for name, parameter in model.named_parameters():
+    parameter.requires_grad_("frozen" not in options or options["frozen"] not in name)
 optimizer = equishard.Optimizer(model, sys.argv[1], resume=options["resume"] or True if "resume" in options else None)
 rank, count = optimizer.trainer_rank, optimizer.trainer_count
 first = optimizer.step_info().step
@@ -76,8 +79,9 @@ for step in range(first, steps):
     optimizer.step()
     if rank == 0:
         print("step", step, "skipped" if optimizer.step_info().skipped_last else "", flush=True)
-    if optimizer.checkpoint_due() or step == steps - 1:
-        optimizer.checkpoint(step=optimizer.step_info().step)
     if optimizer.stop_requested():
         break
+    if optimizer.checkpoint_due() and step < steps - 1:
+        optimizer.checkpoint(step=optimizer.step_info().step)
+optimizer.checkpoint(step=optimizer.step_info().step)
 optimizer.close()

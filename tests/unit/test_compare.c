@@ -1,0 +1,185 @@
+/* A checkpoint beside another model: what a restart accepts, what it takes, under which names. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "checkpoint/compare.h"
+#include "checkpoint/summary.h"
+#include "harness.h"
+
+enum { most = 8 };
+
+/* Parameters described by "name tensor tensor ...", all of shape 2x3; `momentum=KIND` is an attribute. */
+typedef struct {
+  int64_t count;
+  char text[most][128];
+  eqs_attribute attribute[most];
+  eqs_checkpoint_parameter parameter[most];
+} model;
+
+static void make_model(model *made, int count, const char *const *described)
+{
+  *made = (model){.count = count};
+  for (int p = 0; p < count; p++) {
+    eqs_checkpoint_parameter *parameter = &made->parameter[p];
+    char *rest;
+    snprintf(made->text[p], sizeof made->text[p], "%s", described[p]);
+    *parameter = (eqs_checkpoint_parameter){.name = strtok_r(made->text[p], " ", &rest),
+                                            .ndim = 2,
+                                            .shape = {2, 3},
+                                            .attribute = &made->attribute[p],
+                                            .tensors = 1,
+                                            .tensor_name = {"weight"}};
+    for (const char *word = strtok_r(NULL, " ", &rest); word != NULL; word = strtok_r(NULL, " ", &rest)) {
+      if (strncmp(word, "momentum=", 9) == 0) {
+        made->attribute[p] = (eqs_attribute){.name = "momentum", .kind = EQS_ATTRIBUTE_TEXT, .text = word + 9};
+        parameter->attributes = 1;
+        word = "momentum";
+      }
+      parameter->tensor_name[parameter->tensors++] = word;
+    }
+    for (int t = 0; t < parameter->tensors; t++) parameter->tensor[t] = (eqs_tensor){.rows = 2, .cols = 3};
+  }
+}
+
+#define MAKE_MODEL(made, ...)                                                                                          \
+  do {                                                                                                                 \
+    const char *const described[] = {__VA_ARGS__};                                                                     \
+    make_model((made), sizeof described / sizeof *described, described);                                               \
+  } while (0)
+
+/* The summary of a checkpoint of a model. */
+static eqs_checkpoint_summary checkpoint_of(const model *made)
+{
+  eqs_checkpoint_summary summary;
+  eqs_checkpoint_contents contents = {.parameters = made->count, .parameter = made->parameter};
+  ck_assert_ok(eqs_checkpoint_describe(&contents, &summary));
+  return summary;
+}
+
+static void assert_compared(const eqs_checkpoint_summary *summary, const model *other, bool partial,
+                            const char *message)
+{
+  eqs_status status = eqs_checkpoint_compare(summary, partial, other->count, other->parameter);
+  ck_assert_int_eq(status, message ? EQS_USAGE : EQS_OK);
+  if (message != NULL) ck_assert_str_eq(eqs_error_message(), message);
+}
+
+START_TEST(parts_of_a_model)
+{
+  model all, some, none = {0};
+  MAKE_MODEL(&all, "f", "e", "d", "c", "b", "a");
+  eqs_checkpoint_summary summary = checkpoint_of(&all);
+  assert_compared(&summary, &all, false, NULL);
+  MAKE_MODEL(&some, "c", "b");
+  assert_compared(&summary, &some, false, NULL); /* four stay in the file */
+  assert_compared(&summary, &none, true,
+                  "the checkpoint is of another model, with nothing in common: "
+                  "6 parameters not in the model (a, b, c, d, ...)");
+  MAKE_MODEL(&some, "b", "x");
+  assert_compared(&summary, &some, true, NULL);
+  assert_compared(&summary, &some, false,
+                  "the checkpoint is of another model: 1 parameter not in it (x), which `checkpoint: {partial: true}` "
+                  "would let begin anew; 5 parameters not in the model (a, c, d, e, ...)");
+  MAKE_MODEL(&some, "x");
+  assert_compared(&summary, &some, true,
+                  "the checkpoint is of another model, with nothing in common: 1 parameter not in it (x); "
+                  "6 parameters not in the model (a, b, c, d, ...)");
+  MAKE_MODEL(&some, "a", "b", "c", "d", "e", "f");
+  some.parameter[4].ndim = 1;
+  some.parameter[4].shape[0] = 6;
+  some.parameter[4].tensor[0] = (eqs_tensor){.rows = 6, .cols = 1};
+  assert_compared(&summary, &some, true,
+                  "the checkpoint is of another model: 1 parameter of another shape (e: 2x3, in the model 6)");
+  eqs_checkpoint_summary_free(&summary);
+  summary = checkpoint_of(&none);
+  assert_compared(&summary, &none, false, NULL);
+  eqs_checkpoint_summary_free(&summary);
+}
+END_TEST
+
+/* What is in a file, what the model has, and which of its tensors are taken: a letter for each. */
+static const struct {
+  const char *file, *model, *taken;
+} states[] = {
+    {"x momentum=ema", "x momentum=ema", "yy"},
+    {"x momentum=nesterov", "x momentum=heavy_ball", "yy"},
+    {"x momentum=heavy_ball", "x momentum=nesterov", "yy"},
+    {"x momentum=ema", "x momentum=nesterov", "yn"},
+    {"x momentum=heavy_ball", "x momentum=ema", "yn"},
+    {"x momentum=polar_first", "x momentum=ema", "yn"},
+    {"x momentum=heavy_ball", "x momentum=polar_first", "yn"},
+    {"x momentum", "x momentum=ema", "yn"}, /* of a kind that the file does not tell */
+    {"x", "x momentum=ema", "yn"},
+    {"x momentum=ema", "x", "y"},
+    {"x exp_avg exp_avg_sq", "x exp_avg exp_avg_sq", "yyy"},
+    {"x exp_avg", "x exp_avg exp_avg_sq", "ynn"}, /* one average of two, with one count of steps for both */
+    {"x momentum=ema exp_avg exp_avg_sq", "x exp_avg_sq exp_avg", "yyy"},
+    {"x exp_avg exp_avg_sq", "x momentum=ema exp_avg exp_avg_sq", "ynyy"},
+    {"x momentum=ema exp_avg", "x momentum=ema exp_avg exp_avg_sq", "yynn"},
+};
+
+START_TEST(state_is_taken_where_it_means_the_same)
+{
+  for (size_t i = 0; i < sizeof states / sizeof *states; i++) {
+    model before, after;
+    MAKE_MODEL(&before, states[i].file);
+    MAKE_MODEL(&after, states[i].model);
+    eqs_checkpoint_summary summary = checkpoint_of(&before);
+    const eqs_checkpoint_parameter *parameter = &after.parameter[0];
+    ck_assert_int_eq(parameter->tensors, strlen(states[i].taken));
+    for (int t = 0; t < parameter->tensors; t++) {
+      ck_assert_msg(eqs_checkpoint_takes(&summary.entry[0], parameter, t) == (states[i].taken[t] == 'y'), "%s: %s: %s",
+                    states[i].file, states[i].model, parameter->tensor_name[t]);
+      ck_assert(!eqs_checkpoint_takes(NULL, parameter, t));
+    }
+    eqs_checkpoint_summary_free(&summary);
+  }
+}
+END_TEST
+
+static eqs_status rename_in(eqs_checkpoint_summary *summary, const char *renames)
+{
+  char text[256];
+  snprintf(text, sizeof text, "groups: [{rule: adamw, lr: 1}]\ncheckpoint: {rename: {%s}}\n", renames);
+  eqs_source source = {"c.yaml", text};
+  eqs_config *config;
+  ck_assert_ok(eqs_config_parse(&(eqs_sources){1, &source}, &config));
+  eqs_status status = eqs_checkpoint_rename(config->checkpoint.rename, summary);
+  eqs_config_free(&config);
+  return status;
+}
+
+/* Entries are in order under their new names, each with what is its own; or all as they were. */
+START_TEST(entries_are_renamed)
+{
+  model made;
+  MAKE_MODEL(&made, "a", "b s", "c t", "m.d u");
+  eqs_checkpoint_summary summary = checkpoint_of(&made);
+  ck_assert_ok(rename_in(&summary, "a: z, 'm.*': '*', b: c, c: b"));
+  const char *const names[] = {"b", "c", "d", "z"}, *const states_of[] = {"t", "s", "u", NULL};
+  for (int e = 0; e < 4; e++) {
+    ck_assert_str_eq(summary.entry[e].name, names[e]);
+    ck_assert_int_eq(summary.entry[e].tensors, states_of[e] ? 2 : 1);
+    if (states_of[e] != NULL) ck_assert_str_eq(summary.entry[e].tensor_name[0], states_of[e]);
+    ck_assert_ptr_eq(eqs_checkpoint_entry_find(&summary, names[e]), &summary.entry[e]);
+  }
+  ck_assert_int_eq(rename_in(&summary, "'[bz]': same"), EQS_USAGE);
+  ck_assert_str_eq(eqs_error_message(), "rename: the parameters b and z of the checkpoint are both taken as same");
+  ck_assert_int_eq(rename_in(&summary, "b: c"), EQS_USAGE);
+  ck_assert_str_eq(eqs_error_message(), "rename: the parameters b and c of the checkpoint are both taken as c");
+  for (int e = 0; e < 4; e++) ck_assert_str_eq(summary.entry[e].name, names[e]);
+  eqs_checkpoint_summary_free(&summary);
+}
+END_TEST
+
+Suite *make_suite(void)
+{
+  Suite *suite = suite_create("compare");
+  TCase *cases = tcase_create("compare");
+  tcase_add_test(cases, parts_of_a_model);
+  tcase_add_test(cases, state_is_taken_where_it_means_the_same);
+  tcase_add_test(cases, entries_are_renamed);
+  suite_add_tcase(suite, cases);
+  return suite;
+}
