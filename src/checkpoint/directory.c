@@ -138,7 +138,8 @@ static eqs_status move_latest(const char *directory, const char *path)
     status = eqs_fail(EQS_IO, "%s: cannot link: %s", partial, strerror(errno));
     goto cleanup;
   }
-  EQS_TRY(eqs_file_rename(partial, latest));
+  status = eqs_file_rename(partial, latest);
+  if (status != EQS_OK) unlink(partial); /* it is still there if the renaming failed */
 cleanup:
   free(partial);
   free(latest);
