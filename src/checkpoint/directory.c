@@ -146,30 +146,50 @@ cleanup:
   return status;
 }
 
-/* Remove all but the newest `keep` checkpoints, never the one at `path`. */
-static eqs_status prune(const char *directory, const char *path, int64_t keep)
+/*
+ * Remove a checkpoint. It loses its name first, on the disk too, so that no reader ever takes what is left of a file whose
+ * removal was cut off: the next save removes it as a leftover.
+ */
+static eqs_status remove_checkpoint(const char *path)
 {
   eqs_status status = EQS_OK;
+  char *partial = NULL;
+  EQS_TRY(eqs_format(&partial, "%s.partial", path));
+  if (rename(path, partial) != 0 || eqs_directory_sync(partial) != EQS_OK || unlink(partial) != 0)
+    status = eqs_fail(EQS_IO, "%s: cannot remove: %s", path, strerror(errno));
+cleanup:
+  free(partial);
+  return status;
+}
+
+/* Remove all but the newest `keep` checkpoints, never the one at `path`. */
+static eqs_status remove_old(const char *directory, const char *path, int64_t keep)
+{
+  eqs_status status = EQS_OK, failure = EQS_OK;
   found_files found = {0};
-  if (keep <= 0) return EQS_OK;
   EQS_TRY(list_files(directory, "", &found));
   int64_t kept = 1;
   for (int64_t i = 0; i < found.count; i++) {
     if (strcmp(found.file[i].path, path) == 0 || kept++ < keep) continue;
-    if (unlink(found.file[i].path) != 0)
-      eqs_log(EQS_LOG_WARNING, "%s: cannot remove: %s", found.file[i].path, strerror(errno));
+    eqs_status removed = remove_checkpoint(found.file[i].path);
+    if (removed != EQS_OK) failure = removed;
   }
+  status = failure;
 cleanup:
   free_found(&found);
   return status;
 }
 
+/* A job goes on with more checkpoints than it was to keep. */
+static void prune(const char *directory, const char *path, int64_t keep)
+{
+  if (keep > 0 && remove_old(directory, path, keep) != EQS_OK) eqs_log(EQS_LOG_WARNING, "%s", eqs_error_message());
+}
+
 static eqs_status publish(const char *directory, const char *path, int64_t keep)
 {
-  eqs_status status = EQS_OK;
-  EQS_TRY(move_latest(directory, path));
-  EQS_TRY(prune(directory, path, keep));
-cleanup:
+  eqs_status status = move_latest(directory, path);
+  if (status == EQS_OK) prune(directory, path, keep);
   return status;
 }
 
