@@ -78,6 +78,13 @@ cleanup:
   return status;
 }
 
+/* Make one directory, if it is not there, and have its name on the disk. */
+static eqs_status make_one_directory(const char *path)
+{
+  if (mkdir(path, 0777) == 0) return eqs_directory_sync(path);
+  return errno == EEXIST ? EQS_OK : eqs_fail(EQS_IO, "%s: cannot make the directory: %s", path, strerror(errno));
+}
+
 /* Make a directory and those above it. */
 static eqs_status make_directory(const char *directory)
 {
@@ -88,10 +95,7 @@ static eqs_status make_directory(const char *directory)
     if (*end != '/' && *end != '\0') continue;
     char ending = *end;
     *end = '\0';
-    if (mkdir(path, 0777) != 0 && errno != EEXIST) {
-      status = eqs_fail(EQS_IO, "%s: cannot make the directory: %s", path, strerror(errno));
-      break;
-    }
+    EQS_TRY(make_one_directory(path));
     *end = ending;
     if (ending == '\0') break;
   }
