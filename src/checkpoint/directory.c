@@ -151,8 +151,8 @@ cleanup:
 }
 
 /*
- * Remove a checkpoint. It loses its name first, on the disk too, so that no reader ever takes what is left of a file whose
- * removal was cut off: the next save removes it as a leftover.
+ * Remove a checkpoint. It loses its name first, on the disk too, so that no reader ever takes what is left of a file
+ * whose removal was cut off: the next save removes it as a leftover.
  */
 static eqs_status remove_checkpoint(const char *path)
 {

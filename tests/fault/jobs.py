@@ -21,6 +21,9 @@ groups:
   - {match: {}, rule: adamw, lr: 0.02}
 """
 
+# How checkpoints are written: name -> more keys of `checkpoint`.
+WRITING = {"synchronous": ""}
+
 
 class Jobs:
     """Jobs below one directory.
@@ -31,11 +34,11 @@ class Jobs:
     def __init__(self, directory, trainer):
         self.directory, self.trainer = pathlib.Path(directory), trainer
 
-    def config(self, name, mode, checkpoints=None, head="", groups=GROUPS, every=5, keep=3):
-        """Write <name>.yaml; checkpoints go to the directory of this name, or path."""
+    def config(self, name, mode, checkpoints=None, head="", groups=GROUPS, every=5, keep=3, writing=""):
+        """Write <name>.yaml; checkpoints go to the directory of this name, or path. `writing` is a text of WRITING."""
         path = self.directory / f"{name}.yaml"
         path.write_text(f"mode: {mode}\ndeadline: 60\n{head}checkpoint: {{directory: "
-                        f"{json.dumps(str(self.directory / (checkpoints or name)))}, every: {every}, keep: {keep}}}\n"
+                        f"{json.dumps(str(self.directory / (checkpoints or name)))}, every: {every}, keep: {keep}{writing}}}\n"
                         + groups)
         return path
 
@@ -59,6 +62,13 @@ def tensors(file):
     with h5py.File(file, "r") as opened:
         return {f"{name}/{tensor}": values[()] for name, group in opened["parameters"].items()
                 for tensor, values in group.items()}
+
+
+def differences(file, other):
+    """The tensors that are not the same bits in two checkpoints, or only in one."""
+    mine, its = tensors(file), tensors(other)
+    return [name for name in sorted({*mine, *its})
+            if name not in mine or name not in its or mine[name].tobytes() != its[name].tobytes()]
 
 
 def checkpoint(directory, step):
