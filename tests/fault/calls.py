@@ -24,6 +24,17 @@ class Call:
     path: pathlib.Path
     flushed: bool  # all that was written to the path before is on the disk
 
+    @property
+    def kind(self):
+        """Calls of the same kind do the same thing to the same thing, in whatever save."""
+        return (self.phase, self.name, "O_CREAT" in self.text, self.flushed, re.sub(r"\d+", "", self.path.name),
+                len(self.path.parts))
+
+    @property
+    def reads(self):
+        """A look at a directory, or the end of it or of a write: nothing that could change anything."""
+        return self.name == "close" or (self.name == "openat" and "O_DIRECTORY" in self.text)
+
     def at(self, disturbance):
         """strace's words for a disturbance at this call."""
         return f"{self.name}:{disturbance}:when={self.number}"
