@@ -63,7 +63,10 @@ class Bench:
         """A restart would take the checkpoint of a step (0: there is none), which is right to the bit."""
         found = jobs.newest(directory)
         if self.checks.that(found == step, f"{what}: a restart takes step {found}, not {step}") and step:
-            different = jobs.differences(jobs.checkpoint(directory, step), self.undisturbed(step))
+            try:
+                different = jobs.differences(jobs.checkpoint(directory, step), self.undisturbed(step))
+            except OSError as error:  # h5py's
+                different = error
             self.checks.that(not different, f"{what}: the checkpoint has other bits: {different}")
 
     def goes_on(self, name, step, what, directory=None, keep=1, end=None):

@@ -1,6 +1,7 @@
 """Small file systems of their own for tests: one in memory, one on a file, which can be filled, made read-only or cut off
 from its disk in mid-flight. Only root may mount; what cannot be mounted raises Unavailable."""
 import contextlib
+import ctypes
 import fcntl
 import os
 import pathlib
@@ -10,6 +11,7 @@ import time
 
 # linux/ext4.h: _IOR('X', 125, __u32), and its flag that drops what the journal has not yet written
 EXT4_IOC_SHUTDOWN, EXT4_GOING_FLAGS_NOLOGFLUSH = 0x8004587D, 2
+CLONE_NEWNS = 0x20000  # sched.h
 
 
 class Unavailable(Exception):
@@ -23,6 +25,15 @@ def command(*words):
         raise Unavailable(f"there is no {words[0]}") from missing
     if result.returncode != 0:
         raise Unavailable(f"{words[0]}: {result.stderr.strip()}")
+
+
+def private():
+    """From here on, what this process and its children mount is seen by them alone and goes with the last of them, however
+    they end. To be called before there are threads."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNS) != 0:
+        raise Unavailable(f"no mounts of one's own: {os.strerror(ctypes.get_errno())}")
+    command("mount", "--make-rprivate", "/")
 
 
 class Disk:
@@ -59,6 +70,8 @@ class Disk:
         directory = os.open(self.directory, os.O_RDONLY)
         try:
             fcntl.ioctl(directory, EXT4_IOC_SHUTDOWN, struct.pack("I", EXT4_GOING_FLAGS_NOLOGFLUSH))
+        except OSError as refused:
+            raise Unavailable(f"a file system cannot be shut down: {refused}") from refused
         finally:
             os.close(directory)
 

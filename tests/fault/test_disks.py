@@ -26,6 +26,8 @@ def entries(directory):
 def full(bench, disk, what, keep, refused=False):
     """Room for one checkpoint and a half. refused: space cannot be set aside before data is written."""
     name, directory, step = disk.directory.name, disk.directory, EVERY
+    if refused and not calls.available():
+        raise disks.Unavailable("no process can be traced here")
     logs = [bench.directory / f"{name}-{owner}.strace" for owner in range(bench.owners)] if refused else []
     tracers = {owner: calls.traced(log, directory, (step, 2 * step), ["fallocate:error=EOPNOTSUPP"])
                for owner, log in enumerate(logs)}
@@ -145,6 +147,11 @@ def main(scratch):
     return 77 if len(left_out) == len(parts) else checks.failed > 0
 
 
+try:
+    disks.private()
+except disks.Unavailable as unavailable:
+    print(unavailable)
+    sys.exit(77)
 with tempfile.TemporaryDirectory() as name:
     status = main(pathlib.Path(name).resolve())
 sys.exit(status)

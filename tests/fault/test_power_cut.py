@@ -122,8 +122,12 @@ def main(scratch):
     return checks.failed > 0
 
 
-if not calls.available():
-    print("no process can be traced here")
+try:
+    disks.private()
+    if not calls.available():
+        raise disks.Unavailable("no process can be traced here")
+except disks.Unavailable as unavailable:
+    print(unavailable)
     sys.exit(77)
 with tempfile.TemporaryDirectory() as name:
     status = main(pathlib.Path(name).resolve())

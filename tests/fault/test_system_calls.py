@@ -34,11 +34,14 @@ def disturbances(call):
 
 
 def selected(found):
-    """(call, disturbance): all; or the last call of every kind in the second save."""
+    """(call, disturbance): the last call of every kind in the second save; or every one of that save, and of every kind in
+    the first."""
+    second = [call for call in found if call.save == 2]
     if job.EVERYTHING:
-        return [(call, what) for call in found if call.save in (1, 2) for what in disturbances(call)]
-    kinds = {call.kind: call for call in found if call.save == 2}
-    return [(call, what) for call in kinds.values() for what in disturbances(call)]
+        chosen = [*{call.kind: call for call in found if call.save == 1}.values(), *second]
+    else:
+        chosen = {call.kind: call for call in second}.values()
+    return [(call, what) for call in chosen for what in disturbances(call)]
 
 
 def harmless(call, disturbance):
