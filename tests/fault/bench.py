@@ -46,9 +46,9 @@ class Bench:
     def log(self, name, owner):
         return self.directory / f"{name}-{owner}.strace"
 
-    def calls(self, name, owner, directory=None):
+    def calls(self, name, owner):
         """What a tracer has seen."""
-        return calls.calls(self.log(name, owner), directory or self.directory / name, self.every)
+        return calls.calls(self.log(name, owner), self.every)
 
     def calls_undisturbed(self):
         """The calls of every owner in a job that nothing happens to."""

@@ -53,9 +53,10 @@ def available():
 
 
 def traced(log, directory, steps, disturbances=()):
-    """The words before a rank's command: its calls on the checkpoints of these steps in a directory go to a file."""
+    """The words before a rank's command: its calls on a directory, the one above it and the checkpoints of these steps in it
+    go to a file."""
     names = ["latest", "latest.partial"] + [f"step-{step:08d}.h5{end}" for step in steps for end in ("", ".partial")]
-    paths = [directory] + [directory / name for name in names]
+    paths = [directory.parent, directory] + [directory / name for name in names]
     return (["strace", "-f", "-q", "-y", "-s", "16", "-o", log, "-e", f"trace={TRACED}"]
             + [word for path in paths for word in ("-P", path)]
             + [word for disturbance in disturbances for word in ("-e", f"inject={disturbance}")])
@@ -72,13 +73,13 @@ def path_of(name, text):
 class Phases:
     """Follows a rank through its saves. Only the first owner has phases other than `write`."""
 
-    def __init__(self, directory, every):
-        self.directory, self.every = directory, every
+    def __init__(self, every):
+        self.every = every
         self.save, self.phase, self.linked = 0, "", False
 
     def next(self, name, path, text):
         step = re.match(r"step-(\d+)\.h5\.partial", path.name)
-        if name.startswith("mkdir") and path == self.directory:
+        if name.startswith("mkdir") and self.phase != "prepare":
             self.save, self.phase = self.save + 1, "prepare"
         elif name == "openat" and step and (self.phase == "" or "O_CREAT" in text
                                             or int(step[1]) > self.save * self.every):
@@ -93,9 +94,9 @@ class Phases:
             self.linked = True
 
 
-def calls(log, directory, every):
+def calls(log, every):
     """The calls in a log, in order. Checkpoints are due `every` so many steps."""
-    found, counts, written, phases = [], {}, set(), Phases(directory, every)
+    found, counts, written, phases = [], {}, set(), Phases(every)
     for line in pathlib.Path(log).read_text().splitlines():
         match = re.match(r"(\d+) +((\w+)\(.*)", line)
         if not match:

@@ -50,7 +50,7 @@ def promised(call, found):
 def cut(bench, disk, what, owner, call):
     directory = disk.directory / "checkpoints"
     stopped = stop_and_cut(bench, disk, directory, owner, call.at("signal=SIGSTOP"))
-    found = bench.calls(disk.directory.name, owner, directory)
+    found = bench.calls(disk.directory.name, owner)
     step, new = jobs.newest(directory), EVERY * call.save
     hit = next((one for one in found if (one.name, one.number) == (call.name, call.number)), None)
     if not checks.that(stopped and hit, f"{what}: the owner has not stopped there"):

@@ -63,6 +63,9 @@ def in_order(bench, traced):
     for owner, found in enumerate(traced):
         last = [call for call in found if call.save == 2 and call.name == "close" and call.phase == "write"][-1]
         checks.that(last.flushed, f"{bench.name}: owner {owner} leaves something that it has not flushed")
+    first = [(call.name, call.path.name) for call in traced[0] if call.save == 1 and not call.reads]
+    made = first.index(("mkdir", "traced"))
+    checks.that(first[made + 1] == ("fsync", bench.directory.name), f"{bench.name}: the directory is made, then {first[made:]}")
     names = [call.name for call in traced[0] if call.save == 2 and not call.reads]
     expected = ["fsync", "pwrite64", "fsync", "rename", "fsync",  # data, signature, name
                 "symlink", "rename", "fsync",  # `latest`
@@ -89,7 +92,8 @@ def disturb(bench, number, owner, call, disturbance):
         said = result.stderr.count("equishard: ") == (hit.phase == "prune" and hit.name != "close")
         checks.that(result.returncode == 0 and said, f"{what}: the job goes on: {result}")
     else:
-        bench.one_message(result, what, str(directory), ERRORS[disturbance.partition("=")[2]])
+        named = directory.parent if hit.path == directory.parent else directory
+        bench.one_message(result, what, str(named), ERRORS[disturbance.partition("=")[2]])
         partial = list(directory.glob("*.partial"))
         checks.that(not partial, f"{what}: what was written is removed, but there is {partial}")
     bench.is_at(directory, step, what)
