@@ -19,6 +19,7 @@ class Bench:
         self.every, self.end, self.arguments = every, end, arguments
         self.mode = "service" if ranks[1] else "embedded"
         self.name = f"{self.mode}, {writing}"
+        self.library = calls.preloaded(directory)
         self.jobs = Jobs(directory, None)
         self.jobs.trainer = self.jobs.c_trainer()
         result = job.run(*self.programs("undisturbed", keep=0))
@@ -28,36 +29,35 @@ class Bench:
     def owners(self):
         return self.ranks[1] or self.ranks[0]
 
-    def programs(self, name, *arguments, directory=None, keep=1, end=None, tracers=None):
+    def programs(self, name, *arguments, directory=None, keep=1, end=None, before=None):
         """The programs of a job with a configuration of this name, and a directory of checkpoints (of this name)."""
         config = self.jobs.config(name, self.mode, directory or self.directory / name, every=self.every, keep=keep,
                                   writing=jobs.WRITING[self.writing])
         return self.jobs.programs(config, *self.ranks, *self.arguments, f"steps={end or self.end}", *arguments,
-                                  tracers=tracers)
+                                  before=before)
 
     def undisturbed(self, step):
         return jobs.checkpoint(self.directory / "undisturbed", step)
 
-    def tracer(self, name, owner, *disturbances, directory=None):
-        """owner -> words that trace its calls on the checkpoints of a directory (of this name)."""
-        steps = range(self.every, self.end + 1, self.every)
-        return {owner: calls.traced(self.log(name, owner), directory or self.directory / name, steps, disturbances)}
+    def watcher(self, name, owner, *disturbances, directory=None):
+        """owner -> words that watch, and disturb, its calls on the checkpoints of a directory (of this name)."""
+        return {owner: calls.watched(self.library, self.log(name, owner), directory or self.directory / name, disturbances)}
 
     def log(self, name, owner):
-        return self.directory / f"{name}-{owner}.strace"
+        return self.directory / f"{name}-{owner}.calls"
 
     def calls(self, name, owner):
-        """What a tracer has seen."""
+        """What a watcher has seen."""
         return calls.calls(self.log(name, owner), self.every)
 
     def calls_undisturbed(self):
         """The calls of every owner in a job that nothing happens to."""
-        tracers = {}
+        watchers = {}
         for owner in range(self.owners):
-            tracers.update(self.tracer("traced", owner))
-        result = job.run(*self.programs("traced", tracers=tracers))
-        self.checks.that(result.returncode == 0, f"{self.name}: a traced job: {result}")
-        return [self.calls("traced", owner) for owner in range(self.owners)]
+            watchers.update(self.watcher("watched", owner))
+        result = job.run(*self.programs("watched", before=watchers))
+        self.checks.that(result.returncode == 0, f"{self.name}: a watched job: {result}")
+        return [self.calls("watched", owner) for owner in range(self.owners)]
 
     def is_at(self, directory, step, what):
         """A restart would take the checkpoint of a step (0: there is none), which is right to the bit."""

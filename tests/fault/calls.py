@@ -1,92 +1,89 @@
-"""The system calls by which a rank writes checkpoints, seen and disturbed by strace.
+"""The system calls by which a rank writes checkpoints, seen and disturbed by a library that is preloaded (calls.c).
 
-A disturbance is one of strace's injections at one call: `error=EIO` (the call fails and does nothing), `signal=SIGKILL`
-(the rank dies before the call), `signal=SIGSTOP` (it stops behind it), `retval=0` (the call does nothing and says it
-has). Calls are counted per thread and only on the names of a directory's checkpoints.
+A disturbance of a call: the name of an error (the call fails with it and does nothing), `kill` (the rank dies before it),
+`stop` (the rank stops behind it), `skip` (the call does nothing and says it has). Calls are counted over all threads of a
+rank.
 """
+import errno
 import pathlib
 import re
 import subprocess
 from dataclasses import dataclass
 
-TRACED = ("openat,write,pwrite64,ftruncate,fallocate,fsync,fdatasync,close,rename,renameat,renameat2,symlink,symlinkat,"
-          "unlink,unlinkat,mkdir,mkdirat")
+import jobs
+
+SOURCE = jobs.HERE / "calls.c"
+CREATES, DIRECTORY = 0o100, 0o200000  # O_CREAT, O_DIRECTORY: of the flags of an opening
 
 
 @dataclass(frozen=True)
 class Call:
-    thread: int
+    number: int
     name: str
-    number: int  # of the calls with this name in this thread, from 1
-    text: str
+    path: pathlib.Path  # of a renaming the old one, of a link the link itself
+    flags: int
+    disturbed: bool
     save: int  # number of the save that it belongs to, from 1; 0: none
     phase: str  # of that save: prepare, write, name, link, prune
-    path: pathlib.Path
     flushed: bool  # all that was written to the path before is on the disk
 
     @property
     def kind(self):
         """Calls of the same kind do the same thing to the same thing, in whatever save."""
-        return (self.phase, self.name, "O_CREAT" in self.text, self.flushed, re.sub(r"\d+", "", self.path.name),
-                len(self.path.parts))
+        return (self.phase, self.name, self.flags, self.flushed, re.sub(r"\d+", "", self.path.name), len(self.path.parts))
 
     @property
     def reads(self):
         """A look at a directory, or the end of it or of a write: nothing that could change anything."""
-        return self.name == "close" or (self.name == "openat" and "O_DIRECTORY" in self.text)
+        return self.name in ("close", "opendir") or bool(self.flags & DIRECTORY)
 
-    def at(self, disturbance):
-        """strace's words for a disturbance at this call."""
-        return f"{self.name}:{disturbance}:when={self.number}"
+    def but(self, disturbance):
+        """The words for a disturbance of this call."""
+        return f"{self.number}:{coded(disturbance)}"
 
     def __str__(self):
-        return f"{self.name} {self.number} ({self.phase} {self.path.name}, save {self.save})"
+        return f"call {self.number}, {self.name} ({self.phase} {self.path.name}, save {self.save})"
 
 
-def available():
-    """Whether processes can be traced here."""
-    try:
-        return subprocess.run(["strace", "-qq", "-e", "trace=none", "true"], capture_output=True,
-                              check=False).returncode == 0
-    except FileNotFoundError:
-        return False
+def coded(disturbance):
+    return str(getattr(errno, disturbance, disturbance))
 
 
-def traced(log, directory, steps, disturbances=()):
-    """The words before a rank's command: its calls on a directory, the one above it and the checkpoints of these steps in it
-    go to a file."""
-    names = ["latest", "latest.partial"] + [f"step-{step:08d}.h5{end}" for step in steps for end in ("", ".partial")]
-    paths = [directory.parent, directory] + [directory / name for name in names]
-    return (["strace", "-f", "-q", "-y", "-s", "16", "-o", log, "-e", f"trace={TRACED}"]
-            + [word for path in paths for word in ("-P", path)]
-            + [word for disturbance in disturbances for word in ("-e", f"inject={disturbance}")])
+def every(name, disturbance):
+    """The words for a disturbance of all calls of this name."""
+    return f"0:{name}={coded(disturbance)}"
 
 
-def path_of(name, text):
-    """The path that a call is about: of a renaming the old one, of a link the link itself."""
-    quoted, opened = re.findall(r'"([^"]*)"', text), re.match(r"\w+\(\d+<([^>]*)>", text)
-    if opened:
-        return pathlib.Path(opened[1])
-    return pathlib.Path(quoted[1 if name.startswith("symlink") else 0])
+def preloaded(directory):
+    """Build the library; its path."""
+    library = pathlib.Path(directory) / "calls.so"
+    subprocess.run(["gcc", "-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", library, SOURCE,
+                    "-ldl"], check=True)
+    return library
+
+
+def watched(library, log, directory, disturbances=()):
+    """The words before a rank's command: its calls that write a directory go to a file."""
+    return ["env", f"LD_PRELOAD={library}", f"CALLS_LOG={log}", f"CALLS_DIRECTORY={directory}",
+            f"CALLS_DISTURB={' '.join(disturbances)}"]
 
 
 class Phases:
     """Follows a rank through its saves. Only the first owner has phases other than `write`."""
 
-    def __init__(self, every):
-        self.every = every
+    def __init__(self, interval):
+        self.interval = interval
         self.save, self.phase, self.linked = 0, "", False
 
-    def next(self, name, path, text):
+    def next(self, name, path, flags):
         step = re.match(r"step-(\d+)\.h5\.partial", path.name)
-        if name.startswith("mkdir") and self.phase != "prepare":
+        if name == "mkdir" and self.phase != "prepare":
             self.save, self.phase = self.save + 1, "prepare"
-        elif name == "openat" and step and (self.phase == "" or "O_CREAT" in text
-                                            or int(step[1]) > self.save * self.every):
-            self.save, self.phase = int(step[1]) // self.every, "write"
-        elif name.startswith("rename") and step and self.phase == "write":
+        elif name == "open" and step and (flags & CREATES or self.phase in ("", "write")):
+            self.save, self.phase = int(step[1]) // self.interval, "write"
+        elif name == "rename" and step and self.phase == "write":
             self.phase = "name"
-        elif name.startswith("symlink"):
+        elif name == "symlink":
             self.phase, self.linked = "link", False
         elif self.phase == "link" and self.linked and name != "close":
             self.phase = "prune"
@@ -94,20 +91,17 @@ class Phases:
             self.linked = True
 
 
-def calls(log, every):
-    """The calls in a log, in order. Checkpoints are due `every` so many steps."""
-    found, counts, written, phases = [], {}, set(), Phases(every)
-    for line in pathlib.Path(log).read_text().splitlines():
-        match = re.match(r"(\d+) +((\w+)\(.*)", line)
-        if not match:
-            continue  # a signal, an end, the rest of a call
-        thread, text, name = int(match[1]), match[2], match[3]
-        number = counts[thread, name] = counts.get((thread, name), 0) + 1
-        path = path_of(name, text)
-        phases.next(name, path, text)
-        if name in ("write", "pwrite64", "ftruncate", "fallocate"):
+def calls(log, interval):
+    """The calls in a log, in order. Checkpoints are due every `interval` steps."""
+    found, written, phases = [], set(), Phases(interval)
+    lines = pathlib.Path(log).read_text().splitlines() if pathlib.Path(log).exists() else []
+    for line in lines:
+        number, name, path, flags, *disturbed = line.split(" ")
+        path, flags = pathlib.Path(path), int(flags, 8)
+        phases.next(name, path, flags)
+        if name in ("pwrite", "ftruncate", "fallocate"):
             written.add(path)
-        elif name in ("fsync", "fdatasync"):
+        elif name == "fsync":
             written.discard(path)
-        found.append(Call(thread, name, number, text, phases.save, phases.phase, path, path not in written))
+        found.append(Call(int(number), name, path, flags, bool(disturbed), phases.save, phases.phase, path not in written))
     return found

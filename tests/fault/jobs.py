@@ -43,14 +43,14 @@ class Jobs:
                         + groups)
         return path
 
-    def programs(self, config, trainers, owners, *arguments, tracers=None):
+    def programs(self, config, trainers, owners, *arguments, before=None):
         """The programs of a job; no owners of their own means embedded.
 
-        tracers  owner -> words before its command
+        before  owner -> words before its command
         """
         trainer, count = [*self.trainer, config, *arguments], owners or trainers
         owner = [job.COMMAND, "serve"] if owners else trainer
-        owning = [(1, *tracers.get(rank, []), *owner) for rank in range(count)] if tracers else [(count, *owner)]
+        owning = [(1, *before.get(rank, []), *owner) for rank in range(count)] if before else [(count, *owner)]
         return [(trainers, *trainer), *owning] if owners else owning
 
     def run(self, config, trainers, owners, *arguments, timeout=60, **more):

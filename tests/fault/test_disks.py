@@ -26,16 +26,11 @@ def entries(directory):
 def full(bench, disk, what, keep, refused=False):
     """Room for one checkpoint and a half. refused: space cannot be set aside before data is written."""
     name, directory, step = disk.directory.name, disk.directory, EVERY
-    if refused and not calls.available():
-        raise disks.Unavailable("no process can be traced here")
-    logs = [bench.directory / f"{name}-{owner}.strace" for owner in range(bench.owners)] if refused else []
-    tracers = {owner: calls.traced(log, directory, (step, 2 * step), ["fallocate:error=EOPNOTSUPP"])
-               for owner, log in enumerate(logs)}
+    before = bench.watcher(name, 0, calls.every("fallocate", "EOPNOTSUPP")) if refused else None
     ballast = disk.fill(bench.undisturbed(step).stat().st_size * 3 // 2)
-    result = job.run(*bench.programs(name, keep=keep, tracers=tracers))
-    bench.one_message(result, what, f"{directory}/step-{2 * step:08d}.h5.partial", "No space left on device")
-    failed = [line for log in logs for line in log.read_text().splitlines() if "ENOSPC" in line]
-    checks.that(any("pwrite64" in line for line in failed) == refused, f"{what}: what fails is to write data: {failed}")
+    result = job.run(*bench.programs(name, keep=keep, before=before))
+    bench.one_message(result, what, f"{directory}/step-{2 * step:08d}.h5.partial: cannot "
+                      f"{'write' if refused else 'reserve space'}: No space left on device")
     checks.that(entries(directory) == ["latest", f"step-{step:08d}.h5"], f"{what}: there is {entries(directory)}")
     bench.is_at(directory, step, what)
     ballast.unlink()

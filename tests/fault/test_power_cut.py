@@ -25,14 +25,15 @@ checks = job.Checks()
 
 
 def stop_and_cut(bench, disk, directory, owner, *disturbances):
-    """Run a job until one of its owners has stopped, and have the power fail there."""
+    """Run a job until one of its owners has stopped, and have the power fail there. disturbances: the stop is the last."""
     name = disk.directory.name
-    tracers = bench.tracer(name, owner, *disturbances, directory=directory)
-    process = job.start(job.launch_line(*bench.programs(name, directory=directory, tracers=tracers)))
-    log, end, stopped = bench.log(name, owner), time.monotonic() + 60, False
+    before = bench.watcher(name, owner, *disturbances, directory=directory)
+    number = int(disturbances[-1].partition(":")[0])
+    process = job.start(job.launch_line(*bench.programs(name, directory=directory, before=before)))
+    end, stopped = time.monotonic() + 60, False
     try:
         while not stopped and process.poll() is None and time.monotonic() < end:
-            stopped = log.exists() and "stopped by SIGSTOP" in log.read_text()
+            stopped = any(call.number == number for call in bench.calls(name, owner))
             time.sleep(0.01)
         disk.cut()
     finally:
@@ -49,10 +50,10 @@ def promised(call, found):
 
 def cut(bench, disk, what, owner, call):
     directory = disk.directory / "checkpoints"
-    stopped = stop_and_cut(bench, disk, directory, owner, call.at("signal=SIGSTOP"))
+    stopped = stop_and_cut(bench, disk, directory, owner, call.but("stop"))
     found = bench.calls(disk.directory.name, owner)
     step, new = jobs.newest(directory), EVERY * call.save
-    hit = next((one for one in found if (one.name, one.number) == (call.name, call.number)), None)
+    hit = next((one for one in found if one.disturbed), None)
     if not checks.that(stopped and hit, f"{what}: the owner has not stopped there"):
         return
     allowed = [new] if promised(hit, found) else [new - EVERY, new]
@@ -65,22 +66,22 @@ def cut(bench, disk, what, owner, call):
 def is_lost(bench, disk, what, *flushes):
     """With flushes left out, a checkpoint that is called committed is not there after the cut."""
     directory, file = disk.directory / "checkpoints", jobs.checkpoint(disk.directory / "checkpoints", 2 * EVERY)
-    traced = bench.undisturbed_calls[0]
-    link = next(call for call in traced if call.save == 2 and call.phase == "link" and call.name == "fsync")
-    behind = next(call for call in traced[traced.index(link):] if call.name == "close")
-    stopped = stop_and_cut(bench, disk, directory, 0, *flushes, behind.at("signal=SIGSTOP"))
+    usual = bench.undisturbed_calls[0]
+    link = next(call for call in usual if call.save == 2 and call.phase == "link" and call.name == "fsync")
+    behind = next(call for call in usual[usual.index(link):] if call.name == "close")
+    stopped = stop_and_cut(bench, disk, directory, 0, *flushes, behind.but("stop"))
     verified = job.finish([job.COMMAND, "verify", file])
     there = jobs.newest(directory) == 2 * EVERY and verified.returncode == 0
     checks.that(stopped and not there, f"{what}: nothing is lost")
 
 
 def flushes(bench):
-    """(what is left out, strace's words for it) in the second save of the first owner."""
-    traced = [call for call in bench.undisturbed_calls[0] if call.save == 2 and call.name == "fsync"]
-    file = [call for call in traced if call.phase == "write"][-1]
-    link = next(call for call in traced if call.phase == "link")
-    return [("the last flush of the file", file.at("retval=0")), ("the flush of the directory", link.at("retval=0")),
-            ("every flush", "fsync:retval=0")]
+    """(what is left out, the disturbance) in the second save of the first owner."""
+    done = [call for call in bench.undisturbed_calls[0] if call.save == 2 and call.name == "fsync"]
+    file = [call for call in done if call.phase == "write"][-1]
+    link = next(call for call in done if call.phase == "link")
+    return [("the last flush of the file", file.but("skip")), ("the flush of the directory", link.but("skip")),
+            ("every flush", calls.every("fsync", "skip"))]
 
 
 def selected(found):
@@ -124,8 +125,6 @@ def main(scratch):
 
 try:
     disks.private()
-    if not calls.available():
-        raise disks.Unavailable("no process can be traced here")
 except disks.Unavailable as unavailable:
     print(unavailable)
     sys.exit(77)
