@@ -239,14 +239,28 @@ eqs_status eqs_pull(eqs_parameter *parameter, void *weight);
 eqs_status eqs_session_step_info(const eqs_session *session, eqs_step_info *info);
 
 /*
- * Whether the configuration's policy (`checkpoint: {every: N}`) asks for a checkpoint now.
- * Not collective; the same answer on all trainers.
+ * Whether a checkpoint is to be written now, by the configuration's `checkpoint: {every: STEPS, minutes: T}`, at the
+ * end of its `schedule`, or because the job is to stop (eqs_stop_requested). A run whose length only the trainer knows
+ * asks for the last one itself. Not collective; the same answer on all trainers.
  */
 int eqs_checkpoint_due(const eqs_session *session);
 
 /*
- * Write a checkpoint, step-<step>.h5, into the configuration's checkpoint directory, then move
- * `latest` to it and remove all but the newest `keep`. A checkpoint exists whole or not at all.
+ * Whether SIGTERM or SIGUSR1 has come to any rank of the job, by the last step: the trainer writes a checkpoint
+ * (eqs_checkpoint_due says so), closes the session and ends. While a session with a checkpoint directory runs, these
+ * signals do nothing else, unless the program handles them itself.
+ * Not collective; the same answer on all trainers.
+ */
+int eqs_stop_requested(const eqs_session *session);
+
+/*
+ * Write a checkpoint, step-<step>.h5, into the configuration's checkpoint directory, then move `latest` to it and
+ * remove those that are not to be kept. A checkpoint exists whole or not at all.
+ *
+ * The call returns when the owners have copied weights and state; they write while the training goes on. If that fails,
+ * the next eqs_step, eqs_checkpoint or eqs_session_close does, with the reason, and the file does not count; the next
+ * eqs_checkpoint and eqs_session_close wait for it. `checkpoint: {async: false}` writes before the call returns, and
+ * saves the memory of the copy.
  *
  * session  [in]
  * items    [in] the trainer's own data; the first trainer's count

@@ -62,6 +62,7 @@ bench 2 polar --size 128x1024 --count 128 --grid planned
 bench 2 rules --rule right_spectral,row_norm --size 151936x1024 --grid 2x1
 bench 2 step --manifest "$manifest" --config "$config"
 bench 2 step --transport --manifest "$manifest" --config "$config"
+bench 2 checkpoint --directory "$build"
 bench 4 polar --size 4096x4096 --grid 2x2,4x1
 bench 4 polar --size 2048x2048,1024x4096 --grid 2x2,4x1
 write_json || exit

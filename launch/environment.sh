@@ -59,21 +59,46 @@ mpirun_options() {
   fi
 }
 
-# Run mpirun with MPIRUN_OPTIONS and the programs given; its exit status. A signal to this script goes on to mpirun,
-# which ends its ranks: nothing stays behind. The status is then 128 and the signal's number.
+# Run mpirun with MPIRUN_OPTIONS and the programs given; its exit status. After the first signal to this script the ranks
+# have EQUISHARD_GRACE seconds (600) to write a checkpoint and end; they learn of it by SIGUSR1, which mpirun passes on,
+# whereas SIGTERM makes it kill them a second later. After another signal, or then, mpirun ends the job: nothing stays
+# behind. The status is then 128 and the signal's number.
 run_job() {
-  local job status signal=0
+  local job status signal=0 watch=
   # In a session of its own: the terminal's Ctrl-C comes to this script alone, and mpirun ends in good order.
   setsid mpirun "${MPIRUN_OPTIONS[@]}" "$@" </dev/null &
   job=$!
-  trap 'signal=2; kill -TERM "$job" 2>/dev/null' INT
-  trap 'signal=15; kill -TERM "$job" 2>/dev/null' TERM HUP
+  trap 'pass_on 2' INT
+  trap 'pass_on 10' USR1
+  trap 'pass_on 15' TERM HUP
   while true; do
     wait "$job"
     status=$?
     kill -0 "$job" 2>/dev/null || break
   done
-  trap - INT TERM HUP
+  trap - INT USR1 TERM HUP
+  [ -n "$watch" ] && kill "$watch" 2>/dev/null
   [ "$signal" -eq 0 ] || status=$((128 + signal))
   return "$status"
+}
+
+# In run_job: what a signal to the script does.
+pass_on() {
+  local grace=${EQUISHARD_GRACE:-600}
+  if [ "$signal" -ne 0 ]; then
+    kill -TERM "$job" 2>/dev/null
+    return
+  fi
+  signal=$1
+  say "stopping after the step under way (at the latest in $grace s; at once after another signal)"
+  kill -USR1 "$job" 2>/dev/null
+  (
+    trap - INT USR1 TERM HUP
+    exec >/dev/null 2>&1
+    sleep "$grace" &
+    trap 'kill %1' TERM
+    wait
+    kill -TERM "$job"
+  ) &
+  watch=$!
 }

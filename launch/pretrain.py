@@ -157,6 +157,12 @@ def train(directory, terminal):
             progress.show(step, loss, values["tokens_per_second"], seconds)
         if optimizer.checkpoint_due() or step == options.steps:
             trainer.checkpoint(step)
+        if optimizer.stop_requested() and step != options.steps:
+            optimizer.close()
+            if speaks:
+                progress.close()
+                print(f"pretrain: stopped by a signal after step {step}", file=sys.stderr)
+            return
 
     phases = trainer.phases()
     optimizer.close()

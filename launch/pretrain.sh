@@ -31,7 +31,7 @@ resume="launch/pretrain.sh --resume --name $(basename "$run")"
 [ "$(dirname "$run")" = "$ROOT/runs" ] || resume+=" --runs $(dirname "$run")"
 case $status in
 0) ;;
-130 | 143) say "interrupted; continue with: $resume" ;;
+130 | 138 | 143) say "interrupted; continue with: $resume" ;;
 *)
   if [ "$status" -gt 128 ]; then
     say "a rank was lost (signal $((status - 128))); continue with: $resume"

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static char message[2048];
+static _Thread_local char message[2048]; /* a thread that writes a checkpoint has its own failures */
 
 eqs_status eqs_fail(eqs_status status, const char *format, ...)
 {

@@ -63,12 +63,19 @@ typedef struct {
  */
 eqs_status eqs_checkpoint_write(MPI_Comm owners, const char *path, const eqs_checkpoint_contents *contents);
 
+/* A directory of checkpoints, and which of them stay. */
+typedef struct {
+  const char *directory;
+  int64_t keep;       /* the newest; 0: all */
+  int64_t keep_every; /* and those of steps that are multiples of it; 0: no others */
+} eqs_checkpoint_place;
+
 /*
- * Write step-<step>.h5 in a directory (made if missing), move the link `latest` to it, remove all but the
- * newest `keep` (0: keep all) and leftovers of writes and removals that were cut off; what cannot be removed is a
- * warning. Collective over owners. EQS_IO.
+ * Write step-<step>.h5 in a directory (made if missing), move the link `latest` to it, remove those that need not stay
+ * and leftovers of writes and removals that were cut off; what cannot be removed is a warning. Collective over owners.
+ * EQS_IO.
  */
-eqs_status eqs_checkpoint_save(MPI_Comm owners, const char *directory, int64_t keep,
+eqs_status eqs_checkpoint_save(MPI_Comm owners, const eqs_checkpoint_place *place,
                                const eqs_checkpoint_contents *contents);
 
 /*

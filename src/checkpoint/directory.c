@@ -11,7 +11,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
-#include "checkpoint/checkpoint.h"
+#include "checkpoint/directory.h"
 #include "checkpoint/file.h"
 #include "checkpoint/tiles.h"
 
@@ -119,15 +119,19 @@ cleanup:
   return status;
 }
 
-static eqs_status prepare_directory(const char *directory, int64_t step, char **path)
+eqs_status eqs_directory_prepare(const char *directory, int64_t step)
 {
   eqs_status status = EQS_OK;
   if (directory[0] == '\0' || step < 0) return eqs_fail(EQS_USAGE, "a checkpoint needs a directory and a step");
   EQS_TRY(make_directory(directory));
   EQS_TRY(remove_leftovers(directory));
-  EQS_TRY(eqs_format(path, "%s/step-%08" PRId64 ".h5", directory, step));
 cleanup:
   return status;
+}
+
+eqs_status eqs_directory_path(const char *directory, int64_t step, char **path)
+{
+  return eqs_format(path, "%s/step-%08" PRId64 ".h5", directory, step);
 }
 
 /* Point `latest` at a file of the directory, by a link beside it that takes its place at once. */
@@ -166,16 +170,19 @@ cleanup:
   return status;
 }
 
-/* Remove all but the newest `keep` checkpoints, never the one at `path`. */
-static eqs_status remove_old(const char *directory, const char *path, int64_t keep)
+/* Remove all but the newest `keep` checkpoints and those of every `keep_every`-th step, never the one at `path`. */
+static eqs_status remove_old(const eqs_checkpoint_place *place, const char *path)
 {
   eqs_status status = EQS_OK, failure = EQS_OK;
   found_files found = {0};
-  EQS_TRY(list_files(directory, "", &found));
+  EQS_TRY(list_files(place->directory, "", &found));
   int64_t kept = 1;
   for (int64_t i = 0; i < found.count; i++) {
-    if (strcmp(found.file[i].path, path) == 0 || kept++ < keep) continue;
-    eqs_status removed = remove_checkpoint(found.file[i].path);
+    const found_file *file = &found.file[i];
+    if (strcmp(file->path, path) == 0) continue;
+    if (kept++ < place->keep) continue;
+    if (place->keep_every > 0 && file->step % place->keep_every == 0) continue;
+    eqs_status removed = remove_checkpoint(file->path);
     if (removed != EQS_OK) failure = removed;
   }
   status = failure;
@@ -185,29 +192,29 @@ cleanup:
 }
 
 /* A job goes on with more checkpoints than it was to keep. */
-static void prune(const char *directory, const char *path, int64_t keep)
+static void prune(const eqs_checkpoint_place *place, const char *path)
 {
-  if (keep > 0 && remove_old(directory, path, keep) != EQS_OK) eqs_log(EQS_LOG_WARNING, "%s", eqs_error_message());
+  if (place->keep > 0 && remove_old(place, path) != EQS_OK) eqs_log(EQS_LOG_WARNING, "%s", eqs_error_message());
 }
 
-static eqs_status publish(const char *directory, const char *path, int64_t keep)
+eqs_status eqs_directory_publish(const eqs_checkpoint_place *place, const char *path)
 {
-  eqs_status status = move_latest(directory, path);
-  if (status == EQS_OK) prune(directory, path, keep);
+  eqs_status status = move_latest(place->directory, path);
+  if (status == EQS_OK) prune(place, path);
   return status;
 }
 
-eqs_status eqs_checkpoint_save(MPI_Comm owners, const char *directory, int64_t keep,
+eqs_status eqs_checkpoint_save(MPI_Comm owners, const eqs_checkpoint_place *place,
                                const eqs_checkpoint_contents *contents)
 {
   eqs_status status = EQS_OK;
   char *path = NULL;
   int rank;
   MPI_Comm_rank(owners, &rank);
-  EQS_TRY(eqs_checkpoint_agree(owners, rank == 0 ? prepare_directory(directory, contents->step, &path) : EQS_OK));
-  if (rank != 0) EQS_TRY(eqs_format(&path, "%s/step-%08" PRId64 ".h5", directory, contents->step));
+  EQS_TRY(eqs_checkpoint_agree(owners, rank == 0 ? eqs_directory_prepare(place->directory, contents->step) : EQS_OK));
+  EQS_TRY(eqs_checkpoint_agree(owners, eqs_directory_path(place->directory, contents->step, &path)));
   EQS_TRY(eqs_checkpoint_write(owners, path, contents));
-  EQS_TRY(eqs_checkpoint_agree(owners, rank == 0 ? publish(directory, path, keep) : EQS_OK));
+  EQS_TRY(eqs_checkpoint_agree(owners, rank == 0 ? eqs_directory_publish(place, path) : EQS_OK));
 cleanup:
   free(path);
   return status;

@@ -250,11 +250,23 @@ cleanup:
   return status;
 }
 
+/* Where this rank has its own tile as it is in the tensor; NULL if it has not. */
+static float *in_place(const eqs_exchange *x, const eqs_tile *tile)
+{
+  eqs_tile_place place = eqs_tile_find(tile);
+  return place.rank == x->rank ? place.matrix->shard + place.element : NULL;
+}
+
 static eqs_status receive_rows(const tile_context *context, const eqs_tile *tile)
 {
   eqs_status status = EQS_OK;
   eqs_exchange *x = context->exchange;
   if (tile->rank != x->rank) return EQS_OK;
+  float *rows = in_place(x, tile);
+  if (rows != NULL) {
+    context->action(context->job, tile, rows);
+    return EQS_OK;
+  }
   find_peers(x, tile);
   for (int p = 0; p < x->peers; p++) {
     int from = x->peer[p];
@@ -275,6 +287,11 @@ static eqs_status send_rows(const tile_context *context, const eqs_tile *tile)
   eqs_exchange *x = context->exchange;
   send_buffer *buffer;
   if (tile->rank != x->rank) return EQS_OK;
+  float *rows = in_place(x, tile);
+  if (rows != NULL) {
+    context->action(context->job, tile, rows);
+    return EQS_OK;
+  }
   EQS_TRY(take_send_buffer(x, &buffer));
   context->action(context->job, tile, x->rows);
   find_peers(x, tile);
@@ -311,7 +328,7 @@ static eqs_status walk_tiles(const tile_context *context, tile_step produce, til
 {
   eqs_status status = EQS_OK;
   eqs_exchange *x = context->exchange;
-  eqs_tile_walk producing = {.table = x->table, .ranks = x->ranks}, consuming = producing;
+  eqs_tile_walk producing = {.table = x->table}, consuming = producing;
   eqs_tile ahead, tile;
   bool more = eqs_tile_next(&producing, &ahead);
   while (eqs_tile_next(&consuming, &tile)) {

@@ -20,8 +20,8 @@ eqs_status eqs_exchange_create(MPI_Comm comm, const eqs_tensor_table *table, eqs
 void eqs_exchange_destroy(eqs_exchange **exchange);
 
 /*
- * What happens to the rows of a tile on its rank. Failures of the file, which do not end the walk because others wait
- * for this rank, are kept by the callee.
+ * What happens to the rows of a tile on its rank, in a buffer or where its shard has them. Failures of the file, which
+ * do not end the walk because others wait for this rank, are kept by the callee.
  */
 typedef void (*eqs_tile_action)(void *job, const eqs_tile *tile, float *rows);
 

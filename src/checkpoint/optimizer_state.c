@@ -138,12 +138,14 @@ cleanup:
   return status;
 }
 
-eqs_status eqs_optimizer_save(const eqs_optimizer *optimizer, const char *directory, int64_t keep,
+eqs_status eqs_optimizer_save(const eqs_optimizer *optimizer, const eqs_checkpoint_place *place, eqs_saver *saver,
                               const eqs_trainer_item *items, int count)
 {
   described all;
   eqs_status status = eqs_agree(optimizer->owners, describe_all(optimizer, items, count, &all));
-  if (status == EQS_OK) status = eqs_checkpoint_save(optimizer->owners, directory, keep, &all.contents);
+  if (status == EQS_OK)
+    status = saver != NULL ? eqs_saver_begin(saver, place, &all.contents)
+                           : eqs_checkpoint_save(optimizer->owners, place, &all.contents);
   forget(&all);
   return status;
 }

@@ -2,14 +2,15 @@
 #ifndef EQS_CHECKPOINT_OPTIMIZER_STATE_H
 #define EQS_CHECKPOINT_OPTIMIZER_STATE_H
 
-#include "checkpoint/checkpoint.h"
+#include "checkpoint/saver.h"
 #include "optimizer/optimizer.h"
 
 /*
- * Write the optimizer as step-<step>.h5 in a directory (eqs_checkpoint_save), or to one file
- * (eqs_checkpoint_write). Items count on the first owner. Collective over the owners. EQS_IO.
+ * Write the optimizer as step-<step>.h5 into a directory: at once (eqs_checkpoint_save), or with a saver in the
+ * background (eqs_saver_begin); or to one file (eqs_checkpoint_write). Items count on the first owner. Collective over
+ * the owners. EQS_IO.
  */
-eqs_status eqs_optimizer_save(const eqs_optimizer *optimizer, const char *directory, int64_t keep,
+eqs_status eqs_optimizer_save(const eqs_optimizer *optimizer, const eqs_checkpoint_place *place, eqs_saver *saver,
                               const eqs_trainer_item *items, int count);
 eqs_status eqs_optimizer_write(const eqs_optimizer *optimizer, const char *file);
 

@@ -121,12 +121,12 @@ eqs_status eqs_checkpoint_read(MPI_Comm owners, const char *path, int64_t parame
   EQS_TRY(eqs_checkpoint_agree(owners, prepare(owners, parameters, parameter, &table, &exchange)));
   EQS_TRY(find_file(owners, path, &file, &summary));
   EQS_TRY(eqs_checkpoint_agree(owners, rank == 0 ? locate(&summary, file, parameters, parameter, &table) : EQS_OK));
-  EQS_TRY(eqs_table_broadcast(owners, &table));
+  EQS_TRY(eqs_table_share(owners, &table));
   EQS_TRY(eqs_checkpoint_agree(owners, read_tiles(exchange, file)));
 cleanup:
   eqs_exchange_destroy(&exchange);
   eqs_checkpoint_summary_free(&summary);
-  free(table.tensor);
+  eqs_table_free(&table);
   free(file);
   return status;
 }
@@ -141,13 +141,12 @@ static eqs_status check_tiles(MPI_Comm comm, const char *path, const eqs_tensor_
 {
   eqs_status status = EQS_OK;
   float *rows = NULL;
-  int file = -1, rank, ranks;
+  int file = -1, rank;
   MPI_Comm_rank(comm, &rank);
-  MPI_Comm_size(comm, &ranks);
   *tiles = *bytes = 0;
   EQS_TRY(eqs_allocate_raw(&rows, eqs_tile_largest(table), sizeof *rows));
   EQS_TRY(eqs_file_open(path, O_RDONLY, &file));
-  eqs_tile_walk walk = {.table = table, .ranks = ranks};
+  eqs_tile_walk walk = {.table = table};
   for (eqs_tile tile; eqs_tile_next(&walk, &tile); ++*tiles) {
     bool whole = true;
     *bytes += (tile.end_row - tile.first_row) * tile.stored->cols * (int64_t)sizeof *rows;
@@ -168,10 +167,9 @@ static eqs_status report_damage(MPI_Comm comm, const eqs_tensor_table *table, co
                                 eqs_damage_report report, int64_t *damaged)
 {
   eqs_status status = EQS_OK;
-  int rank, ranks;
+  int rank;
   MPI_Comm_rank(comm, &rank);
-  MPI_Comm_size(comm, &ranks);
-  eqs_tile_walk walk = {.table = table, .ranks = ranks};
+  eqs_tile_walk walk = {.table = table};
   for (int64_t next = 0;; ++*damaged) {
     int64_t number = next < damage->count ? damage->tile[next] : INT64_MAX;
     EQS_TRY(eqs_minimum(comm, &number, 1, "the other ranks' damaged tiles"));
@@ -199,7 +197,7 @@ eqs_status eqs_checkpoint_verify(MPI_Comm comm, const char *path, eqs_damage_rep
 
   EQS_TRY(find_file(comm, path, &file, &summary));
   EQS_TRY(eqs_checkpoint_agree(comm, rank == 0 ? eqs_table_of_file(&summary, &table) : EQS_OK));
-  EQS_TRY(eqs_table_broadcast(comm, &table));
+  EQS_TRY(eqs_table_share(comm, &table));
   EQS_TRY(eqs_checkpoint_agree(comm, check_tiles(comm, file, &table, &damage, tiles, bytes)));
   EQS_TRY(report_damage(comm, &table, &damage, report, &damaged));
   status = damaged == 0
@@ -209,7 +207,7 @@ eqs_status eqs_checkpoint_verify(MPI_Comm comm, const char *path, eqs_damage_rep
 cleanup:
   eqs_checkpoint_summary_free(&summary);
   free(damage.tile);
-  free(table.tensor);
+  eqs_table_free(&table);
   free(file);
   return status;
 }

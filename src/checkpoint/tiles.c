@@ -45,16 +45,6 @@ int64_t eqs_tile_largest(const eqs_tensor_table *table)
   return largest;
 }
 
-static int rank_of_tile(eqs_tile_walk *walk, const eqs_stored_tensor *stored, int64_t tiles)
-{
-  const eqs_tensor *tensor = stored->tensor;
-  if (tensor && tiles == 1 && tensor->count > 0) {
-    const eqs_tensor_matrix *matrix = &tensor->matrices[0];
-    if (matrix->layout.grid_rows * matrix->layout.grid_cols == 1) return matrix->first_owner;
-  }
-  return (int)(walk->dealt++ % walk->ranks);
-}
-
 bool eqs_tile_next(eqs_tile_walk *walk, eqs_tile *tile)
 {
   for (; walk->tensor < walk->table->tensors; walk->tensor++, walk->index = 0) {
@@ -66,11 +56,42 @@ bool eqs_tile_next(eqs_tile_walk *walk, eqs_tile *tile)
                        .number = walk->number++,
                        .index = walk->index++,
                        .first_row = first_row,
-                       .end_row = stored->rows - first_row < rows ? stored->rows : first_row + rows,
-                       .rank = rank_of_tile(walk, stored, tiles)};
+                       .end_row = stored->rows - first_row < rows ? stored->rows : first_row + rows};
+    if (walk->table->tile_rank != NULL) tile->rank = walk->table->tile_rank[tile->number];
     return true;
   }
   return false;
+}
+
+static int64_t tile_elements_of(const eqs_tile *tile)
+{
+  return (tile->end_row - tile->first_row) * tile->stored->cols;
+}
+
+/* Whether a matrix is whole rows of its tensor, as they are. */
+static bool is_rows(const eqs_view *view)
+{
+  const eqs_view_part *part = &view->part[0];
+  return view->parts == 1 && view->cols == view->tensor_cols && part->row_stride == view->tensor_cols &&
+         part->col_stride == 1;
+}
+
+eqs_tile_place eqs_tile_find(const eqs_tile *tile)
+{
+  const eqs_tensor *tensor = tile->stored->tensor;
+  for (int64_t m = 0; tensor != NULL && m < tensor->count; m++) {
+    const eqs_tensor_matrix *matrix = &tensor->matrices[m];
+    const eqs_layout *layout = &matrix->layout;
+    if (layout->grid_cols > 1 || !is_rows(matrix->view)) continue;
+    int64_t begin = matrix->view->part[0].offset / matrix->view->tensor_cols;
+    int64_t first = tile->first_row - begin, last = tile->end_row - 1 - begin;
+    if (first < 0 || last >= layout->rows || first / layout->row_block != last / layout->row_block) continue;
+    int64_t block = first / layout->row_block, local = block / layout->grid_rows * layout->row_block;
+    return (eqs_tile_place){.rank = matrix->first_owner + (int)(block % layout->grid_rows),
+                            .matrix = matrix,
+                            .element = (local + first % layout->row_block) * layout->cols};
+  }
+  return (eqs_tile_place){.rank = -1};
 }
 
 uint64_t eqs_tile_checksum(const eqs_tile *tile, const float *rows)
@@ -193,7 +214,42 @@ cleanup:
   return status;
 }
 
-eqs_status eqs_table_broadcast(MPI_Comm comm, eqs_tensor_table *table)
+void eqs_table_free(eqs_tensor_table *table)
+{
+  free(table->tensor);
+  free(table->tile_rank);
+  *table = (eqs_tensor_table){0};
+}
+
+static eqs_status deal_tiles(int ranks, eqs_tensor_table *table)
+{
+  eqs_status status = EQS_OK;
+  int64_t *load = NULL, total = 0, tiles = 0;
+  int next = 0;
+  eqs_tile tile;
+  EQS_TRY(eqs_allocate(&load, ranks, sizeof *load));
+  for (eqs_tile_walk walk = {.table = table}; eqs_tile_next(&walk, &tile); tiles++) total += tile_elements_of(&tile);
+  int64_t share = (total - 1) / ranks + 1 + eqs_tile_largest(table);
+  EQS_TRY(eqs_allocate(&table->tile_rank, tiles, sizeof *table->tile_rank));
+  for (int64_t i = 0; i < tiles; i++) table->tile_rank[i] = -1;
+  for (eqs_tile_walk walk = {.table = table}; eqs_tile_next(&walk, &tile);) {
+    int rank = eqs_tile_find(&tile).rank;
+    if (rank < 0 || load[rank] + tile_elements_of(&tile) > share) continue;
+    table->tile_rank[tile.number] = rank;
+    load[rank] += tile_elements_of(&tile);
+  }
+  for (eqs_tile_walk walk = {.table = table}; eqs_tile_next(&walk, &tile);) {
+    if (tile.rank >= 0) continue;
+    while (load[next % ranks] + tile_elements_of(&tile) > share) next++; /* some rank has less than the mean */
+    load[next % ranks] += tile_elements_of(&tile);
+    table->tile_rank[tile.number] = next++ % ranks;
+  }
+cleanup:
+  free(load);
+  return status;
+}
+
+static eqs_status broadcast_places(MPI_Comm comm, eqs_tensor_table *table)
 {
   static const char what[] = "the first owner's table of tensors";
   enum { numbers = 4 };
@@ -222,6 +278,17 @@ eqs_status eqs_table_broadcast(MPI_Comm comm, eqs_tensor_table *table)
   }
 cleanup:
   free(packed);
+  return status;
+}
+
+eqs_status eqs_table_share(MPI_Comm comm, eqs_tensor_table *table)
+{
+  eqs_status status = EQS_OK;
+  int ranks;
+  EQS_TRY(eqs_check_mpi(MPI_Comm_size(comm, &ranks), "MPI_Comm_size"));
+  EQS_TRY(broadcast_places(comm, table));
+  EQS_TRY(eqs_checkpoint_agree(comm, deal_tiles(ranks, table)));
+cleanup:
   return status;
 }
 

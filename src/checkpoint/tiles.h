@@ -21,6 +21,7 @@ typedef struct {
 typedef struct {
   int64_t tensors;
   eqs_stored_tensor *tensor;
+  int *tile_rank; /* of every tile, the rank that writes or reads it: eqs_table_deal */
 } eqs_tensor_table;
 
 typedef struct {
@@ -31,12 +32,18 @@ typedef struct {
   int rank; /* that writes or reads it */
 } eqs_tile;
 
-/* A walk over all tiles, in order. Zeroed at first, but for table and ranks. */
+/* A walk over all tiles of a table, in order. Zeroed at first, but for the table. */
 typedef struct {
   const eqs_tensor_table *table;
-  int ranks;
-  int64_t tensor, index, number, dealt;
+  int64_t tensor, index, number;
 } eqs_tile_walk;
+
+/* Where one rank's shard has all rows of a tile, one after the other. */
+typedef struct {
+  int rank; /* -1: nowhere */
+  const eqs_tensor_matrix *matrix;
+  int64_t element; /* of its shard, that the tile begins with */
+} eqs_tile_place;
 
 /* Rows and columns of a tensor; false if the number of elements overflows. */
 bool eqs_tensor_rows_cols(int ndim, const int64_t *shape, int64_t *rows, int64_t *cols);
@@ -46,11 +53,10 @@ int64_t eqs_tile_count(int64_t rows, int64_t cols);
 /* Elements of the largest tile of a table. */
 int64_t eqs_tile_largest(const eqs_tensor_table *table);
 
-/*
- * The next tile; false after the last. Tiles are dealt to the ranks in turn; a tensor of one tile whose first
- * matrix lives on one rank is that rank's, so that small tensors need no messages.
- */
+/* The next tile; false after the last. */
 bool eqs_tile_next(eqs_tile_walk *walk, eqs_tile *tile);
+
+eqs_tile_place eqs_tile_find(const eqs_tile *tile);
 
 /* XXH3-64 of a tile's rows. */
 uint64_t eqs_tile_checksum(const eqs_tile *tile, const float *rows);
@@ -72,8 +78,14 @@ eqs_status eqs_check_name(const char *what, const char *name);
 eqs_status eqs_table_of_model(int64_t parameters, const eqs_checkpoint_parameter *parameter, eqs_tensor_table *table);
 eqs_status eqs_table_of_file(const eqs_checkpoint_summary *summary, eqs_tensor_table *table);
 
-/* Sizes and offsets from the first rank to all. Others have the same table or an empty one. Collective. */
-eqs_status eqs_table_broadcast(MPI_Comm comm, eqs_tensor_table *table);
+void eqs_table_free(eqs_tensor_table *table);
+
+/*
+ * Sizes and offsets from the first rank to all, others have the same table or an empty one; then all tiles are dealt:
+ * no rank gets more than its share of the elements, to a tile; up to that it keeps the tiles that it has in one place,
+ * which need no messages; the rest goes in turn. Collective.
+ */
+eqs_status eqs_table_share(MPI_Comm comm, eqs_tensor_table *table);
 
 /*
  * Agree on a status as eqs_agree does; but a rank that has lost its peers says so and does not ask them. Collective.

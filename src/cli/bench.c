@@ -18,6 +18,7 @@ static const benchmark benchmarks[] = {
     {"rules", "optimizer steps of matrices under each rule", eqs_bench_rules},
     {"step", "an optimizer step over a whole model", eqs_bench_step},
     {"service", "training steps of synthetic trainers", eqs_bench_service},
+    {"checkpoint", "writing checkpoints, against dd", eqs_bench_checkpoint},
     {"calibrate", "the machine's speeds, as a file for the plan", eqs_bench_calibrate},
 };
 enum { benchmark_count = sizeof benchmarks / sizeof *benchmarks };
@@ -85,33 +86,37 @@ static eqs_status measure_yardsticks(eqs_bench *bench)
   return status;
 }
 
-static eqs_status write_json(FILE *stream, const char *path, const eqs_bench_table *table)
+static eqs_status write_json(FILE *stream, const char *path, const json_t *array)
 {
-  json_t *array = eqs_bench_table_json(table);
   bool failed = json_dumpf(array, stream, JSON_INDENT(1) | JSON_REAL_PRECISION(15)) != 0;
   failed = fputc('\n', stream) == EOF || fflush(stream) != 0 || failed;
-  json_decref(array);
   return failed ? eqs_fail(EQS_IO, "%s: could not be written: %s", path, strerror(errno)) : EQS_OK;
+}
+
+eqs_status eqs_bench_write_json(const eqs_bench_options *options, json_t *array)
+{
+  eqs_status status = EQS_OK;
+  FILE *file = NULL;
+  const char *path = options->json_path;
+  if (path != NULL) {
+    file = fopen(path, "w");
+    if (file == NULL) EQS_TRY(eqs_fail(EQS_IO, "%s: cannot be written: %s", path, strerror(errno)));
+    EQS_TRY(write_json(file, path, array));
+  }
+  if (options->json) EQS_TRY(write_json(stdout, "standard output", array));
+cleanup:
+  if (file != NULL) fclose(file);
+  return status;
 }
 
 /* A benchmark that has no cases has written for itself. */
 static eqs_status print(const eqs_bench *bench)
 {
-  eqs_status status = EQS_OK;
-  FILE *file = NULL;
-  const char *path = bench->options->json_path;
   if (bench->table.cases == 0) return EQS_OK;
-  if (path != NULL) {
-    file = fopen(path, "w");
-    if (file == NULL) EQS_TRY(eqs_fail(EQS_IO, "%s: cannot be written: %s", path, strerror(errno)));
-    EQS_TRY(write_json(file, path, &bench->table));
-  }
-  if (bench->options->json)
-    EQS_TRY(write_json(stdout, "standard output", &bench->table));
-  else
-    eqs_bench_table_print(&bench->table);
-cleanup:
-  if (file != NULL) fclose(file);
+  json_t *array = eqs_bench_table_json(&bench->table);
+  eqs_status status = eqs_bench_write_json(bench->options, array);
+  json_decref(array);
+  if (status == EQS_OK && !bench->options->json) eqs_bench_table_print(&bench->table);
   return status;
 }
 

@@ -55,6 +55,9 @@ typedef struct {
 eqs_status eqs_bench_run(const eqs_bench_options *options, eqs_status (*cases)(eqs_bench *bench, const void *given),
                          const void *given);
 
+/* Write an array of cases as JSON where the options want it: to a file, to standard output. EQS_IO. */
+eqs_status eqs_bench_write_json(const eqs_bench_options *options, json_t *array);
+
 /* EQS_USAGE: a grid of more ranks than take part. */
 eqs_status eqs_check_grids(const eqs_bench *bench, const eqs_pair_list *grids);
 
@@ -62,6 +65,7 @@ eqs_status eqs_bench_polar(int argc, char **argv);
 eqs_status eqs_bench_rules(int argc, char **argv);
 eqs_status eqs_bench_step(int argc, char **argv);
 eqs_status eqs_bench_service(int argc, char **argv);
+eqs_status eqs_bench_checkpoint(int argc, char **argv);
 eqs_status eqs_bench_calibrate(int argc, char **argv);
 
 #endif

@@ -15,7 +15,7 @@ static const subcommand subcommands[] = {
     {"serve", "be an owner of a training job (under mpirun, beside the trainers)", eqs_command_serve},
     {"plan", "parameters -> role, rule, grid, owner, memory, FLOPs, bytes", eqs_command_plan},
     {"replay", "apply a configuration to recorded gradients, write a checkpoint", eqs_command_replay},
-    {"bench", "time polar factors, rules, whole steps and the service", eqs_command_bench},
+    {"bench", "time polar factors, rules, whole steps, the service and checkpoints", eqs_command_bench},
     {"inspect", "what is in a checkpoint", eqs_command_inspect},
     {"verify", "is this checkpoint whole", eqs_command_verify},
 };

@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "model/group.h"
 #include "model/match.h"
+#include "model/rename.h"
 
 enum { max_groups = 4096 };
 
@@ -43,22 +44,57 @@ static eqs_status read_path(eqs_yaml_value value, const char *what, char **path)
   return status == EQS_OK ? eqs_copy_text(path, text) : status;
 }
 
-/* `checkpoint` and `metrics` have the same form: a place, and how often. keep is NULL for `metrics`. */
-static eqs_status read_output(eqs_yaml_value value, const char *what, const char *const *names, int count, char **path,
-                              int64_t *every, int64_t *keep)
+/* How many steps, checkpoints or the like there can be. */
+static const int64_t most = INT64_C(1) << 40;
+
+static eqs_status read_checkpoint(eqs_yaml_value value, eqs_config *config)
 {
+  enum { DIRECTORY, EVERY, MINUTES, KEEP, KEEP_EVERY, PARTIAL, RENAME, ASYNC, NAMES };
+  static const char *const names[NAMES] = {"directory",  "every",   "minutes", "keep",
+                                           "keep_every", "partial", "rename",  "async"};
   eqs_status status = EQS_OK;
   eqs_yaml_mapping mapping;
-  int64_t minimum = keep == NULL ? 1 : 0; /* no checkpoints, or all of them, but metrics at some step */
-  EQS_TRY(eqs_yaml_read_mapping(value, what, &mapping));
+  bool async = true;
+  EQS_TRY(eqs_yaml_read_mapping(value, keys[CHECKPOINT], &mapping));
   for (int i = 0; i < mapping.count; i++) {
     int key;
     const eqs_yaml_pair *pair = &mapping.pairs[i];
-    EQS_TRY(eqs_yaml_key(pair, what, names, count, &key));
+    EQS_TRY(eqs_yaml_key(pair, keys[CHECKPOINT], names, NAMES, &key));
+    switch (key) {
+    case DIRECTORY: EQS_TRY(read_path(pair->value, names[key], &config->checkpoint.directory)); break;
+    case EVERY: EQS_TRY(eqs_yaml_read_integer(pair->value, names[key], 0, most, &config->checkpoint.every)); break;
+    case MINUTES:
+      EQS_TRY(eqs_yaml_read_number(pair->value, names[key], EQS_RANGE_POSITIVE, &config->checkpoint.minutes));
+      break;
+    case KEEP: EQS_TRY(eqs_yaml_read_integer(pair->value, names[key], 0, most, &config->checkpoint.keep)); break;
+    case KEEP_EVERY:
+      EQS_TRY(eqs_yaml_read_integer(pair->value, names[key], 0, most, &config->checkpoint.keep_every));
+      break;
+    case PARTIAL: EQS_TRY(eqs_yaml_read_boolean(pair->value, names[key], &config->checkpoint.partial)); break;
+    case RENAME: EQS_TRY(eqs_renames_read(pair->value, &config->checkpoint.rename)); break;
+    default: EQS_TRY(eqs_yaml_read_boolean(pair->value, names[key], &async)); break;
+    }
+  }
+  config->checkpoint.at_once = !async;
+cleanup:
+  eqs_yaml_mapping_free(&mapping);
+  return status;
+}
+
+static eqs_status read_metrics(eqs_yaml_value value, eqs_config *config)
+{
+  static const char *const names[] = {"path", "every"};
+  eqs_status status = EQS_OK;
+  eqs_yaml_mapping mapping;
+  EQS_TRY(eqs_yaml_read_mapping(value, keys[METRICS], &mapping));
+  for (int i = 0; i < mapping.count; i++) {
+    int key;
+    const eqs_yaml_pair *pair = &mapping.pairs[i];
+    EQS_TRY(eqs_yaml_key(pair, keys[METRICS], names, 2, &key));
     if (key == 0)
-      EQS_TRY(read_path(pair->value, names[0], path));
+      EQS_TRY(read_path(pair->value, names[key], &config->metrics.path));
     else
-      EQS_TRY(eqs_yaml_read_integer(pair->value, names[key], minimum, INT64_C(1) << 40, key == 1 ? every : keep));
+      EQS_TRY(eqs_yaml_read_integer(pair->value, names[key], 1, most, &config->metrics.every));
   }
 cleanup:
   eqs_yaml_mapping_free(&mapping);
@@ -87,8 +123,7 @@ cleanup:
 static eqs_status read_setting(int key, eqs_yaml_value value, settings *all, eqs_config *config)
 {
   static const char *const modes[] = {"service", "embedded"}, *const reductions[] = {"mean", "sum"},
-                           *const reactions[] = {"error", "skip"}, *const checkpoint[] = {"directory", "every", "keep"},
-                           *const metrics[] = {"path", "every"};
+                           *const reactions[] = {"error", "skip"};
   eqs_status status = EQS_OK;
   int choice = 0;
   if (key == DEFAULTS) return eqs_group_read_defaults(value, &all->defaults);
@@ -113,10 +148,8 @@ static eqs_status read_setting(int key, eqs_yaml_value value, settings *all, eqs
     if (eqs_yaml_is_null(value)) return EQS_OK;
     return eqs_yaml_read_number(value, keys[key], EQS_RANGE_POSITIVE, &config->clip_grad_norm);
   case SCHEDULE: return eqs_schedule_read(value, &config->schedule);
-  case CHECKPOINT:
-    return read_output(value, keys[key], checkpoint, 3, &config->checkpoint.directory, &config->checkpoint.every,
-                       &config->checkpoint.keep);
-  case METRICS: return read_output(value, keys[key], metrics, 2, &config->metrics.path, &config->metrics.every, NULL);
+  case CHECKPOINT: return read_checkpoint(value, config);
+  case METRICS: return read_metrics(value, config);
   case CALIBRATION: return read_path(value, keys[key], &config->calibration);
   default: return eqs_yaml_read_number(value, keys[key], EQS_RANGE_POSITIVE, &config->deadline);
   }
@@ -230,6 +263,7 @@ void eqs_config_free(eqs_config **config)
   free(freed->group);
   free(freed->role_pattern);
   free(freed->checkpoint.directory);
+  eqs_renames_free(&freed->checkpoint.rename);
   free(freed->metrics.path);
   free(freed->calibration);
   free(freed->text);

@@ -39,7 +39,8 @@ typedef struct {
   double final;   /* multiple at the end of the run; 0 */
 } eqs_schedule;
 
-typedef struct eqs_match eqs_match; /* patterns: model/match.h */
+typedef struct eqs_match eqs_match;     /* patterns: model/match.h */
+typedef struct eqs_renames eqs_renames; /* model/rename.h */
 
 /* One entry of `groups`. */
 typedef struct {
@@ -75,9 +76,14 @@ typedef struct {
   eqs_schedule schedule;
   double deadline; /* `deadline:` seconds; default 1800 */
   struct {
-    char *directory; /* NULL if not given */
-    int64_t every;   /* steps; 0: only when asked */
-    int64_t keep;    /* newest K; 0: all; default 3 */
+    char *directory;     /* NULL if not given */
+    int64_t every;       /* steps; 0: only when asked */
+    double minutes;      /* 0: not by time */
+    int64_t keep;        /* newest K; 0: all; default 3 */
+    int64_t keep_every;  /* and those of steps that are multiples of it; 0: no others */
+    bool at_once;        /* `async: false`; default true */
+    bool partial;        /* parameters that the restored checkpoint does not have begin anew; default false: an error */
+    eqs_renames *rename; /* of those that it has; NULL if not given */
   } checkpoint;
   struct {
     char *path;    /* NULL if not given */

@@ -187,10 +187,28 @@ static int64_t process_bytes(int64_t held)
   return program + messages * (held < message ? held : message);
 }
 
-static void add_peaks(const workspaces *space, eqs_plan *plan)
+/*
+ * What writing a checkpoint takes of every owner: buffers, which are freed, for six tiles; the copy for writing in the
+ * background, which stays. Its tiles are dealt in turn, whoever holds them.
+ */
+static const int64_t checkpoint_buffers = 6 * (INT64_C(4) << 20);
+
+static int64_t checkpoint_copy(const eqs_config *config, const eqs_plan *plan)
 {
-  for (int o = 0; o < plan->owners; o++)
-    plan->owner_peak[o] = plan->owner_bytes[o] + space->freed[o] + process_bytes(plan->owner_bytes[o]);
+  int64_t elements = 0;
+  if (config->checkpoint.directory == NULL || config->checkpoint.at_once) return 0;
+  for (int64_t p = 0; p < plan->parameters; p++)
+    elements += eqs_planned_elements(&plan->parameter[p]) * eqs_state_count(&plan->parameter[p].assignment.options);
+  return elements * (int64_t)sizeof(float) / plan->owners;
+}
+
+static void add_peaks(const eqs_config *config, const workspaces *space, eqs_plan *plan)
+{
+  int64_t copy = checkpoint_copy(config, plan), buffers = config->checkpoint.directory ? checkpoint_buffers : 0;
+  for (int o = 0; o < plan->owners; o++) {
+    int64_t freed = space->freed[o] > buffers ? space->freed[o] : buffers;
+    plan->owner_peak[o] = plan->owner_bytes[o] + copy + freed + process_bytes(plan->owner_bytes[o]);
+  }
   for (int64_t g = 0; g < space->grids; g++)
     for (int o = 0; o < space->grid[g].rows * space->grid[g].cols; o++)
       plan->owner_peak[space->grid[g].first + o] += space->grid[g].bytes;
@@ -306,7 +324,7 @@ eqs_status eqs_plan_make(const eqs_config *config, int owners, int64_t parameter
   }
   if (count > 0) qsort(candidates, (size_t)count, sizeof *candidates, compare_candidates);
   for (int64_t i = 0; i < count; i++) EQS_TRY(place(config, plan, &candidates[i], share, &space));
-  add_peaks(&space, plan);
+  add_peaks(config, &space, plan);
 
 cleanup:
   free(candidates);

@@ -74,6 +74,7 @@ eqs_status eqs_session_advance(eqs_session *session, bool *moved)
   eqs_status status = EQS_OK;
   double busy = eqs_session_busy(session);
   if (!session->started) return EQS_OK;
+  if (session->saver != NULL) EQS_TRY(eqs_saver_advance(session->saver, moved));
   bool hidden = !session->work.busy && !trainers_wait(session); /* inside of a matrix, its time includes this */
   EQS_TRY(advance_transports(session, moved));
   if (may_work(session)) EQS_TRY(work(session, moved));

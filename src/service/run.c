@@ -1,4 +1,5 @@
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,6 +10,44 @@
 #include "dist/communicator.h"
 #include "service/session.h"
 
+static bool save_done(eqs_session *session, void *context)
+{
+  (void)context;
+  return session->saver == NULL || eqs_saver_idle(session->saver);
+}
+
+/* Wait for a checkpoint that is on its way. */
+static eqs_status finish_save(eqs_session *session)
+{
+  return eqs_session_wait_until(session, save_done, NULL, "the other owners' parts of a checkpoint");
+}
+
+/* How the last checkpoint in the background has ended on this owner. */
+static eqs_status save_result(const eqs_session *session)
+{
+  return session->saver == NULL ? EQS_OK : eqs_saver_result(session->saver);
+}
+
+/* Wait for it and agree on how it has ended. Collective over the owners. */
+static eqs_status settle_save(eqs_session *session)
+{
+  eqs_status status = EQS_OK;
+  if (session->saver == NULL) return EQS_OK;
+  EQS_TRY(finish_save(session));
+  EQS_TRY(eqs_agree(session->roster.owner_comm, save_result(session)));
+cleanup:
+  return status;
+}
+
+/* A checkpoint that is on its way when the session fails is still finished: nobody waits for the trainers then. */
+static eqs_status save_before_failing(eqs_session *session, eqs_status failure)
+{
+  char message[1024];
+  if (!eqs_owns(session) || save_done(session, NULL)) return failure;
+  snprintf(message, sizeof message, "%s", eqs_error_message());
+  return finish_save(session) == EQS_PEER_LOST ? EQS_PEER_LOST : eqs_fail(failure, "%s", message);
+}
+
 eqs_status eqs_share_outcome(eqs_session *session, eqs_status owners_status)
 {
   eqs_status status = EQS_OK;
@@ -16,6 +55,8 @@ eqs_status eqs_share_outcome(eqs_session *session, eqs_status owners_status)
   int64_t shared = owners_status;
   const char *message;
   const void *info;
+  if (owners_status != EQS_OK && owners_status != EQS_PEER_LOST)
+    owners_status = save_before_failing(session, owners_status);
   if (owners_status == EQS_PEER_LOST) return owners_status; /* nobody would listen */
   if (session->roster.owner == 0) {
     const eqs_optimizer *optimizer = session->optimizer;
@@ -103,7 +144,7 @@ static eqs_status agree_on_step(eqs_session *session)
 {
   if (session->late != EQS_OK) return session->late;
   double begin = eqs_clock(), busy = eqs_session_busy(session);
-  eqs_status status = eqs_work_agree(&session->work);
+  eqs_status status = eqs_work_agree(&session->work, save_result(session));
   session->seconds[EQS_PHASE_WAIT] += eqs_clock() - begin - (eqs_session_busy(session) - busy);
   if (status == EQS_OK && !session->optimizer->skipped_last) eqs_pull_sender_start(&session->pull_sender);
   if (status == EQS_OK || status == EQS_PEER_LOST) return status;
@@ -137,6 +178,7 @@ eqs_status eqs_run_step(eqs_session *session, eqs_wire *payload)
 {
   eqs_status status = EQS_OK, result = EQS_OK;
   EQS_TRY(read_settings(session, payload));
+  EQS_TRY(eqs_policy_ask(session->config, &session->policy, session->roster.comm, session->roster.owner == 0));
 
   EQS_TRY(finish_pulls(session));
   if (eqs_owns(session)) begin_work(session);
@@ -144,6 +186,7 @@ eqs_status eqs_run_step(eqs_session *session, eqs_wire *payload)
   EQS_TRY(eqs_session_wait_until(session, gradients_moved, NULL, "the trainers' gradients"));
 
   if (eqs_owns(session)) result = agree_on_step(session);
+  EQS_TRY(eqs_session_wait(session, &session->policy.request, "the other ranks' wishes for a checkpoint"));
   EQS_TRY(eqs_share_outcome(session, result));
 
   bool taken = !session->info.skipped_last; /* otherwise the weights are as they were */
@@ -170,12 +213,28 @@ static eqs_status check_between_steps(const eqs_session *session, int64_t pushes
   return status;
 }
 
+/* An owner's part: once the checkpoint before is there, this one. Collective over the owners. */
+static eqs_status save(eqs_session *session, const eqs_trainer_item *items, int count)
+{
+  eqs_status status = session->late;
+  const eqs_config *config = session->config;
+  eqs_checkpoint_place place = {.directory = config->checkpoint.directory,
+                                .keep = config->checkpoint.keep,
+                                .keep_every = config->checkpoint.keep_every};
+  double begin = eqs_clock();
+  if (status != EQS_OK) return status;
+  EQS_TRY(settle_save(session));
+  EQS_TRY(eqs_optimizer_save(session->optimizer, &place, session->saver, items, count));
+cleanup:
+  session->seconds[EQS_PHASE_CHECKPOINT] += eqs_clock() - begin;
+  return status;
+}
+
 eqs_status eqs_run_checkpoint(eqs_session *session, eqs_wire *payload)
 {
   eqs_status status = EQS_OK, result = EQS_OK;
   eqs_trainer_item *items = NULL;
   int64_t pushes, count;
-  double begin = eqs_clock();
   EQS_TRY(eqs_wire_get_integer(payload, &pushes));
   EQS_TRY(check_between_steps(session, pushes));
   EQS_TRY(eqs_wire_get_integer(payload, &count));
@@ -187,13 +246,9 @@ eqs_status eqs_run_checkpoint(eqs_session *session, eqs_wire *payload)
     EQS_TRY(eqs_wire_get(payload, size, &items[i].bytes));
     items[i].size = (size_t)size;
   }
-  if (eqs_owns(session)) result = session->late;
-  if (eqs_owns(session) && result == EQS_OK) {
-    result = eqs_optimizer_save(session->optimizer, session->config->checkpoint.directory,
-                                session->config->checkpoint.keep, items, (int)count);
-    session->seconds[EQS_PHASE_CHECKPOINT] += eqs_clock() - begin;
-  }
+  if (eqs_owns(session)) result = save(session, items, (int)count);
   EQS_TRY(eqs_share_outcome(session, result));
+  eqs_policy_saved(&session->policy);
 cleanup:
   free(items);
   return status;
@@ -201,10 +256,11 @@ cleanup:
 
 eqs_status eqs_run_close(eqs_session *session)
 {
-  eqs_status status = EQS_OK;
+  eqs_status status = EQS_OK, result = EQS_OK;
   if (!session->started) return EQS_OK;
   EQS_TRY(finish_pulls(session));
-  EQS_TRY(eqs_share_outcome(session, session->late));
+  if (eqs_owns(session)) result = session->late != EQS_OK ? session->late : settle_save(session);
+  EQS_TRY(eqs_share_outcome(session, result));
 cleanup:
   return status;
 }

@@ -11,6 +11,7 @@ static void free_session(eqs_session **result)
 {
   eqs_session *session = *result;
   if (session == NULL) return;
+  eqs_saver_destroy(&session->saver);
   eqs_work_destroy(&session->work);
   eqs_push_sender_destroy(&session->push_sender);
   eqs_push_receiver_destroy(&session->push_receiver);
@@ -152,6 +153,7 @@ eqs_status eqs_session_run(eqs_session *session, eqs_command command, eqs_wire *
 void eqs_session_leave(eqs_session **session, eqs_status status)
 {
   if (*session != NULL) eqs_session_clear_progress(*session);
+  eqs_policy_end();
   if (status == EQS_PEER_LOST)
     *session = NULL;
   else

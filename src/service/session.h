@@ -7,8 +7,9 @@
 #ifndef EQS_SERVICE_SESSION_H
 #define EQS_SERVICE_SESSION_H
 
-#include "checkpoint/checkpoint.h"
+#include "checkpoint/saver.h"
 #include "optimizer/optimizer.h"
+#include "service/policy.h"
 #include "service/pull.h"
 #include "service/push.h"
 #include "service/roster.h"
@@ -58,6 +59,8 @@ struct eqs_session {
 
   eqs_plan *plan;
   eqs_optimizer *optimizer; /* owners */
+  eqs_saver *saver;         /* owners; NULL: checkpoints are written at once */
+  eqs_policy policy;
   eqs_push_sender push_sender;
   eqs_push_receiver push_receiver;
   eqs_work work;   /* owners */

@@ -223,6 +223,12 @@ cleanup:
   return status;
 }
 
+static eqs_status make_saver(eqs_session *session)
+{
+  if (session->config->checkpoint.directory == NULL || session->config->checkpoint.at_once) return EQS_OK;
+  return eqs_saver_create(session->roster.owner_comm, &session->saver);
+}
+
 eqs_status eqs_run_start(eqs_session *session, eqs_wire *payload)
 {
   eqs_status status = EQS_OK;
@@ -239,7 +245,10 @@ eqs_status eqs_run_start(eqs_session *session, eqs_wire *payload)
     EQS_TRY(restore(session));
   else
     EQS_TRY(move_initial_weights(session));
+  if (eqs_owns(session)) status = make_saver(session);
+  EQS_TRY(eqs_share_outcome(session, status));
 
+  eqs_policy_begin(session->config, &session->policy);
   session->started = true;
   eqs_session_set_progress(session);
   memset(session->seconds, 0, sizeof session->seconds);

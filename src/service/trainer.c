@@ -253,9 +253,12 @@ eqs_status eqs_session_step_info(const eqs_session *session, eqs_step_info *info
 
 int eqs_checkpoint_due(const eqs_session *session)
 {
-  int64_t every = session->config->checkpoint.every;
-  return session->started && every > 0 && session->info.step > 0 && !session->info.skipped_last &&
-         session->info.step % every == 0;
+  return session->started && eqs_policy_due(session->config, &session->policy, &session->info);
+}
+
+int eqs_stop_requested(const eqs_session *session)
+{
+  return session->started && eqs_policy_stops(&session->policy);
 }
 
 eqs_status eqs_checkpoint(eqs_session *session, const eqs_trainer_item *items, int count)

@@ -210,10 +210,11 @@ static void let_all_start(eqs_work *work)
   for (int64_t p = 0; p < work->plan->parameters; p++) work->startable += work->parameter[p].left;
 }
 
-eqs_status eqs_work_agree(eqs_work *work)
+eqs_status eqs_work_agree(eqs_work *work, eqs_status other)
 {
   bool moved;
   survey(work, &moved);
+  if (work->status == EQS_OK) work->status = other;
   eqs_status status = eqs_optimizer_agree(work->optimizer);
   status = eqs_agree(work->optimizer->owners, work->status != EQS_OK ? work->status : status);
   if (status != EQS_OK) work->status = status;

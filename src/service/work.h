@@ -66,11 +66,12 @@ void eqs_work_begin(eqs_work *work, int trainers);
 eqs_status eqs_work_advance(eqs_work *work, bool *moved);
 
 /*
- * The owners agree on the step, once all gradients are in; returns their common status. Updates go on meanwhile.
+ * The owners agree on the step, once all gradients are in; returns their common status. `other` is another reason of
+ * this owner for the step to fail. Updates go on meanwhile.
  * After a failure those that are left are only settled, so that no member of a grid waits for another: nothing is
  * changed. Collective over the owners.
  */
-eqs_status eqs_work_agree(eqs_work *work);
+eqs_status eqs_work_agree(eqs_work *work, eqs_status other);
 
 /* Whether nothing is left but eqs_work_end. */
 bool eqs_work_done(const eqs_work *work);

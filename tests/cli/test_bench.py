@@ -166,6 +166,19 @@ def calibrate(directory):
         checks.that(file[key] > 0, f"calibration: {key} {file[key]}")
 
 
+def checkpoint(directory):
+    output = bench(2, "checkpoint", "--size", "24", "--repeat", "2", "--warmup", "0", "--format", "json",
+                   "--directory", directory).stdout
+    case, = json.loads(output)
+    checks.that((case["case"], case["mib"], case["ranks"]) == ("checkpoint", 24, 2), f"checkpoint: {case}")
+    for key in "dd", "write", "background", "ratio":
+        checks.that(case[key] > 0, f"checkpoint: {key}: {case}")
+    checks.that(0 < case["stall"] < case["background"], f"checkpoint: the copy is a part of the whole: {case}")
+    checks.that(not list(directory.glob("equishard-bench-*")), "checkpoint: no file is left")
+    missing = bench(2, "checkpoint", "--directory", directory / "missing", status=3).stderr
+    checks.that(missing.count("missing: cannot make a folder in it") == 1, f"checkpoint: no directory: {missing}")
+
+
 def usage(model):
     for ranks, arguments, word in (
             (1, ["polar", "--size", "0x5"], "--size"), (1, ["polar", "--size", "5"], "--size"),
@@ -180,7 +193,7 @@ def usage(model):
         checks.that(word in result.stderr and not result.stdout, f"bench {arguments}: what is wrong: {result}")
         messages = [line for line in result.stderr.splitlines() if line.startswith("equishard")]
         checks.that(len(messages) == 1, f"bench {arguments}: one message: {messages}")
-    for name in "polar", "rules", "step", "service", "calibrate":
+    for name in "polar", "rules", "step", "service", "checkpoint", "calibrate":
         text = bench(1, name, "--help").stdout
         checks.that(f"Usage: equishard bench {name}" in text and "Example:" in text, f"bench {name} --help\n{text}")
 
@@ -189,7 +202,8 @@ def usage(model):
 with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(4) as pool:
     scratch = pathlib.Path(folder)
     files = write_model(scratch)
-    parts = [pool.submit(yardsticks, scratch), pool.submit(calibrate, scratch), pool.submit(usage, files), pool.submit(polar),
+    parts = [pool.submit(yardsticks, scratch), pool.submit(calibrate, scratch), pool.submit(checkpoint, scratch),
+             pool.submit(usage, files), pool.submit(polar),
              pool.submit(solvers), pool.submit(rules), pool.submit(step, files), pool.submit(service, files)]
     for part in parts:
         part.result()

@@ -600,7 +600,7 @@ START_TEST(saves_keep_the_newest)
       snprintf(path, sizeof path, "%s/step-00000009.h5.partial", kept);
       write_bytes(path, "x", 1);
     }
-    ck_assert_ok(eqs_checkpoint_save(MPI_COMM_WORLD, kept, 2, &contents));
+    ck_assert_ok(eqs_checkpoint_save(MPI_COMM_WORLD, &(eqs_checkpoint_place){.directory = kept, .keep = 2}, &contents));
   }
   ck_assert_int_eq(count_files(kept), 3);
   snprintf(path, sizeof path, "%s/latest", kept);
@@ -622,10 +622,20 @@ START_TEST(saves_keep_the_newest)
     free(file);
   }
 
+  /* the newest, and those of every third step */
+  for (int64_t step = 5; step <= 8; step++) {
+    eqs_checkpoint_contents contents = contents_of(&made, step);
+    ck_assert_ok(eqs_checkpoint_save(
+        MPI_COMM_WORLD, &(eqs_checkpoint_place){.directory = kept, .keep = 2, .keep_every = 3}, &contents));
+  }
+  ck_assert_int_eq(count_files(kept), 5); /* 3, 6, 7, 8, latest */
+  snprintf(path, sizeof path, "%s/step-00000006.h5", kept);
+  ck_assert_int_eq(access(path, F_OK), 0);
+
   /* resumed from an earlier step: the one just written is the newest */
   MPI_Barrier(MPI_COMM_WORLD);
   eqs_checkpoint_contents contents = contents_of(&made, 2);
-  ck_assert_ok(eqs_checkpoint_save(MPI_COMM_WORLD, kept, 1, &contents));
+  ck_assert_ok(eqs_checkpoint_save(MPI_COMM_WORLD, &(eqs_checkpoint_place){.directory = kept, .keep = 1}, &contents));
   ck_assert_int_eq(count_files(kept), 2);
   ck_assert_ok(eqs_checkpoint_find(kept, &file));
   ck_assert_str_eq(strrchr(file, '/'), "/step-00000002.h5");
@@ -665,8 +675,10 @@ START_TEST(failed_writes_change_nothing)
   ck_assert_int_eq(read_on(test_size(), 2, path), EQS_OK); /* step 100's values, as before */
 
   /* a directory that is a file, and one that cannot be made */
-  ck_assert_int_eq(eqs_checkpoint_save(MPI_COMM_WORLD, path, 0, &contents), EQS_IO);
-  ck_assert_int_eq(eqs_checkpoint_save(MPI_COMM_WORLD, "/proc/checkpoints", 0, &contents), EQS_IO);
+  ck_assert_int_eq(eqs_checkpoint_save(MPI_COMM_WORLD, &(eqs_checkpoint_place){.directory = path}, &contents), EQS_IO);
+  ck_assert_int_eq(
+      eqs_checkpoint_save(MPI_COMM_WORLD, &(eqs_checkpoint_place){.directory = "/proc/checkpoints"}, &contents),
+      EQS_IO);
   ck_assert_int_eq(eqs_checkpoint_write(MPI_COMM_WORLD, in_directory("no/such/a.h5"), &contents), EQS_IO);
 
   visit(&made, 1, -1);

@@ -32,7 +32,7 @@ class Bench:
     def programs(self, name, *arguments, directory=None, keep=1, end=None, before=None):
         """The programs of a job with a configuration of this name, and a directory of checkpoints (of this name)."""
         config = self.jobs.config(name, self.mode, directory or self.directory / name, every=self.every, keep=keep,
-                                  writing=jobs.WRITING[self.writing])
+                                  policy=jobs.WRITING[self.writing])
         return self.jobs.programs(config, *self.ranks, *self.arguments, f"steps={end or self.end}", *arguments,
                                   before=before)
 

@@ -23,7 +23,7 @@ groups:
 """
 
 # How checkpoints are written: name -> more keys of `checkpoint`.
-WRITING = {"synchronous": ""}
+WRITING = {"background": "", "at-once": "async: false"}
 
 
 class Jobs:
@@ -35,11 +35,12 @@ class Jobs:
     def __init__(self, directory, trainer):
         self.directory, self.trainer = pathlib.Path(directory), trainer
 
-    def config(self, name, mode, checkpoints=None, head="", groups=GROUPS, every=5, keep=3, writing=""):
-        """Write <name>.yaml; checkpoints go to the directory of this name, or path. `writing` is a text of WRITING."""
+    def config(self, name, mode, checkpoints=None, head="", groups=GROUPS, every=5, keep=3, policy=""):
+        """Write <name>.yaml; checkpoints go to the directory of this name, or path; `policy`: further keys of theirs."""
         path = self.directory / f"{name}.yaml"
         path.write_text(f"mode: {mode}\ndeadline: 60\n{head}checkpoint: {{directory: "
-                        f"{json.dumps(str(self.directory / (checkpoints or name)))}, every: {every}, keep: {keep}{writing}}}\n"
+                        f"{json.dumps(str(self.directory / (checkpoints or name)))}, every: {every}, keep: {keep}"
+                        + (f", {policy}" if policy else "") + "}\n"
                         + groups)
         return path
 

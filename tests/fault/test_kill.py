@@ -1,5 +1,5 @@
 """A job that loses a rank to SIGKILL ends by itself, and a restart from its newest checkpoint reaches the same bits as
-a job that was left alone. A job that is told to end (SIGTERM, SIGINT) leaves no process behind."""
+a job that was left alone."""
 import concurrent.futures
 import os
 import pathlib
@@ -136,50 +136,13 @@ def kill_pretraining(runs):
     same(runs / "killed/checkpoints", runs / "whole/checkpoints", 60, "pretrain.sh")
 
 
-def lives(process):
-    """Whether it runs: what is no more than an entry for its parent has no command line."""
-    try:
-        return pathlib.Path(f"/proc/{process}/cmdline").read_bytes() != b""
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def tell_to_end(runs):
-    """A signal to the launcher, or to its process group as a terminal sends it, ends all processes of the job."""
-    cases = [("term", signal.SIGTERM, os.kill, 143), ("int", signal.SIGINT, os.kill, 130),
-             ("group", signal.SIGINT, os.killpg, 130)]
-    for name, number, send, status in cases:
-        what = f"pretrain.sh, {name}"
-        process = job.start([PRETRAIN, "--runs", runs, "--name", name, *TINY, "--trainers", "2", "--owners", "1",
-                             "--steps", "5000"])
-        try:
-            wait_for(lambda: metrics(runs, name) > 6, what)
-            below = job.descendants(process.pid)
-            checks.that(len(below) >= 4, f"{what}: mpirun and three ranks: {below}")
-            send(process.pid, number)
-            _, messages = process.communicate(timeout=END_WITHIN)
-            checks.that(process.returncode == status, f"{what}: status {process.returncode}, not {status}\n{messages}")
-            checks.that("interrupted; continue with" in messages, f"{what}: how to go on\n{messages}")
-            # A second signal makes mpirun leave at once; its ranks notice that and follow.
-            wait_for(lambda: not any(lives(rank) for rank, _ in below), f"{what}: processes are left", seconds=5)
-        except subprocess.TimeoutExpired:
-            checks.that(False, f"{what}: no end after {END_WITHIN} s")
-        finally:
-            job.end(process)
-
-
-def pretraining(runs):
-    kill_pretraining(runs)
-    tell_to_end(runs)
-
-
 interrupted = []
 # mpirun waits for the ranks that it ends: two jobs at a time.
 with tempfile.TemporaryDirectory() as scratch, concurrent.futures.ThreadPoolExecutor(2) as pool:
     c_jobs = Jobs(scratch, None)
     c_jobs.trainer = c_jobs.c_trainer()
     more = 6 if job.EVERYTHING else 1
-    parts = [pool.submit(pretraining, pathlib.Path(scratch) / "runs"),
+    parts = [pool.submit(kill_pretraining, pathlib.Path(scratch) / "runs"),
              pool.submit(kill_at_random, c_jobs, "service", 2, 2, [0, 1, 2, 3] * more),  # trainers, owners
              pool.submit(kill_at_random, c_jobs, "embedded", 3, 0, [0, 2] * more),
              pool.submit(kill_while_writing, c_jobs, "service", 2, 2, [2, 3] * more + [0] * (more > 1)),

@@ -8,6 +8,7 @@
  *   shape=1      the last trainer describes a parameter in another shape
  *   other=1      another model: one parameter has another name, one another shape
  *   nan=STEP     the last trainer's gradient is not finite in this step
+ *   own=0        no checkpoint at the end but one that is due
  *
  * The loss is |W - target|²/2 plus noise that depends on the step and the sample: any number of trainers sees the
  * same samples. Writes a checkpoint when one is due, and at the end; the first trainer prints the steps it takes.
@@ -142,6 +143,7 @@ int main(int argc, char **argv)
   for (int p = 0; p < parameters; p++) check(eqs_pull(model[p].handle, model[p].weight));
 
   long pause = number(argv, "pause", 0), steps = number(argv, "steps", 30), nan_step = number(argv, "nan", -1);
+  long own = number(argv, "own", 1);
   for (int64_t step = done.step; step < steps; step++) {
     backward(model, step, trainer, trainers);
     if (last && step == nan_step) model[2].gradient[3] = NAN;
@@ -152,9 +154,10 @@ int main(int argc, char **argv)
     if (!done.skipped_last)
       for (int p = 0; p < parameters; p++) check(eqs_pull(model[p].handle, model[p].weight));
     if (trainer == 0) printf("step %lld%s\n", (long long)step, done.skipped_last ? " skipped" : ""), fflush(stdout);
-    if (eqs_checkpoint_due(session) && step + 1 < steps) write_checkpoint(session, done.step);
+    int ends = step + 1 == steps || eqs_stop_requested(session);
+    if (eqs_checkpoint_due(session) || (ends && own)) write_checkpoint(session, done.step);
+    if (ends) break;
   }
-  write_checkpoint(session, done.step);
   check(eqs_session_close(&session));
   for (int p = 0; p < parameters; p++) {
     free(model[p].weight);

@@ -78,4 +78,6 @@ for step in range(first, steps):
         print("step", step, "skipped" if optimizer.step_info().skipped_last else "", flush=True)
     if optimizer.checkpoint_due() or step == steps - 1:
         optimizer.checkpoint(step=optimizer.step_info().step)
+    if optimizer.stop_requested():
+        break
 optimizer.close()

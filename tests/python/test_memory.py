@@ -25,6 +25,8 @@ for step in range(2):
         tensor.grad = torch.full_like(tensor, 1 + step)
         tensor.grad.view(-1)[::7] = -1
     optimizer.step()
+    if optimizer.checkpoint_due():
+        optimizer.checkpoint()
 optimizer.close()
 """
 # Runs a program and writes the largest memory that it had, in bytes.
@@ -52,15 +54,16 @@ with tempfile.TemporaryDirectory() as folder:
     folder = pathlib.Path(folder)
     manifest = folder / "manifest.json"
     manifest.write_text(json.dumps({"parameters": [{"name": name, "shape": shape} for name, shape in SHAPES.items()]}))
-    for rule in "muon", "hybrid":
-        config = folder / f"{rule}.yaml"
-        config.write_text(CONFIG.replace("RULE", rule))
+    for rule, writing in ("muon", None), ("hybrid", None), ("muon", "true"), ("muon", "false"):
+        config = folder / f"{rule}-{writing}.yaml"
+        checkpoint = f"checkpoint: {{directory: {folder / 'checkpoints'}, every: 1, keep: 1, async: {writing}}}\n"
+        config.write_text(CONFIG.replace("RULE", rule) + (checkpoint if writing else ""))
         result = job.run((1, job.PYTHON, "-c", TRAINER.replace("CONFIG", repr(str(config)))),
                          (OWNERS, job.PYTHON, "-c", MEASURE, folder / rule, job.COMMAND, "serve"))
         if not checks.that(result.returncode == 0, f"{rule}: status {result.returncode}\n{result.stderr}"):
             continue
         measured = [int((folder / f"{rule}.{1 + owner}").read_text()) for owner in range(OWNERS)]
         for owner, (expected, found) in enumerate(zip(predicted(config, manifest), measured)):
-            print(f"{rule}, owner {owner}: {expected / 2**20:.1f} MiB predicted, {found / 2**20:.1f} measured")
-            checks.at_most(abs(found / expected - 1), 0.1, f"{rule}, owner {owner}: from the prediction")
+            print(f"{config.stem}, owner {owner}: {expected / 2**20:.1f} MiB predicted, {found / 2**20:.1f} measured")
+            checks.at_most(abs(found / expected - 1), 0.1, f"{config.stem}, owner {owner}: from the prediction")
 sys.exit(checks.failed > 0)

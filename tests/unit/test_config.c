@@ -52,6 +52,8 @@ START_TEST(defaults_of_the_whole)
   ck_assert(!config->mode_given && config->mode == EQS_MODE_SERVICE);
   ck_assert(!config->reduce_sum && !config->skip_nonfinite && config->clip_grad_norm == 0);
   ck_assert(config->deadline == 1800 && config->checkpoint.keep == 3 && config->checkpoint.every == 0);
+  ck_assert(config->checkpoint.minutes == 0 && config->checkpoint.keep_every == 0 && !config->checkpoint.at_once);
+  ck_assert(!config->checkpoint.partial && config->checkpoint.rename == NULL);
   ck_assert(config->checkpoint.directory == NULL && config->metrics.path == NULL && config->metrics.every == 1);
   ck_assert(config->calibration == NULL && config->schedule.kind == EQS_SCHEDULE_CONSTANT);
   ck_assert(config->groups == 1 && config->group[0].lr == 1e-3 && config->group[0].line == 2);
@@ -63,17 +65,21 @@ END_TEST
 
 START_TEST(all_keys_of_the_whole)
 {
-  eqs_config *config = parse("mode: embedded\nreduce: sum\nclip_grad_norm: 1.5\non_nonfinite: skip\n"
-                             "schedule: {kind: wsd, warmup: 10, steps: 100, decay: 40, final: 0.1}\n"
-                             "checkpoint: {directory: /tmp/c, every: 5, keep: 0}\n"
-                             "metrics: {path: m.csv, every: 2}\ncalibration: speeds.json\ndeadline: 30\n"
-                             "roles: {\"*.special\": lm_head}\n"
-                             "groups: [{rule: muon, lr: 0.02}, {rule: adamw, lr: 0, schedule: constant}]\n");
+  eqs_config *config = parse(
+      "mode: embedded\nreduce: sum\nclip_grad_norm: 1.5\non_nonfinite: skip\n"
+      "schedule: {kind: wsd, warmup: 10, steps: 100, decay: 40, final: 0.1}\n"
+      "checkpoint: {directory: /tmp/c, every: 5, minutes: 0.5, keep: 0, keep_every: 100, async: false, partial: true,"
+      " rename: {a: b}}\n"
+      "metrics: {path: m.csv, every: 2}\ncalibration: speeds.json\ndeadline: 30\n"
+      "roles: {\"*.special\": lm_head}\n"
+      "groups: [{rule: muon, lr: 0.02}, {rule: adamw, lr: 0, schedule: constant}]\n");
   ck_assert(config->mode_given && config->mode == EQS_MODE_EMBEDDED && config->reduce_sum && config->skip_nonfinite);
   ck_assert(config->clip_grad_norm == 1.5 && config->deadline == 30);
   ck_assert(config->schedule.kind == EQS_SCHEDULE_WSD && config->schedule.warmup == 10);
   ck_assert(config->schedule.steps == 100 && config->schedule.decay == 40 && config->schedule.final == 0.1);
   ck_assert(config->checkpoint.every == 5 && config->checkpoint.keep == 0 && config->metrics.every == 2);
+  ck_assert(config->checkpoint.minutes == 0.5 && config->checkpoint.keep_every == 100 && config->checkpoint.at_once);
+  ck_assert(config->checkpoint.partial && config->checkpoint.rename != NULL);
   ck_assert_str_eq(config->checkpoint.directory, "/tmp/c");
   ck_assert_str_eq(config->metrics.path, "m.csv");
   ck_assert_str_eq(config->calibration, "speeds.json");

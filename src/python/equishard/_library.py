@@ -113,7 +113,7 @@ def _load():
         raise ImportError(f"libequishard.so cannot be loaded (build it with make, or set EQUISHARD_LIBRARY): {error}")
     for name, arguments in _DECLARATIONS.items():
         getattr(library, name).argtypes = arguments
-    library.eqs_checkpoint_due.argtypes = [c_void_p]
+    library.eqs_checkpoint_due.argtypes = library.eqs_stop_requested.argtypes = [c_void_p]
     for name in ("eqs_error_message", "eqs_libraries"):
         getattr(library, name).restype = c_char_p
     return library
@@ -133,6 +133,10 @@ def call(name, *arguments):
 
 def checkpoint_due(session):
     return bool(_equishard.eqs_checkpoint_due(session))
+
+
+def stop_requested(session):
+    return bool(_equishard.eqs_stop_requested(session))
 
 
 def libraries():

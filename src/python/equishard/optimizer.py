@@ -280,7 +280,8 @@ class Optimizer(torch.optim.Optimizer):
         super().load_state_dict({"state": {}, "param_groups": state_dict["param_groups"]})
 
     def checkpoint(self, **items):
-        """Write a checkpoint. Collective over the trainers.
+        """Write a checkpoint. Collective over the trainers. Returns when weights and state are copied; the owners write
+        while training goes on. If that fails, the next step(), checkpoint() or close() raises.
 
         items: the trainer's own data, by key: bytes, text, or what json can write. The first trainer's count.
         """
@@ -292,8 +293,12 @@ class Optimizer(torch.optim.Optimizer):
         call("eqs_checkpoint", self._session, array, len(encoded))
 
     def checkpoint_due(self):
-        """Whether the configuration asks for a checkpoint now."""
+        """Whether the configuration asks for a checkpoint now, or the job is to stop."""
         return _library.checkpoint_due(self._session)
+
+    def stop_requested(self):
+        """Whether SIGTERM or SIGUSR1 asks the job to end: write a checkpoint, close(), end."""
+        return _library.stop_requested(self._session)
 
     def trainer_data(self, key):
         """The bytes handed over under a key when the restored checkpoint was written, or None."""

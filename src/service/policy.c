@@ -1,0 +1,71 @@
+#include "service/policy.h"
+
+#include <signal.h>
+
+#include "base/clock.h"
+#include "dist/communicator.h"
+
+enum { WISH_TIME = 1, WISH_STOP = 2 };
+
+static const int signals[] = {SIGUSR1, SIGTERM};
+enum { signal_count = sizeof signals / sizeof *signals };
+
+static volatile sig_atomic_t signalled;
+
+static void note_signal(int number)
+{
+  (void)number;
+  signalled = 1;
+}
+
+static bool handler_is(int number, void (*handler)(int))
+{
+  struct sigaction now;
+  return sigaction(number, NULL, &now) == 0 && !(now.sa_flags & SA_SIGINFO) && now.sa_handler == handler;
+}
+
+void eqs_policy_begin(const eqs_config *config, eqs_policy *policy)
+{
+  struct sigaction action = {.sa_handler = note_signal, .sa_flags = SA_RESTART};
+  *policy = (eqs_policy){.last = eqs_clock(), .request = MPI_REQUEST_NULL, .saved = true};
+  if (config->checkpoint.directory == NULL) return;
+  for (int s = 0; s < signal_count; s++)
+    if (handler_is(signals[s], SIG_DFL)) sigaction(signals[s], &action, NULL);
+}
+
+void eqs_policy_end(void)
+{
+  for (int s = 0; s < signal_count; s++)
+    if (handler_is(signals[s], note_signal)) signal(signals[s], SIG_DFL);
+  signalled = 0;
+}
+
+eqs_status eqs_policy_ask(const eqs_config *config, eqs_policy *policy, MPI_Comm comm, bool keeps_time)
+{
+  double seconds = 60 * config->checkpoint.minutes;
+  policy->saved = false;
+  policy->wishes = signalled ? WISH_STOP : 0;
+  if (keeps_time && seconds > 0 && eqs_clock() - policy->last >= seconds) policy->wishes |= WISH_TIME;
+  return eqs_check_mpi(MPI_Iallreduce(MPI_IN_PLACE, &policy->wishes, 1, MPI_INT64_T, MPI_BOR, comm, &policy->request),
+                       "MPI_Iallreduce");
+}
+
+void eqs_policy_saved(eqs_policy *policy)
+{
+  policy->last = eqs_clock();
+  policy->saved = true;
+}
+
+bool eqs_policy_due(const eqs_config *config, const eqs_policy *policy, const eqs_step_info *info)
+{
+  int64_t every = config->checkpoint.every, end = config->schedule.steps;
+  if (policy->saved) return false;
+  if (every > 0 && info->step > 0 && !info->skipped_last && info->step % every == 0) return true;
+  if (config->checkpoint.directory == NULL) return false;
+  return policy->wishes != 0 || (end > 0 && info->step + info->skipped == end);
+}
+
+bool eqs_policy_stops(const eqs_policy *policy)
+{
+  return (policy->wishes & WISH_STOP) != 0;
+}
