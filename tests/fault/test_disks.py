@@ -140,7 +140,7 @@ def main(scratch):
         left_out = [reason for reason in (part.result() for part in parts) if reason]
     for reason in left_out:
         print(f"skipped {reason}")
-    return 77 if len(left_out) == len(parts) else checks.failed > 0
+    return 1 if checks.failed else 77 if len(left_out) == len(parts) else 0
 
 
 try:

@@ -113,15 +113,14 @@ def main(scratch):
                 parts.append(pool.submit(on_disk, bench, f"control-{len(parts)}", is_lost,
                                          f"{bench.name}, without {what}", flush))
             for owner, found in enumerate(bench.undisturbed_calls):
-                parts += [pool.submit(on_disk, bench, f"cut-{owner}-{number}", cut,
+                parts += [pool.submit(on_disk, bench, f"cut-{owner}-{count}", cut,
                                       f"{bench.name}, the power fails behind owner {owner}'s {call}", owner, call)
-                          for number, call in enumerate(selected(found)[::4 if few else 1])]
+                          for count, call in enumerate(selected(found)[::4 if few else 1])]
         print(f"{len(parts)} cuts")
         unavailable = [reason for reason in (part.result() for part in parts) if reason]
     if unavailable:
         print(unavailable[0])
-        return 77
-    return checks.failed > 0
+    return 1 if checks.failed else 77 if unavailable else 0
 
 
 try:

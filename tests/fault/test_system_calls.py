@@ -135,7 +135,7 @@ def main(scratch):
                 parts.append(pool.submit(none_escapes, bench))
                 faults = [(owner, *fault) for owner, found in enumerate(watched) for fault in selected(found)]
                 if number > 0 and not job.EVERYTHING:
-                    faults = faults[::4]  # what follows the data is the same code
+                    faults = faults[::5]  # what follows the data is the same code
                 parts += [pool.submit(disturb, bench, count, *fault) for count, fault in enumerate(faults)]
         print(f"{len(parts)} jobs")
         for part in parts:
