@@ -78,9 +78,10 @@ def is_lost(bench, disk, what, *flushes):
 def flushes(bench):
     """(what is left out, the disturbance) in the second save of the first owner."""
     done = [call for call in bench.undisturbed_calls[0] if call.save == 2 and call.name == "fsync"]
-    file = [call for call in done if call.phase == "write"][-1]
-    link = next(call for call in done if call.phase == "link")
-    return [("the last flush of the file", file.but("skip")), ("the flush of the directory", link.but("skip")),
+    file, link = ([call for call in done if call.phase == phase] for phase in ("write", "link"))
+    if not checks.that(file and link, f"{bench.name}: no flush of the file and of the directory"):
+        return []
+    return [("the last flush of the file", file[-1].but("skip")), ("the flush of the directory", link[0].but("skip")),
             ("every flush", calls.every("fsync", "skip"))]
 
 
