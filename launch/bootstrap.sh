@@ -13,7 +13,7 @@ packages=(
   python3 python3-torch python3-numpy python3-sentencepiece python3-tqdm python3-matplotlib
   bible-kjv bible-kjv-text
   # testing
-  check python3-h5py hdf5-tools strace procps
+  check python3-h5py hdf5-tools strace procps e2fsprogs mount
 )
 [ "${1:-}" = lint ] && packages+=(clang-format cppcheck shellcheck)
 

@@ -57,7 +57,8 @@ typedef struct {
  * Write a checkpoint to a file: to <path>.partial first, flushed to the disk, then renamed.
  *
  * Collective over owners, with the same contents, but for shards and items. EQS_IO: nothing has
- * changed under `path`; what was written beside it is removed. EQS_USAGE: a parameter, tensor, attribute or trainer
+ * changed under `path`, and what was written beside it is removed; or, if it is the flush of the directory that failed,
+ * the new file is there, whole. EQS_USAGE: a parameter, tensor, attribute or trainer
  * item has a name that HDF5 cannot hold as one link (empty, "." or with a '/'), or that another has.
  */
 eqs_status eqs_checkpoint_write(MPI_Comm owners, const char *path, const eqs_checkpoint_contents *contents);
@@ -71,7 +72,8 @@ typedef struct {
 
 /*
  * Write step-<step>.h5 in a directory (made if missing), move the link `latest` to it, remove those that need not stay
- * and leftovers of writes that were cut off. Collective over owners. EQS_IO.
+ * and leftovers of writes and removals that were cut off; what cannot be removed is a warning. Collective over owners.
+ * EQS_IO.
  */
 eqs_status eqs_checkpoint_save(MPI_Comm owners, const eqs_checkpoint_place *place,
                                const eqs_checkpoint_contents *contents);

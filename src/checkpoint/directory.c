@@ -78,6 +78,13 @@ cleanup:
   return status;
 }
 
+/* Make one directory, if it is not there, and have its name on the disk. */
+static eqs_status make_one_directory(const char *path)
+{
+  if (mkdir(path, 0777) == 0) return eqs_directory_sync(path);
+  return errno == EEXIST ? EQS_OK : eqs_fail(EQS_IO, "%s: cannot make the directory: %s", path, strerror(errno));
+}
+
 /* Make a directory and those above it. */
 static eqs_status make_directory(const char *directory)
 {
@@ -88,10 +95,7 @@ static eqs_status make_directory(const char *directory)
     if (*end != '/' && *end != '\0') continue;
     char ending = *end;
     *end = '\0';
-    if (mkdir(path, 0777) != 0 && errno != EEXIST) {
-      status = eqs_fail(EQS_IO, "%s: cannot make the directory: %s", path, strerror(errno));
-      break;
-    }
+    EQS_TRY(make_one_directory(path));
     *end = ending;
     if (ending == '\0') break;
   }
@@ -142,19 +146,35 @@ static eqs_status move_latest(const char *directory, const char *path)
     status = eqs_fail(EQS_IO, "%s: cannot link: %s", partial, strerror(errno));
     goto cleanup;
   }
-  EQS_TRY(eqs_file_rename(partial, latest));
+  status = eqs_file_rename(partial, latest);
+  if (status != EQS_OK) unlink(partial); /* it is still there if the renaming failed */
 cleanup:
   free(partial);
   free(latest);
   return status;
 }
 
-/* Remove all but the newest `keep` checkpoints and those of every `keep_every`-th step, never the one at `path`. */
-static eqs_status prune(const eqs_checkpoint_place *place, const char *path)
+/*
+ * Remove a checkpoint. It loses its name first, on the disk too, so that no reader ever takes what is left of a file
+ * whose removal was cut off: the next save removes it as a leftover.
+ */
+static eqs_status remove_checkpoint(const char *path)
 {
   eqs_status status = EQS_OK;
+  char *partial = NULL;
+  EQS_TRY(eqs_format(&partial, "%s.partial", path));
+  if (rename(path, partial) != 0 || eqs_directory_sync(partial) != EQS_OK || unlink(partial) != 0)
+    status = eqs_fail(EQS_IO, "%s: cannot remove: %s", path, strerror(errno));
+cleanup:
+  free(partial);
+  return status;
+}
+
+/* Remove all but the newest `keep` checkpoints and those of every `keep_every`-th step, never the one at `path`. */
+static eqs_status remove_old(const eqs_checkpoint_place *place, const char *path)
+{
+  eqs_status status = EQS_OK, failure = EQS_OK;
   found_files found = {0};
-  if (place->keep <= 0) return EQS_OK;
   EQS_TRY(list_files(place->directory, "", &found));
   int64_t kept = 1;
   for (int64_t i = 0; i < found.count; i++) {
@@ -162,19 +182,25 @@ static eqs_status prune(const eqs_checkpoint_place *place, const char *path)
     if (strcmp(file->path, path) == 0) continue;
     if (kept++ < place->keep) continue;
     if (place->keep_every > 0 && file->step % place->keep_every == 0) continue;
-    if (unlink(file->path) != 0) eqs_log(EQS_LOG_WARNING, "%s: cannot remove: %s", file->path, strerror(errno));
+    eqs_status removed = remove_checkpoint(file->path);
+    if (removed != EQS_OK) failure = removed;
   }
+  status = failure;
 cleanup:
   free_found(&found);
   return status;
 }
 
+/* A job goes on with more checkpoints than it was to keep. */
+static void prune(const eqs_checkpoint_place *place, const char *path)
+{
+  if (place->keep > 0 && remove_old(place, path) != EQS_OK) eqs_log(EQS_LOG_WARNING, "%s", eqs_error_message());
+}
+
 eqs_status eqs_directory_publish(const eqs_checkpoint_place *place, const char *path)
 {
-  eqs_status status = EQS_OK;
-  EQS_TRY(move_latest(place->directory, path));
-  EQS_TRY(prune(place, path));
-cleanup:
+  eqs_status status = move_latest(place->directory, path);
+  if (status == EQS_OK) prune(place, path);
   return status;
 }
 

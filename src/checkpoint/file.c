@@ -28,6 +28,13 @@ void eqs_file_close(int file)
   if (file >= 0) close(file);
 }
 
+eqs_status eqs_file_finish(int *file, const char *path)
+{
+  int closing = *file;
+  *file = -1;
+  return close(closing) == 0 || errno == EINTR ? EQS_OK : failed("write", path); /* interrupted, it is closed as well */
+}
+
 eqs_status eqs_file_size(int file, const char *path, int64_t *bytes)
 {
   struct stat about;

@@ -10,6 +10,12 @@ eqs_status eqs_file_open(const char *path, int flags, int *file);
 /* Close a descriptor that is not negative. */
 void eqs_file_close(int file);
 
+/*
+ * Close a file that was written but not flushed, and set the descriptor to -1: network file systems may say only now
+ * that there was no space. EQS_IO.
+ */
+eqs_status eqs_file_finish(int *file, const char *path);
+
 /* Size of an open file. EQS_IO. */
 eqs_status eqs_file_size(int file, const char *path, int64_t *bytes);
 

@@ -236,6 +236,7 @@ static eqs_status write_image(const char *path, const eqs_memory_file *image)
     EQS_TRY(eqs_file_write(file, path, page->bytes + skipped, (left < EQS_PAGE_SIZE ? left : EQS_PAGE_SIZE) - skipped,
                            begin + skipped));
   }
+  EQS_TRY(eqs_file_finish(&file, path));
 cleanup:
   eqs_file_close(file);
   return status;

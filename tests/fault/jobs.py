@@ -1,5 +1,6 @@
 """Training jobs of the tests in this directory: configurations, the trainers in C and in Python, their checkpoints."""
 import json
+import os
 import pathlib
 import sys
 
@@ -21,6 +22,9 @@ groups:
   - {match: {}, rule: adamw, lr: 0.02}
 """
 
+# How checkpoints are written: name -> more keys of `checkpoint`.
+WRITING = {"background": "", "at-once": "async: false"}
+
 
 class Jobs:
     """Jobs below one directory.
@@ -40,9 +44,15 @@ class Jobs:
                         + groups)
         return path
 
-    def programs(self, config, trainers, owners, *arguments):
-        """The programs of a job; no owners of their own means embedded."""
-        return [(trainers, *self.trainer, config, *arguments)] + ([job.serve(owners)] if owners else [])
+    def programs(self, config, trainers, owners, *arguments, before=None):
+        """The programs of a job; no owners of their own means embedded.
+
+        before  owner -> words before its command
+        """
+        trainer, count = [*self.trainer, config, *arguments], owners or trainers
+        owner = [job.COMMAND, "serve"] if owners else trainer
+        owning = [(1, *before.get(rank, []), *owner) for rank in range(count)] if before else [(count, *owner)]
+        return [(trainers, *trainer), *owning] if owners else owning
 
     def run(self, config, trainers, owners, *arguments, timeout=60, **more):
         return job.run(*self.programs(config, trainers, owners, *arguments), timeout=timeout, **more)
@@ -62,8 +72,25 @@ def tensors(file):
                 for tensor, values in group.items()}
 
 
+def differences(file, other):
+    """The tensors that are not the same bits in two checkpoints, or only in one."""
+    mine, its = tensors(file), tensors(other)
+    return [name for name in sorted({*mine, *its})
+            if name not in mine or name not in its or mine[name].tobytes() != its[name].tobytes()]
+
+
 def checkpoint(directory, step):
     return pathlib.Path(directory) / f"step-{step:08d}.h5"
+
+
+def newest(directory):
+    """Step of the checkpoint that a restart from a directory tries first: what `latest` names, or else what was written
+    last; 0: there is none."""
+    directory = pathlib.Path(directory)
+    if (directory / "latest").is_symlink():
+        return int(os.readlink(directory / "latest")[5:13])
+    files = sorted(directory.glob("step-*.h5"), key=lambda path: path.stat().st_mtime_ns)
+    return int(files[-1].name[5:13]) if files else 0
 
 
 def without_created(file):
