@@ -16,7 +16,7 @@ static const subcommand subcommands[] = {
     {"plan", "parameters -> role, rule, grid, owner, memory, FLOPs, bytes", eqs_command_plan},
     {"replay", "apply a configuration to recorded gradients, write a checkpoint", eqs_command_replay},
     {"bench", "time polar factors, rules, whole steps and the service", eqs_command_bench},
-    {"inspect", "what is in a checkpoint", eqs_command_inspect},
+    {"inspect", "what is in a checkpoint; what differs between two", eqs_command_inspect},
     {"verify", "is this checkpoint whole", eqs_command_verify},
 };
 enum { subcommand_count = sizeof subcommands / sizeof *subcommands };
