@@ -226,11 +226,22 @@ static bool entry_has(const eqs_checkpoint_entry *entry, const char *tensor)
   return false;
 }
 
+/* Whether a file has no optimizer's state of any parameter: initial weights. */
+static bool only_weights(const eqs_checkpoint_summary *summary)
+{
+  for (int64_t e = 0; e < summary->entries; e++)
+    if (summary->entry[e].tensors > 1) return false;
+  return true;
+}
+
 /* Steps taken come back; state that the file does not have is said. */
 static void restore_counts(eqs_optimizer *optimizer, const described *all, const eqs_checkpoint_summary *summary)
 {
+  bool initial = only_weights(summary);
   int rank;
   MPI_Comm_rank(optimizer->owners, &rank);
+  if (rank == 0 && initial)
+    eqs_log(EQS_LOG_INFO, "the checkpoint has weights alone; the optimizer's state starts at zero");
   optimizer->step = summary->step;
   optimizer->skipped = summary->skipped;
   for (int64_t p = 0; p < all->contents.parameters; p++) {
@@ -240,7 +251,7 @@ static void restore_counts(eqs_optimizer *optimizer, const described *all, const
     for (int s = 1; s < parameter->tensors; s++) {
       if (entry_has(entry, parameter->tensor_name[s])) continue;
       starts_anew = true;
-      if (rank == 0)
+      if (rank == 0 && !initial)
         eqs_log(EQS_LOG_WARNING, "'%s': the checkpoint has no %s; it starts at zero", parameter->name,
                 parameter->tensor_name[s]);
     }

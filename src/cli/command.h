@@ -14,6 +14,8 @@ eqs_status eqs_command_replay(int argc, char **argv);
 eqs_status eqs_command_bench(int argc, char **argv);
 eqs_status eqs_command_inspect(int argc, char **argv);
 eqs_status eqs_command_verify(int argc, char **argv);
+eqs_status eqs_command_export(int argc, char **argv);
+eqs_status eqs_command_import(int argc, char **argv);
 
 /*
  * Parse a subcommand's arguments. Usage errors are printed by the first rank only.

@@ -18,6 +18,8 @@ static const subcommand subcommands[] = {
     {"bench", "time polar factors, rules, whole steps and the service", eqs_command_bench},
     {"inspect", "what is in a checkpoint; what differs between two", eqs_command_inspect},
     {"verify", "is this checkpoint whole", eqs_command_verify},
+    {"export", "weights of a checkpoint -> safetensors", eqs_command_export},
+    {"import", "safetensors -> a checkpoint to start from", eqs_command_import},
 };
 enum { subcommand_count = sizeof subcommands / sizeof *subcommands };
 
