@@ -305,16 +305,25 @@ static eqs_status place_tensors(eqs_safetensors *content)
   return EQS_OK;
 }
 
+/* A name that cannot be written, with bytes that are not ASCII as \\xNN. */
+static eqs_status refuse_name(const char *name, const char *why)
+{
+  char text[512];
+  size_t length = 0;
+  for (; *name != '\0' && length + 5 < sizeof text; name++)
+    length +=
+        (size_t)snprintf(text + length, sizeof text - length, *name & 0x80 ? "\\x%02x" : "%c", (unsigned char)*name);
+  text[length] = '\0';
+  return eqs_fail(EQS_USAGE, "parameter \"%s\": safetensors cannot hold this name%s", text, why);
+}
+
 static eqs_status add_tensor(json_t *root, const eqs_safetensor *tensor)
 {
-  json_t *name = json_string(tensor->name), *shape = json_array();
-  bool utf8 = name != NULL;
+  json_t *name = json_string(tensor->name);
+  if (name == NULL) return refuse_name(tensor->name, ", which is not UTF-8");
   json_decref(name);
-  if (!utf8 || strcmp(tensor->name, metadata_key) == 0) {
-    json_decref(shape);
-    return eqs_fail(EQS_USAGE, "parameter \"%s\": safetensors cannot hold this name%s", tensor->name,
-                    utf8 ? "" : ", which is not UTF-8");
-  }
+  if (strcmp(tensor->name, metadata_key) == 0) return refuse_name(tensor->name, "");
+  json_t *shape = json_array();
   for (int d = 0; d < tensor->ndim; d++) json_array_append_new(shape, json_integer(tensor->shape[d]));
   json_t *object = json_pack("{s:s, s:o, s:[I, I]}", "dtype", tensor->dtype, "shape", shape, "data_offsets",
                              (json_int_t)tensor->offset, (json_int_t)(tensor->offset + tensor->bytes));
