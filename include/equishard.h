@@ -151,7 +151,8 @@ eqs_status eqs_parameter_add(eqs_session *session, const eqs_parameter_info *inf
                              eqs_parameter **parameter);
 
 /*
- * Ask for a restart: eqs_session_start will restore weights and state from a checkpoint.
+ * Ask for a restart: eqs_session_start will restore weights and state from a checkpoint; of one that has weights alone
+ * (`equishard import`), state starts at zero.
  *
  * session  [in]
  * path     [in] a checkpoint file, or a directory whose `latest` is taken (damaged: the next older one); NULL: the

@@ -20,7 +20,8 @@ eqs_status eqs_optimizer_write(const eqs_optimizer *optimizer, const char *file)
  * summary  [out] what the file says, on every owner; free with eqs_checkpoint_summary_free
  *
  * Of a directory a damaged checkpoint is passed over for the next older whole one, with a warning.
- * State that the checkpoint does not have (another rule) starts at zero, with a warning.
+ * State that the checkpoint does not have (another rule) starts at zero, with a warning; with one message if it has
+ * weights alone (`equishard import`).
  * Collective over the owners. EQS_USAGE: the checkpoint is of another model. EQS_IO, EQS_DAMAGED.
  */
 eqs_status eqs_optimizer_restore(eqs_optimizer *optimizer, const char *path, eqs_checkpoint_summary *summary);

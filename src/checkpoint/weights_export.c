@@ -1,5 +1,4 @@
 #include <fcntl.h>
-#include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -10,19 +9,6 @@
 #include "checkpoint/safetensors.h"
 #include "checkpoint/tiles.h"
 #include "checkpoint/weights.h"
-
-static bool matches_one(int count, const char *const *globs, const char *name)
-{
-  for (int i = 0; i < count; i++)
-    if (fnmatch(globs[i], name, 0) == 0) return true;
-  return false;
-}
-
-bool eqs_name_chosen(const eqs_name_choice *choice, const char *name)
-{
-  return (choice->matches == 0 || matches_one(choice->matches, choice->match, name)) &&
-         !matches_one(choice->excludes, choice->exclude, name);
-}
 
 /* The chosen weights: where they are in the checkpoint, and as what they go out; in the same order. */
 typedef struct {
