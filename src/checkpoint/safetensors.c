@@ -11,7 +11,7 @@
 #include "checkpoint/file.h"
 #include "checkpoint/tiles.h"
 
-enum { length_bytes = 8, longest_name = 4096 };
+enum { length_bytes = 8, longest_name = 4096, most_values = 2 << 20 }; /* some 250,000 tensors */
 static const char metadata_key[] = "__metadata__";
 
 static const struct {
@@ -236,6 +236,15 @@ cleanup:
   return status;
 }
 
+/* A value in memory takes a hundred times its room in a hostile text: their number is bounded before they are made. */
+static eqs_status check_values(const char *text, int64_t length)
+{
+  int64_t values = 0;
+  for (int64_t i = 0; i < length; i++) values += text[i] == ',' || text[i] == '[' || text[i] == '{';
+  if (values <= most_values) return EQS_OK;
+  return eqs_fail(EQS_DAMAGED, "%lld values in the header; at most %d are possible", (long long)values, most_values);
+}
+
 eqs_status eqs_safetensors_read(int file, const char *path, int64_t size, eqs_safetensors *content)
 {
   eqs_status status = EQS_OK;
@@ -245,10 +254,12 @@ eqs_status eqs_safetensors_read(int file, const char *path, int64_t size, eqs_sa
   json_error_t error;
   *content = (eqs_safetensors){0};
   EQS_TRY(read_header(file, path, size, &text, &length));
-  root = json_loadb(text, (size_t)length, JSON_REJECT_DUPLICATES, &error);
-  if (root == NULL)
-    status = eqs_fail(EQS_DAMAGED, "%s: damaged: JSON of the header: %s", path, error.text);
-  else if ((status = read_tensors(root, length_bytes + length, size, content)) != EQS_OK)
+  if ((status = check_values(text, length)) == EQS_OK) {
+    root = json_loadb(text, (size_t)length, JSON_REJECT_DUPLICATES, &error);
+    status = root != NULL ? read_tensors(root, length_bytes + length, size, content)
+                          : eqs_fail(EQS_DAMAGED, "JSON of the header: %s", error.text);
+  }
+  if (status != EQS_OK)
     status = eqs_fail(status, "%s: %s%s", path, status == EQS_DAMAGED ? "damaged: " : "", eqs_error_message());
 cleanup:
   json_decref(root);

@@ -37,9 +37,10 @@ typedef struct {
  * size     [in]  of the file in bytes
  * content  [out] free with eqs_safetensors_free
  *
- * EQS_IO. EQS_DAMAGED: not such a file; the header's length, form, nesting or names; a name twice; a dtype, shape or
- * offsets that are none, contradict each other or lead out of the file; tensors that overlap or leave gaps; a tensor
- * that a checkpoint cannot hold. EQS_USAGE: a file of torch.save; the message has the command that converts it.
+ * EQS_IO. EQS_DAMAGED: not such a file; the header's length, form, nesting, number of values or names; a name twice; a
+ * dtype, shape or offsets that are none, contradict each other or lead out of the file; tensors that overlap or leave
+ * gaps; a tensor that a checkpoint cannot hold. EQS_USAGE: a file of torch.save; the message has the command that
+ * converts it.
  */
 eqs_status eqs_safetensors_read(int file, const char *path, int64_t size, eqs_safetensors *content);
 void eqs_safetensors_free(eqs_safetensors *content);

@@ -2,7 +2,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/log.h"
 #include "base/numbers.h"
 #include "cli/choice.h"
 #include "cli/command.h"
@@ -63,9 +62,7 @@ static eqs_status export(const arguments *given)
 {
   eqs_weights_moved moved;
   eqs_status status = eqs_weights_export(given->checkpoint, given->output, given->dtype, &given->choice, &moved);
-  if (status != EQS_OK)
-    eqs_log(EQS_LOG_ERROR, "%s", eqs_error_message());
-  else
+  if (status == EQS_OK)
     printf("%s: %lld tensors of step %lld, %lld elements, %s, %.1f MiB\n", given->output, (long long)moved.tensors,
            (long long)moved.step, (long long)moved.elements, eqs_dtype_name(given->dtype),
            (double)moved.bytes / (1 << 20));
@@ -80,7 +77,7 @@ eqs_status eqs_command_export(int argc, char **argv)
   arguments given = {0};
   int done;
   eqs_status status = eqs_parse_arguments(&argp, argc, argv, &given, &done);
-  if (status == EQS_OK && !done && eqs_world_rank() == 0) status = export(&given);
+  if (status == EQS_OK && !done) status = eqs_share_status(eqs_world_rank() == 0 ? export(&given) : EQS_OK);
   eqs_choice_free(&given.choice);
   return status;
 }

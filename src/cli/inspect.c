@@ -7,7 +7,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "base/log.h"
 #include "checkpoint/checkpoint.h"
 #include "cli/command.h"
 #include "cli/inspect.h"
@@ -197,9 +196,7 @@ static eqs_status inspect(const char *path, bool json)
   int64_t elements = 0;
   eqs_status status = eqs_checkpoint_find(path, &file);
   if (status == EQS_OK) status = eqs_checkpoint_summarize(file, &summary);
-  if (status != EQS_OK) {
-    eqs_log(EQS_LOG_ERROR, "%s", eqs_error_message());
-  } else {
+  if (status == EQS_OK) {
     stat(file, &about);
     for (int64_t e = 0; e < summary.entries; e++) elements += elements_of(&summary.entry[e]);
     (json ? print_json : print_table)(file, about.st_size, elements, &summary);
@@ -233,7 +230,9 @@ eqs_status eqs_command_inspect(int argc, char **argv)
   inspect_options chosen = {0};
   int done;
   eqs_status status = eqs_parse_arguments(&argp, argc, argv, &chosen, &done);
-  if (status != EQS_OK || done || eqs_world_rank() != 0) return status;
-  if (chosen.diff) return eqs_inspect_difference(chosen.path[0], chosen.path[1], chosen.json);
-  return inspect(chosen.path[0], chosen.json);
+  if (status != EQS_OK || done) return status;
+  if (eqs_world_rank() == 0)
+    status = chosen.diff ? eqs_inspect_difference(chosen.path[0], chosen.path[1], chosen.json)
+                         : inspect(chosen.path[0], chosen.json);
+  return eqs_share_status(status);
 }

@@ -16,7 +16,7 @@ json_t *eqs_json_text(const char *text);
 json_t *eqs_json_attribute(const eqs_attribute *attribute);
 json_t *eqs_json_shape(const eqs_checkpoint_entry *entry);
 
-/* Print what differs between two checkpoints, a path as eqs_checkpoint_find takes it each. Reports failures. */
+/* Print what differs between two checkpoints, a path as eqs_checkpoint_find takes it each. */
 eqs_status eqs_inspect_difference(const char *path_a, const char *path_b, bool json);
 
 #endif

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/log.h"
 #include "cli/comparison.h"
 #include "cli/inspect.h"
 
@@ -226,10 +225,7 @@ eqs_status eqs_inspect_difference(const char *path_a, const char *path_b, bool j
 {
   eqs_comparison found = {0};
   eqs_status status = eqs_comparison_make(path_a, path_b, &found);
-  if (status == EQS_OK)
-    (json ? print_json : print_table)(&found);
-  else
-    eqs_log(EQS_LOG_ERROR, "%s", eqs_error_message());
+  if (status == EQS_OK) (json ? print_json : print_table)(&found);
   eqs_comparison_free(&found);
   return status;
 }

@@ -205,6 +205,7 @@ def import_files(directory, random):
     command("verify", outputs[3])
     checks.that(command("inspect", "--diff", outputs[1], outputs[3]).stdout.endswith("\nthe same\n"), "any ranks, the same")
     round_trips(directory, files[0], parts[0])
+    other_dtypes(directory)
     command("import", *files, "--output", directory / "few.h5", "--match", "*a*", "--exclude", "[hl]*", "--exclude", "sc*")
     checks.that(list(stored(directory / "few.h5")) == ["a.weight"], "only what matches")
     refuse_to_import(directory, files)
@@ -224,6 +225,17 @@ def round_trips(directory, file, tensors):
                 signalling = (array & 0x7fff > 0x7f80) & (array & 0x40 == 0)
                 array = np.where(signalling, array | 0x40, array).astype(np.uint16)
             checks.that(found[name][0] == short and same_bits(found[name][1], array), f"round trip of {name}")
+
+
+def other_dtypes(directory):
+    """The same values in another dtype: the same tensors, of which inspect --diff says what differs."""
+    for dtype, array in ("F32", np.ones(3, np.float32)), ("BF16", np.full(3, 0x3f80, np.uint16)):
+        safetensors.write(directory / f"ones-{dtype}.safetensors", {"ones": (dtype, array)})
+        command("import", directory / f"ones-{dtype}.safetensors", "--output", directory / f"ones-{dtype}.h5")
+    pair = directory / "ones-F32.h5", directory / "ones-BF16.h5"
+    said = command("inspect", "--diff", *pair).stdout
+    checks.that("  trainer_dtype  A: float32, B: bfloat16  in ones\n" in said
+                and said.endswith("\n0 of 1 tensors differ\n"), said)
 
 
 def refuse_to_import(directory, files):
@@ -357,7 +369,7 @@ if optimizer.trainer_rank == 0:
 for parameter in model.parameters():
     parameter.grad = torch.ones_like(parameter)
 optimizer.step()
-optimizer.checkpoint()
+optimizer.checkpoint(samples=12)
 optimizer.close()
 """
 
@@ -395,6 +407,10 @@ def training(directory):
                     f"one step with lr 0.1 on: {moved}")
         # state began at zero: ema of a gradient of ones with beta 0.95, of which the trainers' mean is taken
         checks.at_most(np.abs(group["momentum"][()] - 0.05).max(), 1e-8, "momentum after a step from zero")
+    told = json.loads(command("inspect", "--diff", initial, directory / "run", "--format", "json").stdout)
+    checks.that((told["a"]["step"], told["b"]["step"], told["trainer"], told["a"]["only"]) == (0, 1, ["samples"], [])
+                and {"parameter": "embed.weight", "tensor": "momentum"} in told["b"]["only"]
+                and "trainer_dtype" not in [entry["attribute"] for entry in told["attributes"]], f"inspect --diff: {told}")
 
 
 def usage():

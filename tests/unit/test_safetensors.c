@@ -176,7 +176,7 @@ START_TEST(wrong_lengths)
 }
 END_TEST
 
-/* Nesting and a name without end: refused, not followed. */
+/* Nesting, a name and a list without end: refused, not followed. */
 START_TEST(endless)
 {
   enum { count = 1 << 20 };
@@ -192,6 +192,12 @@ START_TEST(endless)
   strcat(text, "\": " ENTRY("\"F32\"", "[2, 3]", "[0, 24]") "}");
   ck_assert_int_eq(read_text(text, 24, &content), EQS_DAMAGED);
   ck_assert(strstr(eqs_error_message(), "a name of more than") != NULL);
+  free(text);
+  ck_assert_ok(eqs_allocate(&text, 9 * count, 1));
+  strcpy(text, "{\"a\": [");
+  for (int64_t i = 0, length = (int64_t)strlen(text); i < 2 * count; i++) memcpy(text + length + 3 * i, "{},", 3);
+  ck_assert_int_eq(read_text(text, 0, &content), EQS_DAMAGED);
+  ck_assert(strstr(eqs_error_message(), "4194306 values in the header") != NULL);
   free(text);
 }
 END_TEST
