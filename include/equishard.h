@@ -157,6 +157,7 @@ eqs_status eqs_parameter_add(eqs_session *session, const eqs_parameter_info *inf
  * the session does not have are left in the file, with a warning. Those that only the session has are an error, unless
  * `checkpoint: {partial: true}`: then they begin with the initial value of eqs_parameter_add and with zero state. State
  * that the parameter's rule does not share with the one in the file starts at zero, with a warning.
+ * A checkpoint that has weights alone (`equishard import`) serves as well.
  *
  * session  [in]
  * path     [in] a checkpoint file, or a directory whose `latest` is taken (damaged: the next older one); NULL: the

@@ -290,6 +290,14 @@ static void warn_of_parameters(const difference *found)
             count_parameters(missing->count).text, is_or_are(missing->count), missing->text);
 }
 
+/* Whether a file has no optimizer's state of any parameter: initial weights. */
+static bool has_only_weights(const eqs_checkpoint_summary *summary)
+{
+  for (int64_t e = 0; e < summary->entries; e++)
+    if (summary->entry[e].tensors > 1) return false;
+  return true;
+}
+
 eqs_status eqs_checkpoint_report(const eqs_checkpoint_summary *summary, int64_t parameters,
                                  const eqs_checkpoint_parameter *parameter)
 {
@@ -302,7 +310,10 @@ eqs_status eqs_checkpoint_report(const eqs_checkpoint_summary *summary, int64_t 
     const eqs_checkpoint_entry *entry = eqs_checkpoint_entry_find(summary, parameter[p].name);
     if (entry != NULL) EQS_TRY(add_states(&states, entry, &parameter[p]));
   }
-  for (int64_t i = 0; i < states.count; i++) warn_of_state(&states.report[i]);
+  if (states.count > 0 && has_only_weights(summary))
+    eqs_log(EQS_LOG_INFO, "the checkpoint has weights alone; the optimizer's state starts at zero");
+  else
+    for (int64_t i = 0; i < states.count; i++) warn_of_state(&states.report[i]);
 cleanup:
   free(states.report);
   return status;

@@ -35,7 +35,8 @@ eqs_status eqs_checkpoint_compare(const eqs_checkpoint_summary *summary, bool pa
  */
 bool eqs_checkpoint_takes(const eqs_checkpoint_entry *entry, const eqs_checkpoint_parameter *parameter, int t);
 
-/* Warn about every kind of thing that begins anew, or that stays in the file: a line each. */
+/* Warn about every kind of thing that begins anew, or that stays in the file: a line each. That all state
+ * begins anew because the file has weights alone is one line, and no warning. */
 eqs_status eqs_checkpoint_report(const eqs_checkpoint_summary *summary, int64_t parameters,
                                  const eqs_checkpoint_parameter *parameter);
 

@@ -23,6 +23,26 @@ eqs_status eqs_file_open(const char *path, int flags, int *file)
   return *file < 0 ? failed(flags & O_CREAT ? "create" : "open", path) : EQS_OK;
 }
 
+eqs_status eqs_file_open_input(const char *path, int *file, int64_t *bytes)
+{
+  struct stat about;
+  eqs_status status = eqs_file_open(path, O_RDONLY | O_NONBLOCK, file);
+  if (status != EQS_OK) return status;
+  if (fstat(*file, &about) == 0 && S_ISREG(about.st_mode)) {
+    *bytes = about.st_size;
+    return EQS_OK;
+  }
+  eqs_file_close(*file);
+  *file = -1;
+  return eqs_fail(EQS_IO, "%s: not a file", path);
+}
+
+bool eqs_file_same(const char *a, const char *b)
+{
+  struct stat of_a, of_b;
+  return stat(a, &of_a) == 0 && stat(b, &of_b) == 0 && of_a.st_dev == of_b.st_dev && of_a.st_ino == of_b.st_ino;
+}
+
 void eqs_file_close(int file)
 {
   if (file >= 0) close(file);

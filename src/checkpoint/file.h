@@ -2,10 +2,18 @@
 #ifndef EQS_CHECKPOINT_FILE_H
 #define EQS_CHECKPOINT_FILE_H
 
+#include <stdbool.h>
+
 #include "base/status.h"
 
 /* open(2); `file` is the descriptor. EQS_IO. */
 eqs_status eqs_file_open(const char *path, int flags, int *file);
+
+/* Open a regular file to be read: its size too; a pipe holds nobody up. EQS_IO. */
+eqs_status eqs_file_open_input(const char *path, int *file, int64_t *bytes);
+
+/* Whether two names lead to one file. */
+bool eqs_file_same(const char *a, const char *b);
 
 /* Close a descriptor that is not negative. */
 void eqs_file_close(int file);

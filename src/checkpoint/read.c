@@ -31,16 +31,24 @@ cleanup:
   return status;
 }
 
+eqs_status eqs_tile_read(int file, const char *path, const eqs_tile *tile, float *rows)
+{
+  eqs_status status = EQS_OK;
+  bool whole;
+  EQS_TRY(load_tile(file, path, tile, rows, &whole));
+  if (!whole)
+    status =
+        eqs_fail(EQS_DAMAGED, "%s: damaged: %s/%s, rows %lld to %lld: wrong checksum", path, tile->stored->parameter,
+                 tile->stored->name, (long long)tile->first_row, (long long)tile->end_row - 1);
+cleanup:
+  return status;
+}
+
 static void read_tile(void *job, const eqs_tile *tile, float *rows)
 {
   tile_reader *reader = job;
   if (reader->status != EQS_OK) return; /* the rows are sent all the same, since others wait for them */
-  bool whole = true;
-  reader->status = load_tile(reader->file, reader->path, tile, rows, &whole);
-  if (reader->status == EQS_OK && !whole)
-    reader->status =
-        eqs_fail(EQS_DAMAGED, "%s: damaged: %s/%s, rows %lld to %lld: wrong checksum", reader->path,
-                 tile->stored->parameter, tile->stored->name, (long long)tile->first_row, (long long)tile->end_row - 1);
+  reader->status = eqs_tile_read(reader->file, reader->path, tile, rows);
 }
 
 /* The path that the first rank means, and what is in it there; on all ranks its path. Collective. */

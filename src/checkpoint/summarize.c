@@ -1,10 +1,8 @@
 /* Reading what is in a file, which may be damaged or hostile: every size is checked against the file's before it
  * counts. */
-#include <fcntl.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/memory.h"
 #include "checkpoint/file.h"
@@ -432,33 +430,17 @@ cleanup:
   return status;
 }
 
-/* Size of a regular file that can be read. */
-static eqs_status look_at_file(const char *path, int64_t *bytes)
-{
-  eqs_status status = EQS_OK;
-  int file = -1;
-  struct stat about;
-  EQS_TRY(eqs_file_open(path, O_RDONLY | O_NONBLOCK, &file)); /* a pipe must not hold us up */
-  if (fstat(file, &about) != 0 || !S_ISREG(about.st_mode)) {
-    status = eqs_fail(EQS_IO, "%s: not a file", path);
-    goto cleanup;
-  }
-  *bytes = about.st_size;
-cleanup:
-  eqs_file_close(file);
-  return status;
-}
-
 eqs_status eqs_checkpoint_summarize(const char *path, eqs_checkpoint_summary *summary)
 {
   eqs_status status = EQS_OK;
   file_reader opened = {.path = path, .hdf5 = -1};
   const file_reader *reader = &opened;
   hid_t access = -1;
+  int file = -1;
   eqs_hdf5_silence();
   *summary = (eqs_checkpoint_summary){0};
 
-  EQS_TRY(look_at_file(path, &opened.bytes));
+  EQS_TRY(eqs_file_open_input(path, &file, &opened.bytes));
   if (H5Fis_hdf5(path) == 0) {
     status = eqs_fail(EQS_DAMAGED, "%s: not an Equishard checkpoint (not an HDF5 file)", path);
     goto cleanup;
@@ -470,5 +452,6 @@ cleanup:
   if (status != EQS_OK) eqs_checkpoint_summary_free(summary);
   if (opened.hdf5 >= 0) H5Fclose(opened.hdf5);
   eqs_hdf5_close(access);
+  eqs_file_close(file);
   return status;
 }

@@ -62,6 +62,12 @@ eqs_tile_place eqs_tile_find(const eqs_tile *tile);
 uint64_t eqs_tile_checksum(const eqs_tile *tile, const float *rows);
 
 /*
+ * Read the rows of a tile from a checkpoint that is open as `file`, and verify their checksum. Not collective.
+ * EQS_IO; EQS_DAMAGED: the message names the tensor and the rows.
+ */
+eqs_status eqs_tile_read(int file, const char *path, const eqs_tile *tile, float *rows);
+
+/*
  * The parameters in canonical order: `order` is allocated. EQS_USAGE: a name that a checkpoint cannot have (empty, ".",
  * with a '/'), twice the same name, a tensor that does not have its parameter's shape or too many.
  */

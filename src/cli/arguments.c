@@ -1,15 +1,23 @@
 #include <errno.h>
+#include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "cli/command.h"
+#include "dist/communicator.h"
 
 int eqs_world_rank(void)
 {
   int rank;
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   return rank;
+}
+
+eqs_status eqs_share_status(eqs_status status)
+{
+  eqs_set_deadline(INFINITY); /* if the first rank is lost, mpirun ends the others */
+  return eqs_agree(MPI_COMM_WORLD, status);
 }
 
 /* The options that every subcommand has, around its own parser. */

@@ -14,6 +14,8 @@ eqs_status eqs_command_replay(int argc, char **argv);
 eqs_status eqs_command_bench(int argc, char **argv);
 eqs_status eqs_command_inspect(int argc, char **argv);
 eqs_status eqs_command_verify(int argc, char **argv);
+eqs_status eqs_command_export(int argc, char **argv);
+eqs_status eqs_command_import(int argc, char **argv);
 
 /*
  * Parse a subcommand's arguments. Usage errors are printed by the first rank only.
@@ -24,6 +26,17 @@ eqs_status eqs_command_verify(int argc, char **argv);
  * have the same arguments.
  */
 eqs_status eqs_parse_arguments(const struct argp *argp, int argc, char **argv, void *input, int *done);
+
+/*
+ * End of a command that the first rank carries out alone: all ranks wait for it, however long it takes, and return its
+ * status; its message is printed. So no rank is in MPI_Finalize while another ends the job, which can leave mpirun
+ * hanging.
+ *
+ * status  [in] the first rank's counts; the others give EQS_OK
+ *
+ * Collective over MPI_COMM_WORLD.
+ */
+eqs_status eqs_share_status(eqs_status status);
 
 /* Rank in MPI_COMM_WORLD. */
 int eqs_world_rank(void);

@@ -7,32 +7,36 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "base/log.h"
 #include "checkpoint/checkpoint.h"
 #include "cli/command.h"
+#include "cli/inspect.h"
 
 typedef struct {
-  const char *path;
-  bool json;
+  int paths;
+  const char *path[2];
+  bool diff, json;
 } inspect_options;
 
 static error_t parse(int key, char *argument, struct argp_state *state)
 {
   inspect_options *options = state->input;
   switch (key) {
+  case 'd': options->diff = true; return 0;
   case 'f':
     options->json = strcmp(argument, "json") == 0;
     if (options->json || strcmp(argument, "table") == 0) return 0;
     argp_error(state, "--format is table or json, not %s", argument);
     return EINVAL;
   case ARGP_KEY_ARG:
-    if (options->path) {
-      argp_error(state, "one checkpoint at a time");
-      return EINVAL;
-    }
-    options->path = argument;
+    if (options->paths < 2) options->path[options->paths] = argument;
+    options->paths++;
     return 0;
-  case ARGP_KEY_NO_ARGS: argp_error(state, "a FILE or DIRECTORY is missing"); return EINVAL;
+  case ARGP_KEY_END:
+    if (options->paths == (options->diff ? 2 : 1)) return 0;
+    argp_error(state, options->diff         ? "--diff compares two checkpoints"
+                      : options->paths == 0 ? "a FILE or DIRECTORY is missing"
+                                            : "one checkpoint at a time, or two with --diff");
+    return EINVAL;
   default: return ARGP_ERR_UNKNOWN;
   }
 }
@@ -51,21 +55,36 @@ static const eqs_attribute *find_attribute(const eqs_checkpoint_entry *entry, co
   return NULL;
 }
 
+/* A number in as few digits as tell it from all others. */
+static void describe_number(double number, char *text, size_t size)
+{
+  for (int digits = 6; digits <= 17; digits++) {
+    snprintf(text, size, "%.*g", digits, number);
+    if (strtod(text, NULL) == number) return;
+  }
+}
+
+void eqs_describe_attribute(const eqs_attribute *attribute, char *text, size_t size)
+{
+  if (attribute == NULL) {
+    snprintf(text, size, "-");
+    return;
+  }
+  switch (attribute->kind) {
+  case EQS_ATTRIBUTE_INTEGER: snprintf(text, size, "%" PRId64, attribute->integer); break;
+  case EQS_ATTRIBUTE_NUMBER: describe_number(attribute->number, text, size); break;
+  case EQS_ATTRIBUTE_TEXT: snprintf(text, size, "%s", attribute->text); break;
+  }
+}
+
 /* An attribute's value in words; "-" if there is none. */
 static const char *describe_attribute(const eqs_checkpoint_entry *entry, const char *name, char *text, size_t size)
 {
-  const eqs_attribute *attribute = find_attribute(entry, name);
-  snprintf(text, size, "-");
-  if (attribute == NULL) return text;
-  switch (attribute->kind) {
-  case EQS_ATTRIBUTE_INTEGER: snprintf(text, size, "%" PRId64, attribute->integer); break;
-  case EQS_ATTRIBUTE_NUMBER: snprintf(text, size, "%g", attribute->number); break;
-  case EQS_ATTRIBUTE_TEXT: return attribute->text;
-  }
+  eqs_describe_attribute(find_attribute(entry, name), text, size);
   return text;
 }
 
-static void describe_shape(const eqs_checkpoint_entry *entry, char *text, size_t size)
+void eqs_describe_shape(const eqs_checkpoint_entry *entry, char *text, size_t size)
 {
   size_t length = 0;
   snprintf(text, size, "scalar");
@@ -101,7 +120,7 @@ static void print_table(const char *file, int64_t bytes, int64_t elements, const
   for (int64_t e = 0; e < summary->entries; e++) {
     const eqs_checkpoint_entry *entry = &summary->entry[e];
     char shape[192], role[32], rule[32], lr[32];
-    describe_shape(entry, shape, sizeof shape);
+    eqs_describe_shape(entry, shape, sizeof shape);
     printf("%-*s  %-16s %-16s %-14s %-10s ", width, entry->name, shape,
            describe_attribute(entry, "role", role, sizeof role), describe_attribute(entry, "rule", rule, sizeof rule),
            describe_attribute(entry, "lr", lr, sizeof lr));
@@ -109,33 +128,39 @@ static void print_table(const char *file, int64_t bytes, int64_t elements, const
   }
 }
 
-/* Text that need not be UTF-8. */
-static json_t *json_text(const char *text)
+json_t *eqs_json_text(const char *text)
 {
   json_t *value = json_string(text);
   return value ? value : json_string("(not UTF-8)");
 }
 
-static json_t *json_attribute(const eqs_attribute *attribute)
+json_t *eqs_json_attribute(const eqs_attribute *attribute)
 {
+  if (attribute == NULL) return json_null();
   switch (attribute->kind) {
   case EQS_ATTRIBUTE_INTEGER: return json_integer(attribute->integer);
   case EQS_ATTRIBUTE_NUMBER: return json_real(attribute->number) ?: json_null(); /* JSON has no NaN or infinity */
-  case EQS_ATTRIBUTE_TEXT: return json_text(attribute->text);
+  case EQS_ATTRIBUTE_TEXT: return eqs_json_text(attribute->text);
   }
   return json_null();
 }
 
+json_t *eqs_json_shape(const eqs_checkpoint_entry *entry)
+{
+  json_t *shape = json_array();
+  for (int d = 0; d < entry->ndim; d++) json_array_append_new(shape, json_integer(entry->shape[d]));
+  return shape;
+}
+
 static json_t *json_entry(const eqs_checkpoint_entry *entry)
 {
-  json_t *shape = json_array(), *attributes = json_object(), *tensors = json_array(), *object = json_object();
-  for (int d = 0; d < entry->ndim; d++) json_array_append_new(shape, json_integer(entry->shape[d]));
+  json_t *attributes = json_object(), *tensors = json_array(), *object = json_object();
   for (int a = 0; a < entry->attributes; a++)
-    json_object_set_new_nocheck(attributes, entry->attribute[a].name, json_attribute(&entry->attribute[a]));
-  for (int t = 0; t < entry->tensors; t++) json_array_append_new(tensors, json_text(entry->tensor_name[t]));
-  json_object_set_new(object, "name", json_text(entry->name));
-  json_object_set_new(object, "shape", shape);
-  json_object_set_new(object, "trainer_dtype", json_text(eqs_dtype_name(entry->trainer_dtype)));
+    json_object_set_new_nocheck(attributes, entry->attribute[a].name, eqs_json_attribute(&entry->attribute[a]));
+  for (int t = 0; t < entry->tensors; t++) json_array_append_new(tensors, eqs_json_text(entry->tensor_name[t]));
+  json_object_set_new(object, "name", eqs_json_text(entry->name));
+  json_object_set_new(object, "shape", eqs_json_shape(entry));
+  json_object_set_new(object, "trainer_dtype", eqs_json_text(eqs_dtype_name(entry->trainer_dtype)));
   json_object_set_new(object, "tensors", tensors);
   json_object_set_new(object, "attributes", attributes);
   return object;
@@ -147,36 +172,34 @@ static void print_json(const char *file, int64_t bytes, int64_t elements, const 
   for (int i = 0; i < summary->items; i++)
     json_object_set_new_nocheck(trainer, summary->item[i].key, json_integer((json_int_t)summary->item[i].size));
   for (int64_t e = 0; e < summary->entries; e++) json_array_append_new(parameters, json_entry(&summary->entry[e]));
-  json_object_set_new(object, "file", json_text(file));
+  json_object_set_new(object, "file", eqs_json_text(file));
   json_object_set_new(object, "step", json_integer(summary->step));
   json_object_set_new(object, "skipped", json_integer(summary->skipped));
-  json_object_set_new(object, "created", json_text(summary->created));
+  json_object_set_new(object, "created", eqs_json_text(summary->created));
   json_object_set_new(object, "format_version", json_integer(summary->version));
-  json_object_set_new(object, "equishard_version", json_text(summary->equishard_version));
+  json_object_set_new(object, "equishard_version", eqs_json_text(summary->equishard_version));
   json_object_set_new(object, "bytes", json_integer(bytes));
   json_object_set_new(object, "elements", json_integer(elements));
   json_object_set_new(object, "trainer", trainer);
-  json_object_set_new(object, "config", json_text(summary->config));
+  json_object_set_new(object, "config", eqs_json_text(summary->config));
   json_object_set_new(object, "parameters", parameters);
   json_dumpf(object, stdout, JSON_INDENT(2));
   printf("\n");
   json_decref(object);
 }
 
-static eqs_status inspect(const inspect_options *options)
+static eqs_status inspect(const char *path, bool json)
 {
   char *file = NULL;
   eqs_checkpoint_summary summary = {0};
   struct stat about = {0};
   int64_t elements = 0;
-  eqs_status status = eqs_checkpoint_find(options->path, &file);
+  eqs_status status = eqs_checkpoint_find(path, &file);
   if (status == EQS_OK) status = eqs_checkpoint_summarize(file, &summary);
-  if (status != EQS_OK) {
-    eqs_log(EQS_LOG_ERROR, "%s", eqs_error_message());
-  } else {
+  if (status == EQS_OK) {
     stat(file, &about);
     for (int64_t e = 0; e < summary.entries; e++) elements += elements_of(&summary.entry[e]);
-    (options->json ? print_json : print_table)(file, about.st_size, elements, &summary);
+    (json ? print_json : print_table)(file, about.st_size, elements, &summary);
   }
   eqs_checkpoint_summary_free(&summary);
   free(file);
@@ -186,20 +209,30 @@ static eqs_status inspect(const inspect_options *options)
 eqs_status eqs_command_inspect(int argc, char **argv)
 {
   static const struct argp_option options[] = {
+      {"diff", 'd', NULL, 0, "Compare two checkpoints, values and all", 0},
       {"format", 'f', "FORMAT", 0, "table (the default) or json", 0},
       {0},
   };
   static const struct argp argp = {
       .options = options,
       .parser = parse,
-      .args_doc = "FILE|DIRECTORY",
+      .args_doc = "FILE|DIRECTORY\n--diff A B",
       .doc = "Print what is in a checkpoint: step, time, versions, the trainer's data, and every parameter with its "
              "shape, role, rule, learning rate and tensors. In a DIRECTORY it is the checkpoint that `latest' names."
              "\vThe values are not read; `equishard verify' checks them.\n\n"
-             "Example:\n  equishard inspect runs/example/checkpoints --format json\n"};
+             "With --diff, what differs between two checkpoints: step, configuration, the trainer's data, parameters, "
+             "shapes, attributes, and of every tensor that both have how many elements have other bits, max |a - b| "
+             "and ||a - b|| / ||b|| (Frobenius norms), the largest first. Elements that are NaN or infinite on a side "
+             "are counted apart. All checksums are verified on the way. The last line is `the same' or `N of M "
+             "tensors differ'; the exit status is 0 for both.\n\n"
+             "Example:\n  equishard inspect runs/example/checkpoints --format json\n"
+             "  equishard inspect --diff runs/a/checkpoints runs/b/checkpoints\n"};
   inspect_options chosen = {0};
   int done;
   eqs_status status = eqs_parse_arguments(&argp, argc, argv, &chosen, &done);
-  if (status != EQS_OK || done || eqs_world_rank() != 0) return status;
-  return inspect(&chosen);
+  if (status != EQS_OK || done) return status;
+  if (eqs_world_rank() == 0)
+    status = chosen.diff ? eqs_inspect_difference(chosen.path[0], chosen.path[1], chosen.json)
+                         : inspect(chosen.path[0], chosen.json);
+  return eqs_share_status(status);
 }

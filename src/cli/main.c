@@ -16,8 +16,10 @@ static const subcommand subcommands[] = {
     {"plan", "parameters -> role, rule, grid, owner, memory, FLOPs, bytes", eqs_command_plan},
     {"replay", "apply a configuration to recorded gradients, write a checkpoint", eqs_command_replay},
     {"bench", "time polar factors, rules, whole steps, the service and checkpoints", eqs_command_bench},
-    {"inspect", "what is in a checkpoint", eqs_command_inspect},
+    {"inspect", "what is in a checkpoint; what differs between two", eqs_command_inspect},
     {"verify", "is this checkpoint whole", eqs_command_verify},
+    {"export", "weights of a checkpoint -> safetensors", eqs_command_export},
+    {"import", "safetensors -> a checkpoint to start from", eqs_command_import},
 };
 enum { subcommand_count = sizeof subcommands / sizeof *subcommands };
 

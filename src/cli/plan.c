@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/log.h"
 #include "base/memory.h"
 #include "cli/command.h"
 #include "model/calibration.h"
@@ -389,7 +388,8 @@ eqs_status eqs_command_plan(int argc, char **argv)
   model shown = {0};
   int done = 0;
   eqs_status status = eqs_parse_arguments(&argp, argc, argv, &given, &done); /* prints what is wrong */
-  if (status != EQS_OK || done || eqs_world_rank() != 0) return status;
+  if (status != EQS_OK || done) return status;
+  if (eqs_world_rank() != 0) return eqs_share_status(EQS_OK);
 
   EQS_TRY(eqs_sources_read(given.config, &sources));
   EQS_TRY(eqs_config_parse(&sources, &config));
@@ -402,7 +402,7 @@ eqs_status eqs_command_plan(int argc, char **argv)
   EQS_TRY(make_plan(config, given.owners[0], &shown));
   status = given.json ? print_json(shown.plan) : print_table(&shown);
 cleanup:
-  if (status != EQS_OK) eqs_log(EQS_LOG_ERROR, "%s", eqs_error_message());
+  status = eqs_share_status(status);
   eqs_plan_free(&shown.plan);
   eqs_manifest_free(&shown.manifest);
   eqs_config_free(&config);

@@ -48,8 +48,9 @@ class Optimizer(torch.optim.Optimizer):
     model              a module, or an iterable of (name, tensor)
     config             path of the configuration (YAML)
     resume             restore weights and state: True from the configuration's checkpoint directory, or the path of a
-                       checkpoint or of a directory of them. Parameters that do not require a gradient have no part in
-                       it: unfrozen later, they need `checkpoint: {partial: true}` in the configuration
+                       checkpoint or of a directory of them; of what `equishard import` wrote, the weights alone.
+                       Parameters that do not require a gradient have no part in it: unfrozen later, they need
+                       `checkpoint: {partial: true}` in the configuration
     gradient_placement, weight_placement
                        how the trainers hold tensors, in DTensor's words: "Partial", "Replicate", "Shard(0)".
                        With Partial gradients the push is their reduction: no all-reduce is needed

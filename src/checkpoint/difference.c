@@ -1,0 +1,137 @@
+#include "checkpoint/difference.h"
+
+#include <fcntl.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "checkpoint/file.h"
+#include "checkpoint/tiles.h"
+
+/* Sums over the elements of a tensor that are finite on both sides. */
+typedef struct {
+  double difference, b; /* squares */
+} square_sums;
+
+static uint32_t bits_of(float x)
+{
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+
+static void add_rows(const float *a, const float *b, int64_t count, eqs_tensor_difference *difference,
+                     square_sums *sums)
+{
+  square_sums here = {0}; /* of a tile: sums of sums lose less */
+  for (int64_t i = 0; i < count; i++) {
+    bool differs = bits_of(a[i]) != bits_of(b[i]);
+    difference->differing += differs;
+    if (!isfinite(a[i]) || !isfinite(b[i])) {
+      difference->not_finite += differs;
+      continue;
+    }
+    double distance = fabs((double)a[i] - (double)b[i]);
+    if (distance > difference->largest) difference->largest = distance;
+    here.difference += distance * distance;
+    here.b += (double)b[i] * (double)b[i];
+  }
+  sums->difference += here.difference;
+  sums->b += here.b;
+}
+
+/* Where b has a tensor that is in `entry` of a; false if it does not have it in this shape. */
+static bool locate(const eqs_checkpoint_summary *b, const eqs_checkpoint_entry *entry, const char *tensor,
+                   eqs_stored_tensor *stored)
+{
+  const eqs_checkpoint_entry *other = eqs_checkpoint_entry_find(b, entry->name);
+  if (other == NULL || other->ndim != entry->ndim ||
+      memcmp(other->shape, entry->shape, (size_t)entry->ndim * sizeof *entry->shape) != 0)
+    return false;
+  for (int t = 0; t < other->tensors; t++) {
+    if (strcmp(other->tensor_name[t], tensor) != 0) continue;
+    stored->offset = other->offset[t];
+    stored->checksums = other->checksums[t];
+    return true;
+  }
+  return false;
+}
+
+/* Tables of the tensors that both have; the same one at the same place. */
+static eqs_status find_common(const eqs_checkpoint_summary *a, const eqs_checkpoint_summary *b,
+                              eqs_tensor_table *table_a, eqs_tensor_table *table_b)
+{
+  eqs_status status = EQS_OK;
+  int64_t common = 0, i = 0;
+  EQS_TRY(eqs_table_of_file(a, table_a));
+  EQS_TRY(eqs_allocate(&table_b->tensor, table_a->tensors, sizeof *table_b->tensor));
+  for (int64_t e = 0; e < a->entries; e++)
+    for (int t = 0; t < a->entry[e].tensors; t++, i++) {
+      eqs_stored_tensor stored = table_a->tensor[i];
+      if (!locate(b, &a->entry[e], a->entry[e].tensor_name[t], &stored)) continue;
+      table_a->tensor[common] = table_a->tensor[i];
+      table_b->tensor[common++] = stored;
+    }
+  table_a->tensors = table_b->tensors = common;
+cleanup:
+  return status;
+}
+
+static eqs_status compare_tiles(const char *file_a, const eqs_tensor_table *a, const char *file_b,
+                                const eqs_tensor_table *b, eqs_tensor_difference *difference, square_sums *sums)
+{
+  eqs_status status = EQS_OK;
+  float *rows_a = NULL, *rows_b = NULL;
+  int opened_a = -1, opened_b = -1;
+  EQS_TRY(eqs_allocate_raw(&rows_a, eqs_tile_largest(a), sizeof *rows_a));
+  EQS_TRY(eqs_allocate_raw(&rows_b, eqs_tile_largest(a), sizeof *rows_b));
+  EQS_TRY(eqs_file_open(file_a, O_RDONLY, &opened_a));
+  EQS_TRY(eqs_file_open(file_b, O_RDONLY, &opened_b));
+  eqs_tile_walk walk = {.table = a};
+  for (eqs_tile tile; eqs_tile_next(&walk, &tile);) {
+    int64_t i = tile.stored - a->tensor;
+    eqs_tile other = tile; /* the rows of a tile follow from the shape */
+    other.stored = &b->tensor[i];
+    EQS_TRY(eqs_tile_read(opened_a, file_a, &tile, rows_a));
+    EQS_TRY(eqs_tile_read(opened_b, file_b, &other, rows_b));
+    add_rows(rows_a, rows_b, (tile.end_row - tile.first_row) * tile.stored->cols, &difference[i], &sums[i]);
+  }
+cleanup:
+  eqs_file_close(opened_b);
+  eqs_file_close(opened_a);
+  free(rows_b);
+  free(rows_a);
+  return status;
+}
+
+eqs_status eqs_checkpoint_difference(const char *file_a, const eqs_checkpoint_summary *a, const char *file_b,
+                                     const eqs_checkpoint_summary *b, int64_t *count,
+                                     eqs_tensor_difference **difference)
+{
+  eqs_status status = EQS_OK;
+  eqs_tensor_table table_a = {0}, table_b = {0};
+  eqs_tensor_difference *found = NULL;
+  square_sums *sums = NULL;
+  EQS_TRY(find_common(a, b, &table_a, &table_b));
+  EQS_TRY(eqs_allocate(&found, table_a.tensors, sizeof *found));
+  EQS_TRY(eqs_allocate(&sums, table_a.tensors, sizeof *sums));
+  for (int64_t i = 0; i < table_a.tensors; i++) {
+    const eqs_stored_tensor *stored = &table_a.tensor[i];
+    found[i] = (eqs_tensor_difference){
+        .parameter = stored->parameter, .tensor = stored->name, .elements = stored->rows * stored->cols};
+  }
+  EQS_TRY(compare_tiles(file_a, &table_a, file_b, &table_b, found, sums));
+  for (int64_t i = 0; i < table_a.tensors; i++)
+    if (sums[i].difference > 0) found[i].relative = sqrt(sums[i].difference / sums[i].b);
+  *count = table_a.tensors;
+  *difference = found;
+  found = NULL;
+cleanup:
+  free(sums);
+  free(found);
+  eqs_table_free(&table_b);
+  eqs_table_free(&table_a);
+  return status;
+}
