@@ -93,6 +93,7 @@ static eqs_status cause_of_death(const eqs_apart_limits *limits, int ending)
 {
   if (!WIFSIGNALED(ending)) return eqs_fail(EQS_DAMAGED, "%s: damaged: it cannot be read", limits->path);
   switch (WTERMSIG(ending)) {
+  case SIGPIPE: return eqs_fail(EQS_DAMAGED, "%s: damaged: there is more in it than it can hold", limits->path);
   case SIGXCPU:
     return eqs_fail(EQS_DAMAGED, "%s: damaged: reading it does not come to an end (%lld s)", limits->path,
                     (long long)limits->seconds);

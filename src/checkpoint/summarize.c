@@ -251,7 +251,9 @@ static eqs_status read_identity(eqs_hdf5_reader *reader, eqs_checkpoint_summary 
   eqs_status status = EQS_OK;
   char *format = NULL;
   int64_t complete;
-  if (H5Aexists(reader->file, "format") <= 0)
+  htri_t exists = H5Aexists(reader->file, "format");
+  READ_TRY("its attributes", exists);
+  if (exists == 0)
     return eqs_fail(EQS_DAMAGED, "%s: not an Equishard checkpoint (an HDF5 file of another program)", reader->path);
   EQS_TRY(read_text(reader, reader->file, "format", &format));
   if (strcmp(format, EQS_CHECKPOINT_FORMAT) != 0) {
