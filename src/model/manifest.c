@@ -9,7 +9,7 @@
 #include "model/layout.h"
 #include "model/role.h"
 
-enum { largest_file = 64 << 20 };
+enum { largest_file = 64 << 20, longest_name = 1000 };
 
 static eqs_status read_shape(const json_t *shape, eqs_manifest_entry *entry)
 {
@@ -37,6 +37,7 @@ static eqs_status read_entry(const json_t *value, eqs_manifest_entry *entry)
   const char *name = json_string_value(json_object_get(value, "name"));
   const json_t *type = json_object_get(value, "module_type");
   if (name == NULL || *name == '\0') return eqs_fail(EQS_USAGE, "name must be a text");
+  if (strlen(name) > longest_name) return eqs_fail(EQS_USAGE, "name has more than %d characters", longest_name);
   if (type != NULL && !json_is_string(type) && !json_is_null(type))
     return eqs_fail(EQS_USAGE, "module_type must be a text");
   EQS_TRY(read_shape(json_object_get(value, "shape"), entry));

@@ -21,8 +21,8 @@ static const eqs_parameter_info model[] = {
     {.name = "model.norm.weight", .module_type = NULL, .ndim = 1, .shape = {24}},
     {.name = "scale", .module_type = "Scale", .ndim = 0},
     {.name = "empty", .module_type = "Linear", .ndim = 2, .shape = {0, 24}},
-    /* large, and of primes: it is not half a million heads, whose plan takes seconds */
-    {.name = "lm_head.weight", .module_type = "Linear", .ndim = 2, .shape = {67108859, 1048573}},
+    /* large, and of primes: not a million heads, whose plan takes seconds */
+    {.name = "lm_head.weight", .module_type = "Linear", .ndim = 2, .shape = {67108859, 1048583}},
 };
 enum { parameters = sizeof model / sizeof model[0], owners = 6 };
 
