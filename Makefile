@@ -20,7 +20,7 @@ LIBRARY_SOURCES = $(foreach room,$(ROOMS),$(wildcard src/$(room)/*.c))
 COMMAND_SOURCES = $(wildcard src/cli/*.c)
 TEST_FOLDERS = unit distributed equivariance
 TEST_SOURCES = $(foreach folder,$(TEST_FOLDERS),$(wildcard tests/$(folder)/test_*.c))
-HELPER_SOURCES = $(filter-out $(TEST_SOURCES),$(wildcard tests/*.c $(TEST_FOLDERS:%=tests/%/*.c)))
+HELPER_SOURCES = $(filter-out $(TEST_SOURCES),$(wildcard tests/*.c $(TEST_FOLDERS:%=tests/%/*.c) tests/fuzz/*.c))
 
 objects = $(patsubst %.c,$(BUILD)/objects/%.o,$(1))
 LIBRARY = $(BUILD)/libequishard.so
@@ -29,7 +29,7 @@ COMMAND = $(BUILD)/equishard
 TESTS = $(patsubst tests/%.c,$(BUILD)/tests/%,$(TEST_SOURCES))
 EXAMPLES = $(patsubst tests/examples/%.c,$(BUILD)/%,$(wildcard tests/examples/*.c))
 
-.PHONY: all run test test-all lint format check-memory bench clean help bootstrap tests examples
+.PHONY: all run test test-all lint format check-memory fuzz bench clean help bootstrap tests examples
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -53,6 +53,15 @@ test-all: bootstrap ## the slow tests too
 	@$(MAKE) --no-print-directory tests
 	tests/run --build $(BUILD) --all
 
+# Parsers of untrusted text, under clang's fuzzer: the rooms that read it and plan with it, with sanitizers.
+FUZZERS = $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_ROOMS = base polar rules model optimizer
+FUZZ_SECONDS ?= 60
+fuzz: bootstrap ## fuzz what reads untrusted text, FUZZ_SECONDS each
+	@launch/bootstrap.sh fuzz
+	@$(MAKE) --no-print-directory $(FUZZERS)
+	tests/fuzz/run --build $(BUILD) --seconds $(FUZZ_SECONDS)
+
 bench: all ## measure against the machine's peak; BENCH='--repeat 3' passes options on
 	launch/bench.sh $(BENCH)
 
@@ -66,7 +75,7 @@ lint: ## clang-format, cppcheck, shellcheck
 	@clang-format --dry-run -Werror $(shell git ls-files '*.c' '*.h')
 	@cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
 	  --suppress=missingIncludeSystem -D_GNU_SOURCE -Iinclude -Isrc src tests
-	@shellcheck $(shell git ls-files 'launch/*.sh' 'tests/*.sh' tests/run .ci/run)
+	@shellcheck $(shell git ls-files 'launch/*.sh' 'tests/*.sh' tests/run tests/fuzz/run .ci/run)
 
 format: ## lay the C sources out
 	clang-format -i $(shell git ls-files -co --exclude-standard '*.c' '*.h')
@@ -93,6 +102,21 @@ $(BUILD)/tests/%: $(BUILD)/objects/tests/%.o $(call objects,$(HELPER_SOURCES)) $
 	@mkdir -p $(@D)
 	@$(CC) $(CFLAGS) -o $@ $^ $(LDLIBS) $(shell $(PKG_CONFIG) --libs check)
 
+FUZZ_OBJECTS = $(patsubst %.c,$(BUILD)/fuzz/objects/%.o,$(foreach room,$(FUZZ_ROOMS),$(wildcard src/$(room)/*.c)))
+FUZZ_CC = OMPI_CC=clang $(CC)
+FUZZ_CFLAGS = -std=c11 -g -O1 -march=$(ARCH) -fno-omit-frame-pointer -fno-math-errno -Wall -Wextra -Werror \
+              -fsanitize=address,undefined -fno-sanitize-recover=all -MMD -MP
+
+# What is not instrumented comes from the library.
+$(BUILD)/fuzz/fuzz_%: $(BUILD)/fuzz/objects/tests/fuzz/fuzz_%.o $(FUZZ_OBJECTS) $(ARCHIVE)
+	@echo "  $@"
+	@$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDLIBS)
+
+$(BUILD)/fuzz/objects/%.o: %.c
+	@mkdir -p $(@D)
+	@echo "  $< (fuzz)"
+	@$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_CFLAGS) -fsanitize=fuzzer-no-link -c -o $@ $<
+
 $(BUILD)/%: tests/examples/%.c $(LIBRARY)
 	@echo "  $@"
 	@$(CC) -std=c11 -O2 -Wall -Wextra -Werror $(SANITIZE) -Iinclude -o $@ $< -L$(BUILD) -lequishard -Wl,-rpath,'$$ORIGIN' -lm
@@ -103,7 +127,9 @@ $(BUILD)/objects/%.o: %.c
 	@$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
 
 $(BUILD)/objects/tests/%.o: CPPFLAGS += -Itests
+# The fuzzers' entries, all in one program that reads what they have found: each by its file's name.
+$(BUILD)/objects/tests/fuzz/%.o: CPPFLAGS += -DLLVMFuzzerTestOneInput=$(notdir $*)
 # The kernel (src/dist/tile.h) is fused multiply-adds, which C11 leaves to the option. Its vectors stay inside a file, so
 # that it does not matter how a function returns one where the processor has none.
 $(BUILD)/objects/src/dist/half_product.o $(BUILD)/objects/src/dist/whole_product.o: CFLAGS += -ffp-contract=fast -Wno-psabi
--include $(shell find $(BUILD)/objects -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD)/objects $(BUILD)/fuzz -name '*.d' 2>/dev/null)

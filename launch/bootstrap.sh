@@ -1,6 +1,6 @@
 #!/bin/bash
 # Install the Debian packages that the project needs and that are missing. Quick and silent when all is there.
-# `bootstrap.sh lint` also wants the tools of `make lint`.
+# `bootstrap.sh lint` also wants the tools of `make lint`, `bootstrap.sh fuzz` those of `make fuzz`.
 set -eu
 
 packages=(
@@ -16,6 +16,7 @@ packages=(
   check python3-h5py hdf5-tools strace procps e2fsprogs mount
 )
 [ "${1:-}" = lint ] && packages+=(clang-format cppcheck shellcheck)
+[ "${1:-}" = fuzz ] && packages+=(clang libclang-rt-14-dev)
 
 fail() {
   echo "bootstrap: $*" >&2

@@ -40,12 +40,18 @@ extern void __lsan_do_leak_check(void) __attribute__((weak));
 extern void __lsan_disable(void) __attribute__((weak));
 extern void __lsan_enable(void) __attribute__((weak));
 
+void test_leaks_count(bool count)
+{
+  if (count && __lsan_enable != NULL) __lsan_enable();
+  if (!count && __lsan_disable != NULL) __lsan_disable();
+}
+
 /* What MPI_Init leaves behind in plugins that it only tries is not ours to tell. */
 static void initialize_mpi(void)
 {
-  if (__lsan_disable != NULL) __lsan_disable();
+  test_leaks_count(false);
   MPI_Init(NULL, NULL);
-  if (__lsan_enable != NULL) __lsan_enable();
+  test_leaks_count(true);
 }
 
 static uint64_t mix(uint64_t x)

@@ -10,6 +10,7 @@
 
 #include <check.h>
 #include <mpi.h>
+#include <stdbool.h>
 
 #include "equishard.h"
 
@@ -26,6 +27,9 @@ _Noreturn void test_failed(const char *file, int line, const char *expression, c
 /* Rank and size of MPI_COMM_WORLD. */
 int test_rank(void);
 int test_size(void);
+
+/* Whether memory that is allocated from now on counts as lost if nobody frees it, where a program is built to look. */
+void test_leaks_count(bool count);
 
 /* Assert that a call returns EQS_OK; shows the message if not. */
 #define ck_assert_ok(call)                                                                                             \

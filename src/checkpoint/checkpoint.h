@@ -79,9 +79,9 @@ eqs_status eqs_checkpoint_save(MPI_Comm owners, const eqs_checkpoint_place *plac
                                const eqs_checkpoint_contents *contents);
 
 /*
- * The checkpoint that a path means: a file itself; in a directory the one that `latest` names, or the newest
- * complete one if there is no usable `latest` (with a warning). `file` is allocated. Not collective.
- * EQS_IO: there is none.
+ * The checkpoint that a path means: a file itself; in a directory the one of its files that `latest` names, or the
+ * newest complete one if there is no usable `latest` (with a warning). `file` is allocated. Not collective. EQS_IO:
+ * there is none.
  */
 eqs_status eqs_checkpoint_find(const char *path, char **file);
 
@@ -117,9 +117,11 @@ typedef struct {
 } eqs_checkpoint_summary;
 
 /*
- * Open a file, check format, version, completeness, sizes and the checksums of the metadata; nothing in it is
- * allocated before its size is checked against the file's. Not collective.
- * EQS_IO: cannot be opened; EQS_DAMAGED: not a checkpoint, of a later version, incomplete, cut off or damaged.
+ * Look into a file, which may be damaged or hostile: check format, version, completeness, sizes and the checksums of
+ * the metadata. That is done in a process apart (base/apart.h), which HDF5 may crash; no link in the file is followed,
+ * and nothing is allocated before its size is checked against the file's. Bytes behind the end of what HDF5 knows of
+ * belong to nothing, and do not matter. Not collective. EQS_IO: cannot be opened; EQS_DAMAGED: not a checkpoint, of a
+ * later version, incomplete, cut off or damaged.
  */
 eqs_status eqs_checkpoint_summarize(const char *file, eqs_checkpoint_summary *summary);
 void eqs_checkpoint_summary_free(eqs_checkpoint_summary *summary);

@@ -228,7 +228,7 @@ static eqs_status check_file(const char *file)
   return status;
 }
 
-/* The file that `latest` names, if it can be used; else *file is NULL. */
+/* The file of the directory that `latest` names, if it can be used; else *file is NULL. */
 static eqs_status follow_latest(const char *directory, char **file)
 {
   eqs_status status = EQS_OK;
@@ -240,7 +240,11 @@ static eqs_status follow_latest(const char *directory, char **file)
     goto cleanup;
   }
   name[length] = '\0';
-  EQS_TRY(eqs_format(file, "%s/%s", name[0] == '/' ? "" : directory, name));
+  if (strchr(name, '/') != NULL || name[0] == '.') {
+    status = eqs_fail(EQS_IO, "%s: leads out of the directory, to %.200s", latest, name);
+    goto cleanup;
+  }
+  EQS_TRY(eqs_format(file, "%s/%s", directory, name));
   EQS_TRY(check_file(*file));
 cleanup:
   if (status != EQS_OK) {

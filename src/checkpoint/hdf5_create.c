@@ -7,6 +7,7 @@
 #include "checkpoint/file.h"
 #include "checkpoint/hdf5_file.h"
 #include "checkpoint/memory_file.h"
+#include "checkpoint/packed.h"
 #include "checkpoint/tiles.h"
 
 typedef struct {
@@ -157,11 +158,13 @@ static eqs_status add_everything(const file_maker *maker, eqs_checkpoint_summary
 {
   eqs_status status = EQS_OK;
   hid_t parameters = -1, integrity = -1, trainer = -1;
+  uint64_t checksum;
+  EQS_TRY(eqs_metadata_checksum(summary, &checksum));
   EQS_TRY(add_root_attributes(maker, summary));
   EQS_TRY(add_group(maker, maker->file, "parameters", &parameters));
   EQS_TRY(add_group(maker, maker->file, "integrity", &integrity));
   EQS_TRY(add_group(maker, maker->file, "trainer", &trainer));
-  EQS_TRY(add_integer(maker, integrity, "metadata", (int64_t)eqs_metadata_checksum(summary)));
+  EQS_TRY(add_integer(maker, integrity, "metadata", (int64_t)checksum));
   for (int i = 0; i < summary->items; i++) EQS_TRY(add_trainer_item(maker, trainer, &summary->item[i]));
   for (int64_t e = 0; e < summary->entries; e++)
     EQS_TRY(add_parameter(maker, parameters, integrity, &summary->entry[e]));

@@ -36,12 +36,4 @@ eqs_status eqs_hdf5_create(const char *path, eqs_checkpoint_summary *summary);
 /* Write the signature and bring the file to the disk. EQS_IO. */
 eqs_status eqs_hdf5_complete(const char *path);
 
-/*
- * XXH3-64 of everything in a summary but `created` and the offsets, so of all metadata that HDF5 would otherwise be
- * trusted with. Serialised in the order of the file: texts with their length before, numbers as 8 bytes: format
- * version, step, skipped, equishard_version, config; per parameter name, shape, trainer_dtype, attributes (name, kind,
- * value), names of tensors; per trainer item key and bytes. Each list with its length before.
- */
-uint64_t eqs_metadata_checksum(const eqs_checkpoint_summary *summary);
-
 #endif

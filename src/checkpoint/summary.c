@@ -4,10 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
 #include "base/memory.h"
-#include "checkpoint/hdf5_file.h"
 #include "checkpoint/tiles.h"
 
 static int by_attribute_name(const void *a, const void *b)
@@ -139,67 +137,6 @@ void eqs_checkpoint_summary_free(eqs_checkpoint_summary *summary)
   free(summary->equishard_version);
   free(summary->config);
   *summary = (eqs_checkpoint_summary){0};
-}
-
-static void add_number(XXH3_state_t *state, int64_t number)
-{
-  XXH3_64bits_update(state, &number, sizeof number);
-}
-
-static void add_bytes(XXH3_state_t *state, const void *bytes, size_t size)
-{
-  add_number(state, (int64_t)size);
-  XXH3_64bits_update(state, bytes, size);
-}
-
-static void add_text(XXH3_state_t *state, const char *text)
-{
-  add_bytes(state, text, strlen(text));
-}
-
-static void add_attribute(XXH3_state_t *state, const eqs_attribute *attribute)
-{
-  add_text(state, attribute->name);
-  add_number(state, (int64_t)attribute->kind);
-  switch (attribute->kind) {
-  case EQS_ATTRIBUTE_INTEGER: add_number(state, attribute->integer); break;
-  case EQS_ATTRIBUTE_NUMBER: XXH3_64bits_update(state, &attribute->number, sizeof attribute->number); break;
-  case EQS_ATTRIBUTE_TEXT: add_text(state, attribute->text); break;
-  }
-}
-
-static void add_entry(XXH3_state_t *state, const eqs_checkpoint_entry *entry)
-{
-  add_text(state, entry->name);
-  add_number(state, entry->ndim);
-  for (int d = 0; d < entry->ndim; d++) add_number(state, entry->shape[d]);
-  add_text(state, eqs_dtype_name(entry->trainer_dtype));
-  add_number(state, entry->attributes);
-  for (int a = 0; a < entry->attributes; a++) add_attribute(state, &entry->attribute[a]);
-  add_number(state, entry->tensors);
-  for (int t = 0; t < entry->tensors; t++) add_text(state, entry->tensor_name[t]);
-}
-
-uint64_t eqs_metadata_checksum(const eqs_checkpoint_summary *summary)
-{
-  XXH3_state_t *state = XXH3_createState();
-  if (state == NULL) return 0; /* out of memory: the reader will say that the file is damaged */
-  XXH3_64bits_reset(state);
-  add_number(state, summary->version);
-  add_number(state, summary->step);
-  add_number(state, summary->skipped);
-  add_text(state, summary->equishard_version);
-  add_text(state, summary->config);
-  add_number(state, summary->entries);
-  for (int64_t e = 0; e < summary->entries; e++) add_entry(state, &summary->entry[e]);
-  add_number(state, summary->items);
-  for (int i = 0; i < summary->items; i++) {
-    add_text(state, summary->item[i].key);
-    add_bytes(state, summary->item[i].bytes, summary->item[i].size);
-  }
-  uint64_t checksum = XXH3_64bits_digest(state);
-  XXH3_freeState(state);
-  return checksum;
 }
 
 static int by_entry_name(const void *name, const void *entry)

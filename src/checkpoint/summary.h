@@ -7,6 +7,9 @@
 /* What a file with these contents will have in it; offsets are 0. A copy. EQS_USAGE: names, see eqs_parameter_order. */
 eqs_status eqs_checkpoint_describe(const eqs_checkpoint_contents *contents, eqs_checkpoint_summary *summary);
 
+/* As eqs_checkpoint_summarize, but in this process, which HDF5 can crash. */
+eqs_status eqs_checkpoint_summarize_here(const char *file, eqs_checkpoint_summary *summary);
+
 /* Put attributes, tensors' names and items in alphabetical order; and entries. */
 void eqs_sort_attributes(int count, eqs_attribute *attribute);
 void eqs_sort_items(int count, eqs_trainer_item *item);

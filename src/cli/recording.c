@@ -1,106 +1,158 @@
 #include "cli/recording.h"
 
-#include <errno.h>
-#include <hdf5.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/memory.h"
+#include "checkpoint/hdf5_read.h"
+#include "model/layout.h"
 
-static eqs_status read_shape(hid_t dataset, eqs_recorded *recorded, int64_t *elements)
+/* What a recording's tensors may be stored as. Other types, and those that a file defines itself, are not converted. */
+static eqs_status check_type(const eqs_hdf5_reader *reader, hid_t type)
 {
   eqs_status status = EQS_OK;
-  hsize_t dims[H5S_MAX_RANK];
-  hid_t space = H5Dget_space(dataset);
-  int ndim = H5Sget_simple_extent_ndims(space);
-  *elements = 1;
-  if (ndim < 0 || ndim > EQS_MAX_DIMS || H5Sget_simple_extent_dims(space, dims, NULL) < 0) {
-    status = eqs_fail(EQS_DAMAGED, "a tensor has %d dimensions; up to %d are possible", ndim, EQS_MAX_DIMS);
-  } else {
-    recorded->ndim = ndim;
-    for (int d = 0; d < ndim && status == EQS_OK; d++) {
-      recorded->shape[d] = (int64_t)dims[d];
-      if (!eqs_multiply_sizes(*elements, recorded->shape[d], elements))
-        status = eqs_fail(EQS_DAMAGED, "a tensor is too large");
-    }
-  }
-  H5Sclose(space);
-  return status;
-}
-
-static eqs_status open_dataset(const eqs_recording *recording, const char *path, hid_t *dataset)
-{
-  *dataset = H5Dopen2(recording->file, path, H5P_DEFAULT);
-  return *dataset >= 0 ? EQS_OK : eqs_fail(EQS_DAMAGED, "%s: there is no dataset %s", recording->path, path);
-}
-
-static eqs_status add_parameter(eqs_recording *recording, const char *name)
-{
-  eqs_status status = EQS_OK;
-  char path[1024];
-  hid_t dataset = -1;
-  int64_t elements;
-  EQS_TRY(eqs_grow(&recording->parameter, recording->parameters, sizeof *recording->parameter));
-  eqs_recorded *recorded = &recording->parameter[recording->parameters];
-  *recorded = (eqs_recorded){0};
-  EQS_TRY(eqs_copy_text(&recorded->name, name));
-  recording->parameters++;
-  snprintf(path, sizeof path, "/parameters/%s/weight", name);
-  EQS_TRY(open_dataset(recording, path, &dataset));
-  EQS_TRY(read_shape(dataset, recorded, &elements));
+  H5T_class_t kind = H5Tget_class(type);
+  EQS_HDF5_CHECK(reader, "a tensor that is not of numbers, of at most 8 bytes each",
+                 (kind == H5T_FLOAT || kind == H5T_INTEGER) && H5Tget_size(type) <= 8);
 cleanup:
-  if (dataset >= 0) H5Dclose(dataset);
   return status;
 }
 
-typedef struct {
-  eqs_recording *recording;
-  eqs_status status;
-} visit;
-
-static herr_t visit_parameter(hid_t group, const char *name, const H5L_info_t *info, void *context)
+/* A tensor that can be read as it says. The caller closes it. */
+static eqs_status open_tensor(const eqs_hdf5_reader *reader, hid_t parent, const char *name, hid_t *dataset,
+                              eqs_hdf5_place *place)
 {
-  visit *state = context;
-  (void)group;
-  if (info->type == H5L_TYPE_HARD) state->status = add_parameter(state->recording, name);
-  return state->status != EQS_OK;
+  eqs_status status = EQS_OK;
+  hid_t type = -1;
+  int64_t elements;
+  EQS_TRY(eqs_hdf5_open_dataset(reader, parent, name, dataset, &type, place));
+  EQS_TRY(check_type(reader, type));
+  if (eqs_shape_elements(place->ndim, place->shape, &elements) != EQS_OK)
+    EQS_TRY(eqs_fail(EQS_DAMAGED, "%s: damaged: \"%.200s\": %s", reader->path, name, eqs_error_message()));
+cleanup:
+  eqs_hdf5_close(type);
+  return status;
 }
 
-static eqs_status list_parameters(eqs_recording *recording)
+static eqs_status open_weight(const eqs_hdf5_reader *reader, hid_t parameters, const char *name, hid_t *dataset,
+                              eqs_hdf5_place *place)
 {
-  visit state = {.recording = recording};
-  if (H5Lexists(recording->file, "parameters", H5P_DEFAULT) <= 0 ||
-      H5Literate_by_name(recording->file, "parameters", H5_INDEX_NAME, H5_ITER_INC, NULL, visit_parameter, &state,
-                         H5P_DEFAULT) < 0)
-    return eqs_fail(EQS_DAMAGED, "%s: not a recording of gradients: there is no group /parameters", recording->path);
-  return state.status;
+  eqs_status status = EQS_OK;
+  hid_t group = -1;
+  EQS_TRY(eqs_hdf5_open_group(reader, parameters, name, &group));
+  EQS_TRY(open_tensor(reader, group, "weight", dataset, place));
+cleanup:
+  eqs_hdf5_close(group);
+  if (status == EQS_DAMAGED) status = eqs_fail(status, "%s (parameter %.200s)", eqs_error_message(), name);
+  return status;
 }
 
-static eqs_status count_steps(eqs_recording *recording)
+/* Steps 0, 1, ... for which there is a group of gradients. */
+static eqs_status count_steps(const eqs_hdf5_reader *reader, int64_t *steps)
 {
-  char path[64];
-  if (H5Lexists(recording->file, "gradients", H5P_DEFAULT) <= 0)
-    return eqs_fail(EQS_DAMAGED, "%s: not a recording of gradients: there is no group /gradients", recording->path);
+  eqs_status status = EQS_OK;
+  hid_t gradients = -1;
+  char step[24];
+  EQS_TRY(eqs_hdf5_open_group(reader, reader->file, "gradients", &gradients));
   do {
-    snprintf(path, sizeof path, "gradients/%lld", (long long)recording->steps);
-  } while (H5Lexists(recording->file, path, H5P_DEFAULT) > 0 && ++recording->steps);
-  return EQS_OK;
+    snprintf(step, sizeof step, "%lld", (long long)*steps);
+  } while (H5Lexists(gradients, step, H5P_DEFAULT) > 0 && ++*steps);
+cleanup:
+  eqs_hdf5_close(gradients);
+  return status;
+}
+
+/*
+ * The form in which a list of what is in a recording comes back: the number of steps, then a parameter each, with its
+ * name behind.
+ */
+typedef struct {
+  int64_t ndim, shape[EQS_MAX_DIMS], name_size;
+} listed;
+
+static eqs_status list_parameters(eqs_hdf5_reader *reader, FILE *list)
+{
+  eqs_status status = EQS_OK;
+  hid_t parameters = -1, dataset = -1;
+  eqs_names names = {0};
+  EQS_TRY(eqs_hdf5_open_group(reader, reader->file, "parameters", &parameters));
+  EQS_TRY(eqs_hdf5_list_links(reader, parameters, &names));
+  for (int64_t p = 0; p < names.count; p++) {
+    eqs_hdf5_place place;
+    EQS_TRY(open_weight(reader, parameters, names.name[p], &dataset, &place));
+    eqs_hdf5_close(dataset);
+    dataset = -1;
+    listed next = {.ndim = place.ndim, .name_size = (int64_t)strlen(names.name[p])};
+    memcpy(next.shape, place.shape, sizeof next.shape);
+    fwrite(&next, sizeof next, 1, list);
+    fwrite(names.name[p], 1, (size_t)next.name_size, list);
+  }
+cleanup:
+  eqs_hdf5_close(dataset);
+  eqs_names_free(&names);
+  eqs_hdf5_close(parameters);
+  return status;
+}
+
+/* What is done apart, first: a list of what is in a recording. */
+static eqs_status list_apart(void *path, char **bytes, int64_t *size)
+{
+  eqs_status status = EQS_OK;
+  eqs_hdf5_reader reader = {.file = -1};
+  int64_t steps = 0;
+  size_t length = 0;
+  FILE *list = open_memstream(bytes, &length);
+  if (list == NULL) return eqs_fail(EQS_FAILED, "out of memory");
+  EQS_TRY(eqs_hdf5_open(path, &reader));
+  EQS_TRY(count_steps(&reader, &steps));
+  fwrite(&steps, sizeof steps, 1, list);
+  EQS_TRY(list_parameters(&reader, list));
+cleanup:
+  eqs_hdf5_end(&reader);
+  if (fclose(list) != 0 && status == EQS_OK) status = eqs_fail(EQS_FAILED, "out of memory");
+  *size = (int64_t)length;
+  return status;
+}
+
+static eqs_status take_list(const char *bytes, int64_t size, eqs_recording *recording)
+{
+  eqs_status status = EQS_OK;
+  const char *next = bytes + sizeof recording->steps, *end = bytes + size;
+  if (size < (int64_t)sizeof recording->steps) return eqs_fail(EQS_DAMAGED, "%s: damaged", recording->path);
+  memcpy(&recording->steps, bytes, sizeof recording->steps);
+  while (next < end) {
+    listed head;
+    if (end - next < (int64_t)sizeof head) return eqs_fail(EQS_DAMAGED, "%s: damaged", recording->path);
+    memcpy(&head, next, sizeof head);
+    next += sizeof head;
+    if (head.ndim < 0 || head.ndim > EQS_MAX_DIMS || head.name_size < 0 || head.name_size > end - next)
+      return eqs_fail(EQS_DAMAGED, "%s: damaged", recording->path);
+    EQS_TRY(eqs_grow(&recording->parameter, recording->parameters, sizeof *recording->parameter));
+    eqs_recorded *parameter = &recording->parameter[recording->parameters];
+    *parameter = (eqs_recorded){.ndim = (int)head.ndim};
+    memcpy(parameter->shape, head.shape, sizeof head.shape);
+    EQS_TRY(eqs_allocate(&parameter->name, head.name_size + 1, 1));
+    memcpy(parameter->name, next, (size_t)head.name_size);
+    recording->parameters++;
+    next += head.name_size;
+  }
+cleanup:
+  return status;
 }
 
 eqs_status eqs_recording_open(const char *path, eqs_recording *recording)
 {
   eqs_status status = EQS_OK;
+  eqs_apart_limits limits = eqs_hdf5_limits(path, 0);
+  char *bytes = NULL;
+  int64_t size;
   *recording = (eqs_recording){0};
-  H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
   EQS_TRY(eqs_copy_text(&recording->path, path));
-  if (access(path, R_OK) != 0) EQS_TRY(eqs_fail(EQS_IO, "%s: %s", path, strerror(errno)));
-  hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
-  if (file < 0) EQS_TRY(eqs_fail(EQS_DAMAGED, "%s: not an HDF5 file, or damaged", path));
-  recording->file = file;
-  EQS_TRY(list_parameters(recording));
-  EQS_TRY(count_steps(recording));
+  EQS_TRY(eqs_apart(&limits, list_apart, recording->path, &bytes, &size));
+  EQS_TRY(take_list(bytes, size, recording));
 cleanup:
+  free(bytes);
   if (status != EQS_OK) eqs_recording_close(recording);
   return status;
 }
@@ -109,41 +161,84 @@ void eqs_recording_close(eqs_recording *recording)
 {
   for (int64_t p = 0; p < recording->parameters; p++) free(recording->parameter[p].name);
   free(recording->parameter);
-  if (recording->file > 0) H5Fclose(recording->file);
   free(recording->path);
   *recording = (eqs_recording){0};
+}
+
+/* The weight (t = -1) or a gradient of a recording; *dataset stays negative if this step has no gradient for it. */
+typedef struct {
+  const char *path;
+  const eqs_recorded *parameter;
+  int64_t t;
+} wanted_tensor;
+
+static eqs_status open_wanted(const eqs_hdf5_reader *reader, const wanted_tensor *wanted, hid_t *dataset,
+                              eqs_hdf5_place *place)
+{
+  eqs_status status = EQS_OK;
+  hid_t all = -1, step = -1;
+  char number[24];
+  EQS_TRY(eqs_hdf5_open_group(reader, reader->file, wanted->t < 0 ? "parameters" : "gradients", &all));
+  if (wanted->t < 0) {
+    EQS_TRY(open_weight(reader, all, wanted->parameter->name, dataset, place));
+    goto cleanup;
+  }
+  snprintf(number, sizeof number, "%lld", (long long)wanted->t);
+  EQS_TRY(eqs_hdf5_open_group(reader, all, number, &step));
+  if (H5Lexists(step, wanted->parameter->name, H5P_DEFAULT) <= 0) goto cleanup;
+  EQS_TRY(open_tensor(reader, step, wanted->parameter->name, dataset, place));
+cleanup:
+  eqs_hdf5_close(step);
+  eqs_hdf5_close(all);
+  return status;
+}
+
+/* What is done apart for every tensor: whether it is present, then its elements as float32. */
+static eqs_status read_apart(void *job, char **bytes, int64_t *size)
+{
+  eqs_status status = EQS_OK;
+  const wanted_tensor *wanted = job;
+  const eqs_recorded *parameter = wanted->parameter;
+  eqs_hdf5_reader reader = {.file = -1};
+  eqs_hdf5_place place;
+  hid_t dataset = -1;
+  int64_t elements;
+  EQS_TRY(eqs_hdf5_open(wanted->path, &reader));
+  EQS_TRY(open_wanted(&reader, wanted, &dataset, &place));
+  if (dataset < 0) goto cleanup;
+  if (place.ndim != parameter->ndim || memcmp(place.shape, parameter->shape, sizeof place.shape) != 0)
+    EQS_TRY(eqs_fail(EQS_USAGE, "%s: the gradient /gradients/%lld/%.200s has another shape than the weight",
+                     wanted->path, (long long)wanted->t, parameter->name));
+  EQS_TRY(eqs_shape_elements(place.ndim, place.shape, &elements));
+  EQS_TRY(eqs_allocate_raw(bytes, elements * (int64_t)sizeof(float) + 1, 1));
+  if (elements > 0)
+    EQS_HDF5_TRY(&reader, parameter->name, H5Dread(dataset, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, *bytes));
+  *size = elements * (int64_t)sizeof(float) + 1;
+cleanup:
+  eqs_hdf5_close(dataset);
+  eqs_hdf5_end(&reader);
+  return status;
 }
 
 eqs_status eqs_recording_read(const eqs_recording *recording, int64_t p, int64_t t, float **tensor, bool *present)
 {
   eqs_status status = EQS_OK;
   const eqs_recorded *parameter = &recording->parameter[p];
-  eqs_recorded found = {0};
-  char path[1024];
-  hid_t dataset = -1;
-  int64_t elements;
+  wanted_tensor wanted = {.path = recording->path, .parameter = parameter, .t = t};
+  int64_t elements, size;
+  char *bytes = NULL;
   *tensor = NULL;
-  *present = true;
-  if (t < 0)
-    snprintf(path, sizeof path, "/parameters/%s/weight", parameter->name);
-  else
-    snprintf(path, sizeof path, "/gradients/%lld/%s", (long long)t, parameter->name);
-  if (t >= 0 && H5Lexists(recording->file, path, H5P_DEFAULT) <= 0) {
-    *present = false;
-    goto cleanup;
+  EQS_TRY(eqs_shape_elements(parameter->ndim, parameter->shape, &elements));
+  eqs_apart_limits limits = eqs_hdf5_limits(recording->path, elements * (int64_t)sizeof **tensor);
+  EQS_TRY(eqs_apart(&limits, read_apart, &wanted, &bytes, &size));
+  *present = size > 0;
+  if (*present && size != elements * (int64_t)sizeof **tensor + 1)
+    EQS_TRY(eqs_fail(EQS_DAMAGED, "%s: damaged: %.200s arrived incomplete", recording->path, parameter->name));
+  if (*present) {
+    *tensor = (float *)(void *)bytes;
+    bytes = NULL;
   }
-  EQS_TRY(open_dataset(recording, path, &dataset));
-  EQS_TRY(read_shape(dataset, &found, &elements));
-  if (found.ndim != parameter->ndim || memcmp(found.shape, parameter->shape, (size_t)found.ndim * sizeof *found.shape))
-    EQS_TRY(eqs_fail(EQS_USAGE, "%s: the gradient %s has another shape than the weight", recording->path, path));
-  EQS_TRY(eqs_allocate_raw(tensor, elements, sizeof **tensor));
-  if (elements > 0 && H5Dread(dataset, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, *tensor) < 0)
-    EQS_TRY(eqs_fail(EQS_DAMAGED, "%s: %s cannot be read", recording->path, path));
 cleanup:
-  if (dataset >= 0) H5Dclose(dataset);
-  if (status != EQS_OK) {
-    free(*tensor);
-    *tensor = NULL;
-  }
+  free(bytes);
   return status;
 }

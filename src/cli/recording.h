@@ -1,4 +1,7 @@
-/* Recorded weights and gradients in HDF5, for `equishard replay`. */
+/*
+ * Recorded weights and gradients in HDF5, for `equishard replay`. Other programs wrote them: they are looked at in
+ * processes apart, no link is followed, and no tensor is larger than what the file stores of it.
+ */
 #ifndef EQS_CLI_RECORDING_H
 #define EQS_CLI_RECORDING_H
 
@@ -13,7 +16,6 @@ typedef struct {
 } eqs_recorded;
 
 typedef struct {
-  int64_t file; /* HDF5's handle; 0 if closed */
   char *path;
   int64_t parameters;
   eqs_recorded *parameter; /* in alphabetical order of name */
@@ -33,7 +35,7 @@ void eqs_recording_close(eqs_recording *recording);
  * tensor   [out] allocated; NULL if not present
  * present  [out] false if this step has no gradient for the parameter
  *
- * EQS_USAGE: a gradient's shape is not its weight's. EQS_DAMAGED: it cannot be read.
+ * EQS_USAGE: a gradient's shape is not its weight's. EQS_DAMAGED: it cannot be read. EQS_IO.
  */
 eqs_status eqs_recording_read(const eqs_recording *recording, int64_t parameter, int64_t t, float **tensor,
                               bool *present);

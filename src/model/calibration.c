@@ -1,31 +1,16 @@
 #include "model/calibration.h"
 
-#include <errno.h>
 #include <jansson.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/memory.h"
+#include "base/text_file.h"
 
 enum { largest_file = 1 << 20 };
 
 eqs_status eqs_calibration_read(const char *path, char **text)
 {
-  eqs_status status = EQS_OK;
-  char *buffer = NULL;
-  FILE *file = fopen(path, "rb");
-  if (file == NULL) return eqs_fail(EQS_IO, "%s: %s", path, strerror(errno));
-  EQS_TRY(eqs_allocate(&buffer, largest_file + 1, 1));
-  size_t size = fread(buffer, 1, largest_file, file);
-  if (ferror(file)) EQS_TRY(eqs_fail(EQS_IO, "%s: %s", path, strerror(errno)));
-  if (size == largest_file) EQS_TRY(eqs_fail(EQS_USAGE, "%s: too large for a calibration", path));
-  *text = buffer;
-  buffer = NULL;
-cleanup:
-  free(buffer);
-  fclose(file);
-  return status;
+  return eqs_text_file_read(path, largest_file, text);
 }
 
 /* A positive number; *value stays where the member is null or missing. */

@@ -109,6 +109,8 @@ static eqs_status read_roles(eqs_yaml_value value, eqs_config *config)
   for (int i = 0; i < mapping.count; i++) {
     int role;
     EQS_TRY(eqs_yaml_read_choice(mapping.pairs[i].value, "role", eqs_role_names, EQS_ROLES, &role));
+    if (strlen(mapping.pairs[i].name) > EQS_LONGEST_GLOB)
+      EQS_TRY(eqs_yaml_fail(mapping.pairs[i].key, "roles: a pattern of more than %d characters", EQS_LONGEST_GLOB));
     EQS_TRY(eqs_grow(&config->role_pattern, config->role_patterns, sizeof *config->role_pattern));
     eqs_role_pattern *pattern = &config->role_pattern[config->role_patterns++];
     *pattern = (eqs_role_pattern){.role = (eqs_role)role};

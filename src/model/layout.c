@@ -37,20 +37,19 @@ void eqs_shape_text(int ndim, const int64_t *shape, char *text, size_t size)
   if (length < size) snprintf(text + length, size - length, "]");
 }
 
-/* Elements of a tensor, checked. */
-static eqs_status count_elements(int ndim, const int64_t *shape, int64_t *elements)
+eqs_status eqs_shape_elements(int ndim, const int64_t *shape, int64_t *elements)
 {
   if (ndim < 0 || ndim > EQS_MAX_DIMS)
     return eqs_fail(EQS_USAGE, "%d dimensions, but 0 to %d are possible", ndim, EQS_MAX_DIMS);
   bool empty = false;
+  int64_t size = 1; /* of what is left without the dimensions of 0, whose products are computed too */
   for (int i = 0; i < ndim; i++) {
     if (shape[i] < 0) return eqs_fail(EQS_USAGE, "dimension %d has the negative size %lld", i, (long long)shape[i]);
-    if (shape[i] == 0) empty = true;
+    empty = empty || shape[i] == 0;
+    if (shape[i] > 0 && (!eqs_multiply_sizes(size, shape[i], &size) || size > EQS_MAX_ELEMENTS))
+      return eqs_fail(EQS_USAGE, "the tensor has more than 2^48 elements");
   }
-  *elements = empty ? 0 : 1;
-  for (int i = 0; i < ndim; i++)
-    if (!eqs_multiply_sizes(*elements, shape[i], elements))
-      return eqs_fail(EQS_USAGE, "the tensor has more than 2^63 elements");
+  *elements = empty ? 0 : size;
   return EQS_OK;
 }
 
@@ -168,7 +167,7 @@ eqs_status eqs_layout_views(eqs_tensor_layout layout, int64_t head_dim, int spli
   *count = 0;
   *views = NULL;
   EQS_TRY(check_form(layout, head_dim, ndim));
-  EQS_TRY(count_elements(ndim, shape, &elements));
+  EQS_TRY(eqs_shape_elements(ndim, shape, &elements));
   int64_t stack = ndim == 3 ? shape[0] : 1, rows = shape[ndim - 2], cols = shape[ndim - 1];
   EQS_TRY(eqs_allocate(&pieces, count_pieces, sizeof *pieces));
   EQS_TRY(cut(layout, splits, split, &(piece){0, rows, cols, cols}, pieces));
@@ -205,7 +204,7 @@ eqs_status eqs_layout_whole(int ndim, const int64_t *shape, int64_t *count, eqs_
   int64_t elements;
   *count = 0;
   *views = NULL;
-  EQS_TRY(count_elements(ndim, shape, &elements));
+  EQS_TRY(eqs_shape_elements(ndim, shape, &elements));
   if (elements == 0) return EQS_OK;
   int64_t cols = ndim < 2 ? 1 : shape[ndim - 1], rows = elements / cols;
   EQS_TRY(eqs_allocate(views, 1, sizeof **views));

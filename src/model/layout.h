@@ -46,6 +46,12 @@ eqs_status eqs_layout_views(eqs_tensor_layout layout, int64_t head_dim, int spli
  */
 eqs_status eqs_layout_whole(int ndim, const int64_t *shape, int64_t *count, eqs_view **views);
 
+/* Of a tensor, and of a model: so many that sizes of states, squares and workspaces in bytes fit an int64_t. */
+#define EQS_MAX_ELEMENTS (INT64_C(1) << 48)
+
+/* Elements of a tensor. EQS_USAGE: an impossible shape, or more than EQS_MAX_ELEMENTS. */
+eqs_status eqs_shape_elements(int ndim, const int64_t *shape, int64_t *elements);
+
 /* "[64, 2048, 1024]" */
 void eqs_shape_text(int ndim, const int64_t *shape, char *text, size_t size);
 

@@ -1,38 +1,20 @@
 #include "model/manifest.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/memory.h"
+#include "base/text_file.h"
+#include "model/layout.h"
 #include "model/role.h"
 
-enum { max_file_bytes = 256 << 20 };
-
-static eqs_status load(const char *path, json_t **root)
-{
-  eqs_status status = EQS_OK;
-  struct stat about;
-  json_error_t error;
-  int file = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* a pipe would block for ever */
-  if (file < 0 || fstat(file, &about) != 0) EQS_TRY(eqs_fail(EQS_IO, "%s: cannot be read: %s", path, strerror(errno)));
-  if (!S_ISREG(about.st_mode)) EQS_TRY(eqs_fail(EQS_IO, "%s: cannot be read: not a regular file", path));
-  if (about.st_size > max_file_bytes) EQS_TRY(eqs_fail(EQS_USAGE, "%s: larger than 256 MiB", path));
-  *root = json_loadfd(file, JSON_REJECT_DUPLICATES, &error);
-  if (*root == NULL) status = eqs_fail(EQS_USAGE, "%s:%d: JSON: %s", path, error.line, error.text);
-cleanup:
-  if (file >= 0) close(file);
-  return status;
-}
+enum { largest_file = 64 << 20, longest_name = 1000 };
 
 static eqs_status read_shape(const json_t *shape, eqs_manifest_entry *entry)
 {
-  int64_t elements = 1;
-  bool empty = false;
+  eqs_status status = EQS_OK;
+  int64_t elements;
   if (!json_is_array(shape)) return eqs_fail(EQS_USAGE, "shape must be a list");
   if (json_array_size(shape) > EQS_MAX_DIMS)
     return eqs_fail(EQS_USAGE, "shape has %zu dimensions, but %d are possible", json_array_size(shape), EQS_MAX_DIMS);
@@ -42,12 +24,10 @@ static eqs_status read_shape(const json_t *shape, eqs_manifest_entry *entry)
     if (!json_is_integer(size) || json_integer_value(size) < 0)
       return eqs_fail(EQS_USAGE, "shape must be a list of whole numbers of at least 0");
     entry->shape[i] = json_integer_value(size);
-    empty = empty || entry->shape[i] == 0;
   }
-  for (int i = 0; i < entry->ndim && !empty; i++)
-    if (!eqs_multiply_sizes(elements, entry->shape[i], &elements))
-      return eqs_fail(EQS_USAGE, "shape has more than 2^63 elements");
-  return EQS_OK;
+  EQS_TRY(eqs_shape_elements(entry->ndim, entry->shape, &elements));
+cleanup:
+  return status;
 }
 
 static eqs_status read_entry(const json_t *value, eqs_manifest_entry *entry)
@@ -57,6 +37,7 @@ static eqs_status read_entry(const json_t *value, eqs_manifest_entry *entry)
   const char *name = json_string_value(json_object_get(value, "name"));
   const json_t *type = json_object_get(value, "module_type");
   if (name == NULL || *name == '\0') return eqs_fail(EQS_USAGE, "name must be a text");
+  if (strlen(name) > longest_name) return eqs_fail(EQS_USAGE, "name has more than %d characters", longest_name);
   if (type != NULL && !json_is_string(type) && !json_is_null(type))
     return eqs_fail(EQS_USAGE, "module_type must be a text");
   EQS_TRY(read_shape(json_object_get(value, "shape"), entry));
@@ -171,17 +152,29 @@ cleanup:
   return status;
 }
 
+eqs_status eqs_manifest_parse(const char *path, const char *text, eqs_manifest *manifest)
+{
+  eqs_status status = EQS_OK;
+  json_error_t error;
+  *manifest = (eqs_manifest){0};
+  json_t *root = json_loads(text, JSON_REJECT_DUPLICATES, &error);
+  if (root == NULL) return eqs_fail(EQS_USAGE, "%s:%d: JSON: %s", path, error.line, error.text);
+  status = read_entries(root, manifest);
+  if (status != EQS_OK) status = eqs_fail_in(status, "%s", path);
+  json_decref(root);
+  if (status != EQS_OK) eqs_manifest_free(manifest);
+  return status;
+}
+
 eqs_status eqs_manifest_read(const char *path, eqs_manifest *manifest)
 {
   eqs_status status = EQS_OK;
-  json_t *root = NULL;
+  char *text = NULL;
   *manifest = (eqs_manifest){0};
-  EQS_TRY(load(path, &root));
-  status = read_entries(root, manifest);
-  if (status != EQS_OK) status = eqs_fail_in(status, "%s", path);
+  EQS_TRY(eqs_text_file_read(path, largest_file, &text));
+  EQS_TRY(eqs_manifest_parse(path, text, manifest));
 cleanup:
-  json_decref(root);
-  if (status != EQS_OK) eqs_manifest_free(manifest);
+  free(text);
   return status;
 }
 

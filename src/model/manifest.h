@@ -30,6 +30,9 @@ typedef struct {
  * entry that is not there, that is itself tied, or that has another shape.
  */
 eqs_status eqs_manifest_read(const char *path, eqs_manifest *manifest);
+
+/* The same from the text of a file; path is for messages. EQS_USAGE. */
+eqs_status eqs_manifest_parse(const char *path, const char *text, eqs_manifest *manifest);
 void eqs_manifest_free(eqs_manifest *manifest);
 
 /*

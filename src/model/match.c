@@ -40,6 +40,8 @@ static eqs_status read_alternatives(eqs_yaml_value value, const char *what, alte
   for (; list->count < length; list->count++) {
     const char *text;
     EQS_TRY(eqs_yaml_read_text(eqs_yaml_item(value, list->count), what, &text));
+    if (strlen(text) > EQS_LONGEST_GLOB)
+      return eqs_yaml_fail(value, "%s: a pattern of more than %d characters", what, EQS_LONGEST_GLOB);
     EQS_TRY(eqs_copy_text(&list->globs[list->count], text));
   }
 cleanup:

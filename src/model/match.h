@@ -5,6 +5,9 @@
 #include "model/role.h"
 #include "model/yaml.h"
 
+/* Characters of a glob: of "*[*[..." the time that fnmatch takes grows with the square. */
+enum { EQS_LONGEST_GLOB = 1000 };
+
 typedef struct eqs_match eqs_match;
 
 /* value absent: everything matches. */

@@ -100,8 +100,13 @@ static bool ends_with(const char *text, const char *end)
 static const char *without_wrappers(const char *name)
 {
   static const char *const wrappers[] = {"module.", "_orig_mod."};
-  for (size_t i = 0; i < sizeof wrappers / sizeof wrappers[0]; i++)
-    if (strncmp(name, wrappers[i], strlen(wrappers[i])) == 0) return without_wrappers(name + strlen(wrappers[i]));
+  enum { count = sizeof wrappers / sizeof wrappers[0] };
+  for (int i = 0; i < count;) {
+    size_t length = strlen(wrappers[i]);
+    bool wrapped = strncmp(name, wrappers[i], length) == 0;
+    if (wrapped) name += length;
+    i = wrapped ? 0 : i + 1;
+  }
   return name;
 }
 

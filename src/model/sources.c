@@ -1,55 +1,15 @@
 /* Configuration files as texts: reading them with what they include, and as bytes for a broadcast. */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/memory.h"
+#include "base/text_file.h"
 #include "model/config.h"
 #include "model/yaml.h"
 
-enum { max_file_bytes = 1 << 20, max_files = 64, max_include_depth = 8 };
-
-/* Not a pipe or a device, which could block for ever. */
-static eqs_status open_regular(const char *path, int *file, int64_t *size)
-{
-  struct stat about;
-  *file = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-  if (*file < 0 || fstat(*file, &about) != 0) return eqs_fail(EQS_IO, "%s: cannot be read: %s", path, strerror(errno));
-  if (!S_ISREG(about.st_mode)) return eqs_fail(EQS_IO, "%s: cannot be read: not a regular file", path);
-  if (about.st_size > max_file_bytes)
-    return eqs_fail(EQS_USAGE, "%s: larger than 1 MiB, so hardly a configuration", path);
-  *size = about.st_size;
-  return EQS_OK;
-}
-
-static eqs_status read_text(const char *path, char **text)
-{
-  eqs_status status = EQS_OK;
-  int file = -1;
-  int64_t size = 0, length = 0;
-  *text = NULL;
-  EQS_TRY(open_regular(path, &file, &size));
-  EQS_TRY(eqs_allocate(text, size + 1, 1));
-  while (length < size) {
-    ssize_t got = read(file, *text + length, (size_t)(size - length));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) EQS_TRY(eqs_fail(EQS_IO, "%s: cannot be read: %s", path, strerror(errno)));
-    if (got == 0) break;
-    length += got;
-  }
-  if ((int64_t)strlen(*text) != length) EQS_TRY(eqs_fail(EQS_USAGE, "%s: contains a zero byte: not a text", path));
-cleanup:
-  if (file >= 0) close(file);
-  if (status != EQS_OK) {
-    free(*text);
-    *text = NULL;
-  }
-  return status;
-}
+enum { largest_file = 1 << 20, max_files = 64, max_include_depth = 8 };
 
 /* `name` as seen from the folder of `from`. */
 static eqs_status resolve(const char *from, const char *name, char **path)
@@ -158,7 +118,7 @@ static eqs_status read_source(chain *link, collection *read)
   eqs_status status = EQS_OK;
   eqs_source source = {0};
   eqs_sources *sources = &read->sources;
-  EQS_TRY(read_text(link->path, &source.text));
+  EQS_TRY(eqs_text_file_read(link->path, largest_file, &source.text));
   EQS_TRY(eqs_copy_text(&source.path, link->path));
   EQS_TRY(read_all_included(link, source.text, read));
   EQS_TRY(eqs_grow(&sources->sources, sources->count, sizeof *sources->sources));

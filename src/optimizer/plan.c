@@ -45,6 +45,19 @@ typedef struct {
   int64_t bytes;
 } candidate;
 
+/* More than this many matrices, or elements, are a mistake, not a model; nothing is to overflow before it is seen. */
+static eqs_status check_size(const eqs_planned_parameter *parameter, int64_t *matrices, int64_t *elements)
+{
+  enum { most_matrices = 1 << 20 };
+  *matrices += parameter->assignment.count;
+  *elements += eqs_planned_elements(parameter);
+  if (*matrices > most_matrices)
+    return eqs_fail(EQS_USAGE, "parameter %.500s: with those before it more than 2^20 matrices", parameter->info.name);
+  if (*elements > EQS_MAX_ELEMENTS)
+    return eqs_fail(EQS_USAGE, "parameter %.500s: with those before it more than 2^48 elements", parameter->info.name);
+  return EQS_OK;
+}
+
 /* What an owner has of everything, if all have the same. */
 typedef struct {
   double seconds, bytes;
@@ -283,7 +296,7 @@ eqs_status eqs_plan_make(const eqs_config *config, int owners, int64_t parameter
   eqs_plan *plan = NULL;
   candidate *candidates = NULL;
   workspaces space = {0};
-  int64_t count = 0;
+  int64_t count = 0, elements = 0;
   ideal_share share = {0};
 
   EQS_TRY(eqs_allocate(&plan, 1, sizeof *plan));
@@ -296,7 +309,7 @@ eqs_status eqs_plan_make(const eqs_config *config, int owners, int64_t parameter
   for (; plan->parameters < parameters; plan->parameters++) {
     eqs_planned_parameter *parameter = &plan->parameter[plan->parameters];
     status = describe(config, &info[plan->parameters], parameter);
-    count += parameter->assignment.count;
+    if (status == EQS_OK) status = check_size(parameter, &count, &elements);
     if (status == EQS_OK) status = check_forced_grid(config, parameter, owners);
     if (status != EQS_OK) {
       plan->parameters++; /* to be freed */

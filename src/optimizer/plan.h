@@ -38,7 +38,8 @@ typedef struct {
  * info        [in]  copied
  * plan        [out]
  *
- * EQS_USAGE: as eqs_config_assign; a forced grid with more ranks than owners. Not collective.
+ * EQS_USAGE: as eqs_config_assign; a forced grid with more ranks than owners; more than 2^48 elements or 2^20 matrices
+ * together. Not collective.
  */
 eqs_status eqs_plan_make(const eqs_config *config, int owners, int64_t parameters, const eqs_parameter_info *info,
                          eqs_plan **plan);

@@ -336,6 +336,15 @@ START_TEST(hostile_texts)
     double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
     ck_assert_msg(seconds < 10, "%.40s: %g seconds", text, seconds);
   }
+  /* patterns that take fnmatch a time that grows with the square */
+  for (int i = 0; i < 2; i++) {
+    char *end = stpcpy(text, i == 0 ? "groups:\n- {rule: adamw, lr: 1, match: {name: \"" : GROUP "roles: {\"");
+    for (int k = 0; k < 501; k++) end = stpcpy(end, "*[");
+    stpcpy(end, i == 0 ? "\"}}\n" : "\": matrix}\n");
+    eqs_config *config;
+    ck_assert_int_eq(parse(text, &config), EQS_USAGE);
+    ck_assert_ptr_nonnull(strstr(eqs_error_message(), "a pattern of more than 1000 characters"));
+  }
   free(text);
   /* "billion laughs" of merge keys: every level merges the one before ten times */
   char *laughs = NULL;

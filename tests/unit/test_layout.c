@@ -194,7 +194,7 @@ END_TEST
 
 START_TEST(tensors_without_elements)
 {
-  static const int64_t no_experts[] = {0, 6, 8}, no_columns[] = {6, 0}, huge[] = {0, INT64_MAX};
+  static const int64_t no_experts[] = {0, 6, 8}, no_columns[] = {6, 0}, huge[] = {0, EQS_MAX_ELEMENTS};
   int64_t count = 1;
   eqs_view *views;
   for (int layout = 0; layout < EQS_LAYOUTS; layout++) {
@@ -236,7 +236,7 @@ START_TEST(misfits)
       {EQS_LAYOUT_COL, 0, 2, 2, {10, 4}, "split: the pieces have 10 columns together, the tensor 4"},
       {EQS_LAYOUT_ROW, 0, 0, 3, {1 << 21, 1, 1}, "row: more than 1048576 matrices in one tensor"},
       {EQS_LAYOUT_HEADS_O, 1, 0, 2, {1, INT64_C(1) << 40}, "heads_o: more than 1048576 matrices in one tensor"},
-      {EQS_LAYOUT_ROW, 0, 0, 2, {INT64_MAX, 4}, "the tensor has more than 2^63 elements"},
+      {EQS_LAYOUT_ROW, 0, 0, 2, {INT64_MAX, 4}, "the tensor has more than 2^48 elements"},
       {EQS_LAYOUT_ROW, 0, 0, 2, {-1, 4}, "dimension 0 has the negative size -1"},
   };
   static const int64_t split[] = {5, 5};

@@ -8,6 +8,7 @@
 
 #include "harness.h"
 #include "model/manifest.h"
+#include "model/role.h"
 
 START_TEST(a_published_model)
 {
@@ -107,7 +108,8 @@ START_TEST(refused)
       {ENTRY("\"name\": \"b\", \"shape\": [1.5]"), "parameters[1]: shape must be a list of whole numbers"},
       {ENTRY("\"name\": \"b\", \"shape\": [-1]"), "parameters[1]: shape must be a list of whole numbers"},
       {ENTRY("\"name\": \"b\", \"shape\": [1,1,1,1,1,1,1,1,1]"), "parameters[1]: shape has 9 dimensions"},
-      {ENTRY("\"name\": \"b\", \"shape\": [4294967296, 4294967296]"), "parameters[1]: shape has more than 2^63"},
+      {ENTRY("\"name\": \"b\", \"shape\": [4294967296, 4294967296]"),
+       "parameters[1]: the tensor has more than 2^48 elements"},
       {ENTRY("\"name\": \"b\", \"shape\": [99999999999999999999]"), "JSON: "},
       {ENTRY("\"name\": \"b\", \"shape\": [1], \"module_type\": 5"), "parameters[1]: module_type must be a text"},
       {ENTRY("\"name\": \"a\", \"shape\": [1]"), "parameter a is there twice"},
@@ -142,6 +144,14 @@ START_TEST(hostile)
   memset(text, '[', size);
   text[size] = '\0';
   ck_assert_int_eq(read_text(text, &manifest), EQS_USAGE);
+  /* names as long as that: not read; and of what is stripped word by word, no matter */
+  char *end = stpcpy(text, "{\"parameters\": [{\"shape\": [2, 3], \"name\": \"");
+  const char *name = end;
+  while (end - text < size - 100) end = stpcpy(end, "module.");
+  stpcpy(end, "x\"}]}");
+  ck_assert_int_eq(read_text(text, &manifest), EQS_USAGE);
+  ck_assert_ptr_nonnull(strstr(eqs_error_message(), "parameters[0]: name has more than 1000 characters"));
+  ck_assert_int_eq(eqs_role_infer(name, NULL, 2), EQS_ROLE_MATRIX);
   free(text);
   ck_assert_int_eq(eqs_manifest_read("/nonexistent/m.json", &manifest), EQS_IO);
   ck_assert_int_eq(eqs_manifest_read("/tmp", &manifest), EQS_IO);

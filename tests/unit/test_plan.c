@@ -1,7 +1,11 @@
 /* The plan: every matrix on the ranks it says, work and memory balanced, the same on every call. And schedules. */
+#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "dist/whole_product.h"
 #include "harness.h"
@@ -148,6 +152,44 @@ START_TEST(test_calibration)
 }
 END_TEST
 
+/* A pipe that nobody writes into must not block, and what is larger than any calibration is not read. */
+START_TEST(test_calibration_file)
+{
+  char path[] = "/tmp/equishard-test-XXXXXX", *text;
+  ck_assert(mkdtemp(path) != NULL && rmdir(path) == 0 && mkfifo(path, 0600) == 0);
+  ck_assert_int_eq(eqs_calibration_read(path, &text), EQS_IO);
+  ck_assert(unlink(path) == 0 && close(creat(path, 0600)) == 0 && truncate(path, (1 << 20) + 1) == 0);
+  ck_assert_int_eq(eqs_calibration_read(path, &text), EQS_USAGE);
+  ck_assert_ptr_null(text);
+  unlink(path);
+}
+END_TEST
+
+/* Models beyond what 64 bits can count the bytes of: refused before anything is computed from their sizes. */
+START_TEST(test_impossible_models)
+{
+  eqs_config *config = parse("groups: [{match: {ndim: 3}, rule: muon, lr: 1}, {match: {}, rule: adamw, lr: 1}]");
+  const int64_t side = INT64_C(1) << 24;
+  eqs_parameter_info info[3];
+  eqs_plan *plan;
+  for (int i = 0; i < 3; i++) info[i] = (eqs_parameter_info){.name = "x", .ndim = 2, .shape = {side, side}};
+  ck_assert_ok(eqs_plan_make(config, 2, 1, info, &plan)); /* 2^48 elements, 16 bytes each */
+  ck_assert_int_eq(eqs_planned_bytes(&plan->parameter[0]), INT64_C(1) << 52);
+  eqs_plan_free(&plan);
+  ck_assert_int_eq(eqs_plan_make(config, 2, 2, info, &plan), EQS_USAGE);
+  ck_assert_ptr_nonnull(strstr(eqs_error_message(), "parameter x: with those before it more than 2^48 elements"));
+  info[0].shape[0]++;
+  ck_assert_int_eq(eqs_plan_make(config, 2, 1, info, &plan), EQS_USAGE);
+  ck_assert_ptr_nonnull(strstr(eqs_error_message(), "the tensor has more than 2^48 elements"));
+  info[0] = (eqs_parameter_info){.name = "x", .ndim = 3, .shape = {0, INT64_C(1) << 40, INT64_C(1) << 40}};
+  ck_assert_int_eq(eqs_plan_make(config, 2, 1, info, &plan), EQS_USAGE);
+  for (int i = 0; i < 3; i++) info[i] = (eqs_parameter_info){.name = "x", .ndim = 3, .shape = {1 << 19, 1, 1}};
+  ck_assert_int_eq(eqs_plan_make(config, 2, 3, info, &plan), EQS_USAGE);
+  ck_assert_ptr_nonnull(strstr(eqs_error_message(), "more than 2^20 matrices"));
+  eqs_config_free(&config);
+}
+END_TEST
+
 START_TEST(test_forced_grid)
 {
   eqs_config *config = parse("groups: [{match: {}, rule: muon, lr: 1, grid: 2x3, block: [5, 7], layout: row}]");
@@ -225,6 +267,8 @@ Suite *make_suite(void)
   tcase_add_test(tests, test_peak);
   tcase_add_test(tests, test_grid_by_cost);
   tcase_add_test(tests, test_calibration);
+  tcase_add_test(tests, test_calibration_file);
+  tcase_add_test(tests, test_impossible_models);
   tcase_add_test(tests, test_forced_grid);
   tcase_add_test(tests, test_same_plan);
   tcase_add_test(tests, test_schedules);
