@@ -1,11 +1,13 @@
 /* `equishard inspect --diff`. */
+#include "cli/inspect_diff.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli/comparison.h"
-#include "cli/inspect.h"
+#include "cli/description.h"
 
 enum { shown = 20 }; /* of a list */
 static const char side_name[EQS_SIDES] = {'A', 'B'};

@@ -1,9 +1,8 @@
-/* What `equishard inspect` of one checkpoint and of two have in common. */
-#ifndef EQS_CLI_INSPECT_H
-#define EQS_CLI_INSPECT_H
+/* Attributes and shapes of a checkpoint's parameters in words and in JSON. */
+#ifndef EQS_CLI_DESCRIPTION_H
+#define EQS_CLI_DESCRIPTION_H
 
 #include <jansson.h>
-#include <stdbool.h>
 
 #include "checkpoint/checkpoint.h"
 
@@ -15,8 +14,5 @@ void eqs_describe_shape(const eqs_checkpoint_entry *entry, char *text, size_t si
 json_t *eqs_json_text(const char *text);
 json_t *eqs_json_attribute(const eqs_attribute *attribute);
 json_t *eqs_json_shape(const eqs_checkpoint_entry *entry);
-
-/* Print what differs between two checkpoints, a path as eqs_checkpoint_find takes it each. */
-eqs_status eqs_inspect_difference(const char *path_a, const char *path_b, bool json);
 
 #endif
