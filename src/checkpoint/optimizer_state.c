@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "checkpoint/compare.h"
+#include "checkpoint/packed.h"
 #include "checkpoint/tiles.h"
 #include "dist/communicator.h"
 
@@ -164,14 +165,10 @@ eqs_status eqs_optimizer_write(const eqs_optimizer *optimizer, const char *file)
 static eqs_status share_file(MPI_Comm owners, eqs_status found, char **file)
 {
   eqs_status status = EQS_OK;
-  int rank;
   int64_t length = 0;
-  MPI_Comm_rank(owners, &rank);
-  if (rank == 0 && found == EQS_OK) length = (int64_t)strlen(*file) + 1;
   EQS_TRY(eqs_agree(owners, found));
-  EQS_TRY(eqs_broadcast(owners, &length, sizeof length, 0, "the checkpoint's name"));
-  if (rank != 0) EQS_TRY(eqs_allocate(file, length, 1));
-  EQS_TRY(eqs_broadcast(owners, *file, length, 0, "the checkpoint's name"));
+  if (*file != NULL) length = (int64_t)strlen(*file) + 1;
+  EQS_TRY(eqs_broadcast_block(owners, file, &length, 0, "the checkpoint's name"));
 cleanup:
   return status;
 }
@@ -222,18 +219,43 @@ static void forget_state(eqs_optimizer *optimizer)
   }
 }
 
-/* Open a file and see whether a restart from it can be made. Not collective. */
-static eqs_status open_file(const eqs_optimizer *optimizer, const char *file, const described *all,
-                            eqs_checkpoint_summary *summary)
+/* What is in a file, packed. */
+static eqs_status pack_file(const char *file, char **bytes, int64_t *size)
 {
   eqs_status status = EQS_OK;
-  EQS_TRY(eqs_checkpoint_summarize(file, summary));
-  status = eqs_checkpoint_rename(optimizer->config->checkpoint.rename, summary);
+  eqs_checkpoint_summary summary;
+  EQS_TRY(eqs_checkpoint_summarize(file, &summary));
+  status = eqs_summary_pack(&summary, bytes, size);
+  eqs_checkpoint_summary_free(&summary);
+cleanup:
+  return status;
+}
+
+/* What is in a file, as the first owner reads it, on all. Collective. */
+static eqs_status share_summary(MPI_Comm owners, const char *file, eqs_checkpoint_summary *summary)
+{
+  eqs_status status = EQS_OK;
+  char *bytes = NULL;
+  int64_t size = 0;
+  int rank;
+  MPI_Comm_rank(owners, &rank);
+  EQS_TRY(eqs_agree(owners, rank == 0 ? pack_file(file, &bytes, &size) : EQS_OK));
+  EQS_TRY(eqs_broadcast_block(owners, &bytes, &size, 0, "what is in the checkpoint"));
+  EQS_TRY(eqs_agree(owners, eqs_summary_unpack(bytes, size, summary)));
+cleanup:
+  free(bytes);
+  return status;
+}
+
+/* Whether a restart from a file can be made; its parameters get their new names. Not collective. */
+static eqs_status fit_model(const eqs_optimizer *optimizer, const char *file, const described *all,
+                            eqs_checkpoint_summary *summary)
+{
+  eqs_status status = eqs_checkpoint_rename(optimizer->config->checkpoint.rename, summary);
   if (status == EQS_OK)
     status = eqs_checkpoint_compare(summary, optimizer->config->checkpoint.partial, all->contents.parameters,
                                     all->parameter);
   if (status != EQS_OK) eqs_fail_in(status, "%s", file);
-cleanup:
   return status;
 }
 
@@ -286,7 +308,8 @@ static eqs_status restore_file(eqs_optimizer *optimizer, const char *file, const
   int64_t count;
   int rank;
   MPI_Comm_rank(optimizer->owners, &rank);
-  EQS_TRY(eqs_agree(optimizer->owners, open_file(optimizer, file, all, summary)));
+  EQS_TRY(share_summary(optimizer->owners, file, summary));
+  EQS_TRY(eqs_agree(optimizer->owners, fit_model(optimizer, file, all, summary)));
   EQS_TRY(eqs_agree(optimizer->owners, choose(all, summary, &chosen, &count)));
   EQS_TRY(eqs_checkpoint_load(optimizer->owners, file, summary, count, chosen));
   restore_counts(optimizer, all, summary, absent);

@@ -64,9 +64,7 @@ static eqs_status find_file(MPI_Comm comm, const char *path, char **file, eqs_ch
     if (status == EQS_OK) length = (int64_t)strlen(*file) + 1;
   }
   EQS_TRY(eqs_checkpoint_agree(comm, status));
-  EQS_TRY(eqs_broadcast(comm, &length, sizeof length, 0, "the first owner's checkpoint"));
-  if (rank != 0) EQS_TRY(eqs_allocate(file, length, 1));
-  EQS_TRY(eqs_broadcast(comm, *file, length, 0, "the first owner's checkpoint"));
+  EQS_TRY(eqs_broadcast_block(comm, file, &length, 0, "the first owner's checkpoint"));
 cleanup:
   return status;
 }

@@ -151,7 +151,7 @@ static void fail_save(eqs_saver *saver, eqs_status status, const char *message)
   free(saver->message);
   saver->message = NULL;
   char *text;
-  if (eqs_format(&text, "a checkpoint that was being written in the background does not count: %s", message) == EQS_OK)
+  if (eqs_format(&text, "a checkpoint could not be written in the background: %s", message) == EQS_OK)
     saver->message = text;
 }
 

@@ -46,9 +46,7 @@ static eqs_status share_calibration(eqs_config *config, MPI_Comm comm, int first
   if (rank == first_trainer) status = eqs_calibration_read(config->calibration, &text);
   EQS_TRY(eqs_agree(comm, status));
   if (rank == first_trainer) size = (int64_t)strlen(text) + 1;
-  EQS_TRY(eqs_broadcast(comm, &size, sizeof size, first_trainer, "the calibration"));
-  if (rank != first_trainer) EQS_TRY(eqs_allocate(&text, size, 1));
-  EQS_TRY(eqs_broadcast(comm, text, size, first_trainer, "the calibration"));
+  EQS_TRY(eqs_broadcast_block(comm, &text, &size, first_trainer, "the calibration"));
   EQS_TRY(eqs_agree(comm, eqs_calibration_parse(config->calibration, text, &config->speeds)));
 cleanup:
   free(text);
@@ -70,9 +68,7 @@ static eqs_status share_config(eqs_session *session, MPI_Comm comm, int first_tr
     eqs_sources_free(&sources);
   }
   EQS_TRY(eqs_agree(comm, status));
-  EQS_TRY(eqs_broadcast(comm, &size, sizeof size, first_trainer, "the configuration"));
-  if (rank != first_trainer) EQS_TRY(eqs_allocate(&bytes, size, 1));
-  EQS_TRY(eqs_broadcast(comm, bytes, size, first_trainer, "the configuration"));
+  EQS_TRY(eqs_broadcast_block(comm, &bytes, &size, first_trainer, "the configuration"));
   status = eqs_sources_unpack(bytes, size, &sources);
   if (status == EQS_OK) status = eqs_config_parse(&sources, &session->config);
   EQS_TRY(eqs_agree(comm, status));
