@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/memory.h"
+#include "checkpoint/file.h"
 #include "checkpoint/optimizer_state.h"
 #include "cli/bench.h"
 #include "cli/bench_model.h"
@@ -84,15 +85,22 @@ cleanup:
   return status;
 }
 
-static void remove_folder(const checkpoint_bench *bench)
+/* What was written, and that it is gone, to the disk: what follows does not pay for it. */
+static void remove_files(const checkpoint_bench *bench)
 {
-  if (bench->rank != 0 || bench->folder[0] == '\0') return;
   static const char *const names[] = {"file", "latest", "step-00000000.h5"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
     char path[sizeof bench->folder + 32];
     snprintf(path, sizeof path, "%s/%s", bench->folder, names[i]);
     unlink(path);
   }
+  eqs_directory_sync(bench->file);
+}
+
+static void remove_folder(const checkpoint_bench *bench)
+{
+  if (bench->rank != 0 || bench->folder[0] == '\0') return;
+  remove_files(bench);
   rmdir(bench->folder);
 }
 
@@ -156,7 +164,7 @@ cleanup:
 /* Begin what is timed together; its seconds on the slowest rank at the end. */
 static eqs_status begin_timing(const checkpoint_bench *bench, double *begin)
 {
-  if (bench->rank == 0) unlink(bench->file);
+  if (bench->rank == 0) remove_files(bench);
   eqs_status status = eqs_agree(bench->comm, EQS_OK);
   *begin = eqs_clock();
   return status;
