@@ -220,6 +220,7 @@ eqs_status eqs_saver_begin(eqs_saver *saver, const eqs_checkpoint_place *place, 
 {
   eqs_status status = EQS_OK;
   char *path = NULL;
+  bool started = false;
   saver->status = EQS_OK;
   EQS_TRY(eqs_checkpoint_agree(saver->owners, prepare(saver, place, contents->step)));
   EQS_TRY(eqs_checkpoint_agree(saver->owners, eqs_directory_path(saver->directory, contents->step, &path)));
@@ -230,11 +231,16 @@ eqs_status eqs_saver_begin(eqs_saver *saver, const eqs_checkpoint_place *place, 
   atomic_store(&saver->written, 0);
   saver->seen = 0;
   status = start_thread(saver, write_tiles);
-  if (status == EQS_OK) saver->stage = WRITING;
+  started = status == EQS_OK;
   EQS_TRY(eqs_checkpoint_agree(saver->owners, status));
 cleanup:
-  if (status != EQS_OK && saver->stage != WRITING) forget_save(saver, true);
   free(path);
+  if (started && (status == EQS_OK || status == EQS_PEER_LOST)) {
+    saver->stage = WRITING; /* not before all are known to: nobody agrees with an owner that has no thread */
+    return status;
+  }
+  if (started) pthread_join(saver->thread, NULL);
+  forget_save(saver, true);
   return status;
 }
 

@@ -3,6 +3,9 @@
  * right after; a failure of any owner's thread is known afterwards, on that owner, and nothing has changed.
  */
 #include <dirent.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +26,17 @@ static eqs_parameter_info model[] = {
     {.name = "scale", .ndim = 1, .shape = {1}},
 };
 enum { parameters = sizeof model / sizeof *model };
+
+static bool no_more_threads;
+
+/* Stands in for the system's, which it calls. */
+int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *context)
+{
+  int (*create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+  void *found = dlsym(RTLD_NEXT, "pthread_create");
+  memcpy(&create, &found, sizeof create);
+  return no_more_threads ? EAGAIN : create(thread, attributes, run, context);
+}
 
 typedef struct {
   eqs_config *config;
@@ -180,6 +194,34 @@ START_TEST(failures_are_known_afterwards)
 }
 END_TEST
 
+/* The save fails on all owners at once, and none is left waiting for the others' parts of it. */
+START_TEST(an_owner_without_a_thread)
+{
+  job made;
+  eqs_saver *saver;
+  open_job(&made);
+  ck_assert_ok(eqs_saver_create(MPI_COMM_WORLD, &saver));
+  visit(&made, 5, true);
+  ck_assert_ok(save(&made, saver, 5));
+  finish(saver);
+  for (int failing = 0; failing < test_size(); failing++) {
+    no_more_threads = test_rank() == failing;
+    ck_assert_int_eq(save(&made, saver, 6), EQS_FAILED);
+    no_more_threads = false;
+    ck_assert_ptr_nonnull(strstr(eqs_error_message(), "cannot start a thread"));
+    ck_assert(eqs_saver_idle(saver));
+    ck_assert_int_eq(count_files(), 2);
+    expect(5, 5);
+  }
+  ck_assert_ok(save(&made, saver, 6));
+  finish(saver);
+  ck_assert_ok(eqs_saver_result(saver));
+  expect(6, 5);
+  eqs_saver_destroy(&saver);
+  close_job(&made);
+}
+END_TEST
+
 static void make_directory(void)
 {
   const char *parent = getenv("TMPDIR");
@@ -209,6 +251,7 @@ Suite *make_suite(void)
   tcase_add_checked_fixture(cases, make_directory, remove_directory);
   tcase_add_test(cases, what_was_there_is_written);
   tcase_add_test(cases, failures_are_known_afterwards);
+  tcase_add_test(cases, an_owner_without_a_thread);
   suite_add_tcase(suite, cases);
   return suite;
 }
