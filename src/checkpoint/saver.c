@@ -86,12 +86,13 @@ void eqs_saver_destroy(eqs_saver **result)
   if (saver == NULL) return;
   if (saver->stage == WRITING || saver->stage == COMMITTING) pthread_join(saver->thread, NULL);
   forget_save(saver, saver->stage == WRITING || saver->stage == AGREEING);
-  MPI_Comm_free(&saver->owners);
   free(saver->copy);
   free(saver->message);
   free(saver->thread_message);
-  free(saver);
   *result = NULL;
+  if (saver->stage == AGREEING) return; /* what MPI still uses stays */
+  MPI_Comm_free(&saver->owners);
+  free(saver);
 }
 
 /* ----- the thread ----- */

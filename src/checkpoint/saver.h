@@ -15,7 +15,10 @@ typedef struct eqs_saver eqs_saver;
 /* Collective over owners. */
 eqs_status eqs_saver_create(MPI_Comm owners, eqs_saver **saver);
 
-/* Waits for this owner's thread. Sets *saver to NULL. Collective over owners. */
+/*
+ * Waits for this owner's thread; a save whose agreement is still on its way is given up, and what MPI needs for it
+ * stays allocated. Sets *saver to NULL. Collective over owners.
+ */
 void eqs_saver_destroy(eqs_saver **saver);
 
 /*

@@ -222,6 +222,40 @@ START_TEST(an_owner_without_a_thread)
 }
 END_TEST
 
+static void go_on(eqs_saver *saver)
+{
+  bool moved;
+  for (int looks = 0; looks < 300; looks++) {
+    ck_assert_ok(eqs_saver_advance(saver, &moved));
+    usleep(1000);
+  }
+}
+
+/* The others agree when the first owner has left: nothing of it is touched any more, and the save does not count. */
+START_TEST(an_owner_that_leaves)
+{
+  job made;
+  eqs_saver *saver;
+  if (test_size() == 1) return;
+  open_job(&made);
+  visit(&made, 5, true);
+  test_leaks_count(false);
+  ck_assert_ok(eqs_saver_create(MPI_COMM_WORLD, &saver));
+  ck_assert_ok(save(&made, saver, 5));
+  if (test_rank() == 0) {
+    go_on(saver);
+    ck_assert(!eqs_saver_idle(saver));
+    eqs_saver_destroy(&saver);
+  }
+  MPI_Barrier(MPI_COMM_WORLD);
+  if (test_rank() > 0) go_on(saver);
+  ck_assert_int_eq(count_files(), 0);
+  eqs_saver_destroy(&saver);
+  test_leaks_count(true);
+  close_job(&made);
+}
+END_TEST
+
 static void make_directory(void)
 {
   const char *parent = getenv("TMPDIR");
@@ -252,6 +286,7 @@ Suite *make_suite(void)
   tcase_add_test(cases, what_was_there_is_written);
   tcase_add_test(cases, failures_are_known_afterwards);
   tcase_add_test(cases, an_owner_without_a_thread);
+  tcase_add_test(cases, an_owner_that_leaves);
   suite_add_tcase(suite, cases);
   return suite;
 }
