@@ -195,6 +195,7 @@ eqs_status eqs_run_step(eqs_session *session, eqs_wire *payload)
   if (taken && eqs_owns(session)) {
     session->late = end_work(session);
     if (eqs_trains(session) || session->late == EQS_PEER_LOST) status = session->late; /* nobody has gone on */
+    if (status != EQS_OK) status = eqs_share_outcome(session, status);
   }
   if (eqs_owns(session)) {
     eqs_work_leave(&session->work);
@@ -205,12 +206,12 @@ cleanup:
 }
 
 /* What the first trainer has pushed may be in some weights already: there is no state between two steps to write. */
-static eqs_status check_between_steps(const eqs_session *session, int64_t pushes)
+static eqs_status check_between_steps(eqs_session *session, int64_t pushes)
 {
   if (pushes == 0) return EQS_OK;
   eqs_status status = eqs_fail(EQS_USAGE, "eqs_checkpoint is called after the first push of a step");
   if (session->roster.trainer == 0) eqs_log(EQS_LOG_ERROR, "%s", eqs_error_message());
-  return status;
+  return eqs_share_outcome(session, status);
 }
 
 /* An owner's part: once the checkpoint before is there, this one. Collective over the owners. */

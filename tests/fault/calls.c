@@ -5,7 +5,7 @@
  *   CALLS_LOG        gets a line per call when it is done: number, name, path, flags of an opening, "!" if it was
  * disturbed CALLS_DISTURB    "NUMBER:WHAT ...": NUMBER counts this process's calls from 1, 0 means every call named
  * after it; WHAT is a number of errno: the call fails and does nothing; "kill": the rank dies before it; "stop": it
- * stops behind it; "skip": the call does nothing and says it has
+ * stops behind it; "skip": the call does nothing and says it has; "wait": it is made half a second later
  *                    ("0:fsync=skip": every fsync does nothing)
  */
 #define _GNU_SOURCE
@@ -24,7 +24,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-typedef enum { NORMAL, FAIL, KILL, STOP, SKIP } disturbance;
+typedef enum { NORMAL, FAIL, KILL, STOP, SKIP, WAIT } disturbance;
 
 typedef struct {
   int number;
@@ -53,6 +53,7 @@ static disturbance wanted(const char *what, int *error)
   if (strncmp(what, "kill", 4) == 0) return KILL;
   if (strncmp(what, "stop", 4) == 0) return STOP;
   if (strncmp(what, "skip", 4) == 0) return SKIP;
+  if (strncmp(what, "wait", 4) == 0) return WAIT;
   *error = atoi(what);
   return FAIL;
 }
@@ -95,6 +96,7 @@ static int begin(seen_call *call)
     kill(getpid(), SIGKILL);
     for (;;) pause();
   }
+  if (call->what == WAIT) usleep(500000);
   return call->what != FAIL && call->what != SKIP;
 }
 

@@ -1,8 +1,8 @@
 """The system calls by which a rank writes checkpoints, seen and disturbed by a library that is preloaded (calls.c).
 
 A disturbance of a call: the name of an error (the call fails with it and does nothing), `kill` (the rank dies before it),
-`stop` (the rank stops behind it), `skip` (the call does nothing and says it has). Calls are counted over all threads of a
-rank.
+`stop` (the rank stops behind it), `skip` (the call does nothing and says it has), `wait` (it is made half a second later).
+Calls are counted over all threads of a rank.
 """
 import errno
 import pathlib
