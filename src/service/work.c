@@ -1,7 +1,9 @@
 #include "service/work.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "base/memory.h"
 #include "dist/communicator.h"
 
@@ -213,10 +215,16 @@ static void let_all_start(eqs_work *work)
 eqs_status eqs_work_agree(eqs_work *work, eqs_status other)
 {
   bool moved;
+  char message[1024]; /* of the last failure here */
+  snprintf(message, sizeof message, "%s", eqs_error_message());
   survey(work, &moved);
-  if (work->status == EQS_OK) work->status = other;
+  if (other != EQS_OK) work->status = other;
   eqs_status status = eqs_optimizer_agree(work->optimizer);
-  status = eqs_agree(work->optimizer->owners, work->status != EQS_OK ? work->status : status);
+  if (status == EQS_OK)
+    status = work->status;
+  else if (work->status != EQS_OK) /* what all have found is told, so this is not */
+    eqs_log(EQS_LOG_ERROR, "%s", message);
+  status = eqs_agree(work->optimizer->owners, status);
   if (status != EQS_OK) work->status = status;
   if (status != EQS_OK || !work->optimizer->skipped_last) let_all_start(work);
   return status;

@@ -1,5 +1,5 @@
 """A job that fails for a reason of its own while a checkpoint is on its way: the checkpoint is finished all the same, in
-service mode and embedded."""
+service mode and embedded; if it has failed too, both are told."""
 import concurrent.futures
 import pathlib
 import sys
@@ -19,18 +19,32 @@ REASONS = {
 }
 
 
-def fails(all_jobs, library, number, ranks, reason):
-    mode, what = "service" if ranks[1] else "embedded", f"{ranks}, {reason}"
-    head, arguments, status, message = REASONS[reason]
-    name = f"meanwhile-{number}"
+def disturbed(all_jobs, library, name, ranks, head, arguments, disturbances):
+    """A job in which the calls of some owners on its checkpoints are disturbed; its end, and what is in the directory."""
     directory = all_jobs.directory / name
-    config = all_jobs.config(name, mode, every=EVERY, head=head)
-    slow = {owner: calls.watched(library, all_jobs.directory / f"{name}-{owner}.calls", directory,
-                                 [calls.every("fsync", "wait")]) for owner in range(ranks[1] or ranks[0])}
-    result = job.run(*all_jobs.programs(config, *ranks, "steps=8", *arguments, before=slow))
+    config = all_jobs.config(name, "service" if ranks[1] else "embedded", every=EVERY, head=head)
+    before = {owner: calls.watched(library, all_jobs.directory / f"{name}-{owner}.calls", directory, [words])
+              for owner, words in disturbances.items()}
+    result = job.run(*all_jobs.programs(config, *ranks, "steps=8", *arguments, before=before))
+    return result, sorted(path.name for path in directory.iterdir())
+
+
+def fails(all_jobs, library, number, ranks, reason):
+    what, (head, arguments, status, message) = f"{ranks}, {reason}", REASONS[reason]
+    slow = {owner: calls.every("fsync", "wait") for owner in range(ranks[1] or ranks[0])}
+    result, left = disturbed(all_jobs, library, f"meanwhile-{number}", ranks, head, arguments, slow)
     checks.that(result.returncode == status and message in result.stderr, f"{what}: the end: {result}")
-    left = sorted(path.name for path in directory.iterdir())
     checks.that(left == ["latest", f"step-{EVERY:08d}.h5"], f"{what}: there is {left}")
+
+
+def both_fail(all_jobs, library, owner, call):
+    """An owner's part of the checkpoint fails before the step does."""
+    what = f"{call} of owner {owner} fails"
+    result, left = disturbed(all_jobs, library, f"both-{owner}", (1, 2), "", ["nan=2", "pause=200"],
+                             {owner: calls.every(call, "EIO")})
+    told = [text in result.stderr for text in ("does not count: ", "Input/output error", "is not finite")]
+    checks.that(result.returncode == 1 and all(told), f"{what}: told {told}: {result}")
+    checks.that(left == [], f"{what}: there is {left}")
 
 
 with tempfile.TemporaryDirectory() as scratch, concurrent.futures.ThreadPoolExecutor(2) as pool:
@@ -38,6 +52,8 @@ with tempfile.TemporaryDirectory() as scratch, concurrent.futures.ThreadPoolExec
     all_jobs.trainer = all_jobs.c_trainer()
     library = calls.preloaded(scratch)
     cases = [(ranks, reason) for ranks in ((1, 2), (2, 0)) for reason in REASONS]
-    for part in [pool.submit(fails, all_jobs, library, number, *case) for number, case in enumerate(cases)]:
+    parts = [pool.submit(fails, all_jobs, library, number, *case) for number, case in enumerate(cases)]
+    parts += [pool.submit(both_fail, all_jobs, library, *case) for case in ((0, "rename"), (1, "fsync"))]
+    for part in parts:
         part.result()
 sys.exit(checks.failed > 0)
