@@ -1,6 +1,7 @@
 #include "service/policy.h"
 
 #include <signal.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "dist/communicator.h"
@@ -11,11 +12,20 @@ static const int signals[] = {SIGUSR1, SIGTERM};
 enum { signal_count = sizeof signals / sizeof *signals };
 
 static volatile sig_atomic_t signalled;
+static volatile pid_t rank_process; /* whose handler it is: a process forked from it inherits the handler */
 
+/*
+ * A child that its parent terminates (a worker of multiprocessing) is to end. SIGUSR1 it only gets because mpirun sends
+ * it to the rank's whole process group.
+ */
 static void note_signal(int number)
 {
-  (void)number;
-  signalled = 1;
+  if (getpid() == rank_process) {
+    signalled = 1;
+  } else if (number == SIGTERM) {
+    signal(number, SIG_DFL);
+    raise(number); /* as soon as this returns */
+  }
 }
 
 static bool handler_is(int number, void (*handler)(int))
@@ -29,6 +39,7 @@ void eqs_policy_begin(const eqs_config *config, eqs_policy *policy)
   struct sigaction action = {.sa_handler = note_signal, .sa_flags = SA_RESTART};
   *policy = (eqs_policy){.last = eqs_clock(), .request = MPI_REQUEST_NULL, .saved = true};
   if (config->checkpoint.directory == NULL) return;
+  rank_process = getpid();
   for (int s = 0; s < signal_count; s++)
     if (handler_is(signals[s], SIG_DFL)) sigaction(signals[s], &action, NULL);
 }

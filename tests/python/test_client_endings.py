@@ -12,6 +12,7 @@ checks = job.Checks()
 CASES = {  # exit status, a text that standard error has once, a text that it has not
     "end": (0, "", "Traceback"),
     "exit0": (0, "", "Traceback"),
+    "workers": (0, "", "Traceback"),
     "nonfinite": (1, "equishard: ", "Traceback"),
     "exception": (1, "LookupError: something went wrong", "equishard: "),
     "exit": (3, "", "Traceback"),
@@ -28,7 +29,8 @@ CASES = {  # exit status, a text that standard error has once, a text that it ha
 
 with tempfile.TemporaryDirectory() as name:
     config = pathlib.Path(name) / "config.yaml"
-    config.write_text("mode: service\ngroups:\n  - match: {}\n    rule: adamw\n    lr: 0.01\n")
+    config.write_text(f"mode: service\ncheckpoint: {{directory: {name}/checkpoints}}\n"
+                      "groups:\n  - match: {}\n    rule: adamw\n    lr: 0.01\n")
     for case, (status, once, never) in CASES.items():
         result = job.run((2, job.PYTHON, TRAINER, case, "--config", config), job.serve(1), timeout=40)
         checks.that(result.returncode == status, f"{case}: status {result.returncode}, not {status}\n{result.stderr}")

@@ -4,9 +4,12 @@ import argparse
 import copy
 import ctypes
 import json
+import multiprocessing
 import os
 import pathlib
+import signal
 import sys
+import time
 
 import numpy as np
 import torch
@@ -363,6 +366,17 @@ def ending():
         optimizer.push("w")
     elif options.case == "exit0":
         sys.exit(0)
+    elif options.case == "workers":
+        workers = [multiprocessing.get_context("fork").Process(target=time.sleep, args=(100,), daemon=True) for _ in "12"]
+        for worker in workers:
+            worker.start()
+        os.kill(workers[0].pid, signal.SIGUSR1)  # as mpirun sends it to all processes of a rank
+        workers[0].join(0.3)
+        checks.that(workers[0].is_alive(), "SIGUSR1 does not end a worker")
+        workers[0].terminate()
+        workers[0].join()
+        checks.that(not optimizer.stop_requested(), "a worker's signal is no wish to stop")
+        # the end of the program terminates the other and waits for it
     optimizer.step()
     # and no close: the end of the program does it
 
