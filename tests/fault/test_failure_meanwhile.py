@@ -42,7 +42,7 @@ def both_fail(all_jobs, library, owner, call):
     what = f"{call} of owner {owner} fails"
     result, left = disturbed(all_jobs, library, f"both-{owner}", (1, 2), "", ["nan=2", "pause=200"],
                              {owner: calls.every(call, "EIO")})
-    told = [text in result.stderr for text in ("does not count: ", "Input/output error", "is not finite")]
+    told = [text in result.stderr for text in ("could not be written in the background: ", "Input/output error", "is not finite")]
     checks.that(result.returncode == 1 and all(told), f"{what}: told {told}: {result}")
     checks.that(left == [], f"{what}: there is {left}")
 
