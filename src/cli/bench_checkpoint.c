@@ -151,7 +151,7 @@ static eqs_status run_dd(const checkpoint_bench *bench)
 static eqs_status wait_for_saver(checkpoint_bench *bench)
 {
   eqs_status status = EQS_OK;
-  bool moved;
+  bool moved = false;
   for (int looks = 0; !eqs_saver_idle(bench->saver);) {
     EQS_TRY(eqs_saver_advance(bench->saver, &moved));
     eqs_backoff(&looks);

@@ -89,7 +89,7 @@ static int64_t visit(job *made, uint64_t seed, bool set)
 
 static void finish(eqs_saver *saver)
 {
-  bool moved;
+  bool moved = false;
   for (int looks = 0; !eqs_saver_idle(saver); looks++) {
     ck_assert_int_lt(looks, 60000); /* ms */
     ck_assert_ok(eqs_saver_advance(saver, &moved));
@@ -224,7 +224,7 @@ END_TEST
 
 static void go_on(eqs_saver *saver)
 {
-  bool moved;
+  bool moved = false;
   for (int looks = 0; looks < 300; looks++) {
     ck_assert_ok(eqs_saver_advance(saver, &moved));
     usleep(1000);
