@@ -62,7 +62,7 @@ mpirun_options() {
 # Run mpirun with MPIRUN_OPTIONS and the programs given; its exit status. After the first signal to this script the ranks
 # have EQUISHARD_GRACE seconds (600) to write a checkpoint and end; they learn of it by SIGUSR1, which mpirun passes on,
 # whereas SIGTERM makes it kill them a second later. After another signal, or then, mpirun ends the job: nothing stays
-# behind. The status is then 128 and the signal's number.
+# behind. The status is then 128 and the signal's number, but for a job that failed to stop (2 to 5, as of every program).
 run_job() {
   local job status signal=0 watch=
   # In a session of its own: the terminal's Ctrl-C comes to this script alone, and mpirun ends in good order.
@@ -70,7 +70,8 @@ run_job() {
   job=$!
   trap 'pass_on 2' INT
   trap 'pass_on 10' USR1
-  trap 'pass_on 15' TERM HUP
+  trap 'pass_on 15' TERM
+  trap 'pass_on 15 hangup' HUP
   while true; do
     wait "$job"
     status=$?
@@ -78,27 +79,27 @@ run_job() {
   done
   trap - INT USR1 TERM HUP
   [ -n "$watch" ] && kill "$watch" 2>/dev/null
-  [ "$signal" -eq 0 ] || status=$((128 + signal))
+  if [ "$signal" -ne 0 ]; then
+    case $status in [2-5]) ;; *) status=$((128 + signal)) ;; esac
+  fi
   return "$status"
 }
 
-# In run_job: what a signal to the script does.
+# In run_job: what a signal to the script does. A terminal that is closed sends SIGHUP twice, to all processes of the
+# script: it does not count as another signal, and the watch does not notice it.
 pass_on() {
-  local grace=${EQUISHARD_GRACE:-600}
-  if [ "$signal" -ne 0 ]; then
-    kill -TERM "$job" 2>/dev/null
+  local grace=${EQUISHARD_GRACE:-600} before
+  ((before = signal, signal = signal ? signal : $1)) # in one command: a trap may come between two
+  if [ "$before" -ne 0 ]; then
+    [ "${2:-}" = hangup ] || kill -TERM "$job" 2>/dev/null
     return
   fi
-  signal=$1
+  trap '' HUP
   say "stopping after the step under way (at the latest in $grace s; at once after another signal)"
   kill -USR1 "$job" 2>/dev/null
-  (
-    trap - INT USR1 TERM HUP
-    exec >/dev/null 2>&1
-    sleep "$grace" &
-    trap 'kill %1' TERM
-    wait
-    kill -TERM "$job"
-  ) &
+  # A shell of its own: one that is forked here may take over a signal that this one has not seen to yet.
+  # shellcheck disable=SC2016
+  bash -c 'trap "" INT USR1; trap "kill \$!; exit" TERM; sleep "$1" & wait $! && kill -TERM "$2"' watch "$grace" "$job" \
+    >/dev/null 2>&1 &
   watch=$!
 }

@@ -106,16 +106,20 @@ def lives(process):
 
 
 def launcher(runs):
-    """A signal to the launcher, or to its process group as a terminal sends it: a checkpoint of the last step, how to go
-    on, and no process is left. A second signal does not wait for that."""
+    """A signal to the launcher, or to its process group as a terminal sends it (twice when it is closed): a checkpoint of
+    the last step, how to go on, and no process is left. A second signal does not wait for that. If the checkpoint cannot be
+    written, that is the end's status."""
     cases = [("term", signal.SIGTERM, os.kill, 143, 1), ("int", signal.SIGINT, os.killpg, 130, 1),
-             ("usr1", signal.SIGUSR1, os.kill, 138, 1), ("twice", signal.SIGTERM, os.kill, 143, 2)]
+             ("usr1", signal.SIGUSR1, os.kill, 138, 1), ("twice", signal.SIGTERM, os.kill, 143, 2),
+             ("hangup", signal.SIGHUP, os.killpg, 143, 2), ("unwritable", signal.SIGTERM, os.kill, 3, 1)]
     for name, number, send, status, times in cases:
         what = f"pretrain.sh, {name}"
         process = job.start([PRETRAIN, "--runs", runs, "--name", name, *TINY, "--trainers", "2", "--owners", "1",
                              "--steps", "5000"])
         try:
             wait_for(lambda: metrics(runs, name) > 6, what)
+            if name == "unwritable":
+                (runs / name / "checkpoints").touch()
             below = job.descendants(process.pid)
             checks.that(len(below) >= 4, f"{what}: mpirun and three ranks: {below}")
             for _ in range(times):
@@ -123,8 +127,8 @@ def launcher(runs):
                 time.sleep(0.05)
             _, messages = process.communicate(timeout=END_WITHIN)
             checks.that(process.returncode == status, f"{what}: status {process.returncode}, not {status}\n{messages}")
-            checks.that("interrupted; continue with" in messages, f"{what}: how to go on\n{messages}")
-            if times == 1:
+            checks.that(("interrupted; continue with" in messages) == (status > 128), f"{what}: how to go on\n{messages}")
+            if name not in ("twice", "unwritable"):
                 checks.that(newest_step(runs / name / "checkpoints") == metrics(runs, name),
                             f"{what}: {steps_of(runs / name / 'checkpoints')}, {metrics(runs, name)} steps\n{messages}")
             # A second signal makes mpirun leave at once; its ranks notice that and follow.
