@@ -202,7 +202,7 @@ static int64_t process_bytes(int64_t held)
 
 /*
  * What writing a checkpoint takes of every owner: buffers, which are freed, for six tiles; the copy for writing in the
- * background, which stays. Its tiles are dealt in turn, whoever holds them.
+ * background, which stays. Whoever holds its tiles, none copies more than its share, to a tile.
  */
 static const int64_t checkpoint_buffers = 6 * (INT64_C(4) << 20);
 
