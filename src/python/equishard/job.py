@@ -1,8 +1,8 @@
 """The MPI job around the optimizer: its communicator, the trainers' own, and the end of the process.
 
 No rank may keep others waiting: whatever ends this process early ends the job, with the exit status that belongs to
-it. A collective call that failed has failed on every rank, and its message is printed: all exit with its status. What
-went wrong on this rank alone is reported here, and MPI_Abort ends the others.
+it. A collective call that failed has failed on every rank, and its message is printed: the first rank ends the job with
+its status. What went wrong on this rank alone is reported here, and MPI_Abort ends the others.
 """
 
 import atexit
@@ -10,11 +10,13 @@ import ctypes
 import os
 import sys
 import threading
+import time
 from ctypes import c_double, c_int, c_void_p
 
 from ._library import PEER_LOST, EquishardError, mpi
 
 _SUM, _MAXIMUM = "ompi_mpi_op_sum", "ompi_mpi_op_max"
+_PATIENCE = 2  # seconds that the first rank has to end the job, as those of `equishard serve`
 _FINALIZE_SECONDS = 20  # MPI_Finalize waits for all ranks; one that is lost never comes
 
 
@@ -96,6 +98,12 @@ def world():
     return _job.world
 
 
+def _world_rank():
+    rank = c_int()
+    _check(mpi.MPI_Comm_rank(world(), ctypes.byref(rank)), "MPI_Comm_rank")
+    return rank.value
+
+
 def rank_count():
     """How many ranks the job has, trainers and owners."""
     count = c_int()
@@ -108,7 +116,7 @@ def _exception_hook(previous):
         if isinstance(error, EquishardError):
             if not error.printed:
                 print(f"equishard: {error}", file=sys.stderr)
-            _leave(error.status, abort=not error.printed or error.status == PEER_LOST)
+            _leave_failed(error)
         if issubclass(kind, KeyboardInterrupt):
             print("equishard: interrupted", file=sys.stderr)
             _leave(130, abort=True)
@@ -137,6 +145,14 @@ def _leave(status, abort):
     os._exit(status)
 
 
+def _leave_failed(error):
+    """What all ranks have failed with, all end with: the first ends the job, the others only if it does not. Nobody
+    finalizes MPI, for the owners will not: an mpirun of Open MPI 4.1 may hang if some ranks abort while others do."""
+    if error.printed and error.status != PEER_LOST and _world_rank() != 0:
+        time.sleep(_PATIENCE)
+    _leave(error.status, abort=True)
+
+
 def _finalize(status_if_stuck):
     if not _job.started_mpi:
         return
@@ -159,7 +175,7 @@ def _end():
         for optimizer in list(_job.open):
             optimizer.close()
     except EquishardError as error:
-        _leave(error.status, abort=not error.printed or error.status == PEER_LOST)
+        _leave_failed(error)
     _finalize(PEER_LOST)
 
 
