@@ -265,9 +265,9 @@ int eqs_stop_requested(const eqs_session *session);
  * remove those that are not to be kept. A checkpoint exists whole or not at all.
  *
  * The call returns when the owners have copied weights and state; they write while the training goes on. If that fails,
- * the next eqs_step, eqs_checkpoint or eqs_session_close does, with the reason, and the file does not count; the next
- * eqs_checkpoint and eqs_session_close wait for it. `checkpoint: {async: false}` writes before the call returns, and
- * saves the memory of the copy.
+ * the next eqs_step, eqs_checkpoint or eqs_session_close does, with the reason; what is not whole by then never counts.
+ * The next eqs_checkpoint and eqs_session_close wait for it. `checkpoint: {async: false}` writes before the call
+ * returns, and saves the memory of the copy.
  *
  * session  [in]
  * items    [in] the trainer's own data; the first trainer's count
