@@ -55,6 +55,7 @@ eqs_status eqs_policy_ask(const eqs_config *config, eqs_policy *policy, MPI_Comm
 {
   double seconds = 60 * config->checkpoint.minutes;
   policy->saved = false;
+  if (config->checkpoint.directory == NULL) return EQS_OK; /* nobody has a wish */
   policy->wishes = signalled ? WISH_STOP : 0;
   if (keeps_time && seconds > 0 && eqs_clock() - policy->last >= seconds) policy->wishes |= WISH_TIME;
   return eqs_check_mpi(MPI_Iallreduce(MPI_IN_PLACE, &policy->wishes, 1, MPI_INT64_T, MPI_BOR, comm, &policy->request),

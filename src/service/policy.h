@@ -26,7 +26,7 @@ void eqs_policy_end(void);
 
 /*
  * In a step: tell all ranks of comm what this one knows; `keeps_time`: it is the one that looks at the clock. The
- * request is to be waited for before the wishes count. Collective over comm.
+ * request, if there is one, is to be waited for before the wishes count. Collective over comm.
  */
 eqs_status eqs_policy_ask(const eqs_config *config, eqs_policy *policy, MPI_Comm comm, bool keeps_time);
 
