@@ -219,18 +219,6 @@ static void forget_state(eqs_optimizer *optimizer)
   }
 }
 
-/* What is in a file, packed. */
-static eqs_status pack_file(const char *file, char **bytes, int64_t *size)
-{
-  eqs_status status = EQS_OK;
-  eqs_checkpoint_summary summary;
-  EQS_TRY(eqs_checkpoint_summarize(file, &summary));
-  status = eqs_summary_pack(&summary, bytes, size);
-  eqs_checkpoint_summary_free(&summary);
-cleanup:
-  return status;
-}
-
 /* What is in a file, as the first owner reads it, on all. Collective. */
 static eqs_status share_summary(MPI_Comm owners, const char *file, eqs_checkpoint_summary *summary)
 {
@@ -239,7 +227,7 @@ static eqs_status share_summary(MPI_Comm owners, const char *file, eqs_checkpoin
   int64_t size = 0;
   int rank;
   MPI_Comm_rank(owners, &rank);
-  EQS_TRY(eqs_agree(owners, rank == 0 ? pack_file(file, &bytes, &size) : EQS_OK));
+  EQS_TRY(eqs_agree(owners, rank == 0 ? eqs_checkpoint_pack(file, &bytes, &size) : EQS_OK));
   EQS_TRY(eqs_broadcast_block(owners, &bytes, &size, 0, "what is in the checkpoint"));
   EQS_TRY(eqs_agree(owners, eqs_summary_unpack(bytes, size, summary)));
 cleanup:

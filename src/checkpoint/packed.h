@@ -17,6 +17,9 @@ eqs_status eqs_metadata_checksum(const eqs_checkpoint_summary *summary, uint64_t
 /* All of a summary: what the checksum is of, then `created` and the offsets. `bytes` is allocated. EQS_FAILED. */
 eqs_status eqs_summary_pack(const eqs_checkpoint_summary *summary, char **bytes, int64_t *size);
 
+/* That of a file: eqs_checkpoint_summarize, but for unpacking. `bytes` is allocated, NULL after a failure. */
+eqs_status eqs_checkpoint_pack(const char *file, char **bytes, int64_t *size);
+
 /* And back; free it with eqs_checkpoint_summary_free. EQS_DAMAGED: not what eqs_summary_pack makes. EQS_FAILED. */
 eqs_status eqs_summary_unpack(const char *bytes, int64_t size, eqs_checkpoint_summary *summary);
 

@@ -322,14 +322,19 @@ cleanup:
   return status;
 }
 
+eqs_status eqs_checkpoint_pack(const char *path, char **bytes, int64_t *size)
+{
+  eqs_apart_limits limits = eqs_hdf5_limits(path, 0);
+  return eqs_apart(&limits, summarize_apart, (void *)path, bytes, size);
+}
+
 eqs_status eqs_checkpoint_summarize(const char *path, eqs_checkpoint_summary *summary)
 {
   eqs_status status = EQS_OK;
-  eqs_apart_limits limits = eqs_hdf5_limits(path, 0);
-  char *bytes = NULL;
+  char *bytes;
   int64_t size;
   *summary = (eqs_checkpoint_summary){0};
-  EQS_TRY(eqs_apart(&limits, summarize_apart, (void *)path, &bytes, &size));
+  EQS_TRY(eqs_checkpoint_pack(path, &bytes, &size));
   EQS_TRY(eqs_summary_unpack(bytes, size, summary));
 cleanup:
   free(bytes);
