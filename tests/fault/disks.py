@@ -7,6 +7,8 @@ import os
 import pathlib
 import struct
 import subprocess
+import sys
+import tempfile
 import time
 
 # linux/ext4.h: _IOR('X', 125, __u32), and its flag that drops what the journal has not yet written
@@ -34,6 +36,18 @@ def private():
     if libc.unshare(CLONE_NEWNS) != 0:
         raise Unavailable(f"no mounts of one's own: {os.strerror(ctypes.get_errno())}")
     command("mount", "--make-rprivate", "/")
+
+
+def run(main):
+    """End this process with the status of main(scratch), whose mounts are its own; skipped where there can be none."""
+    try:
+        private()
+    except Unavailable as unavailable:
+        print(unavailable)
+        sys.exit(77)
+    with tempfile.TemporaryDirectory() as name:
+        status = main(pathlib.Path(name).resolve())
+    sys.exit(status)
 
 
 class Disk:

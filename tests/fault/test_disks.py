@@ -3,10 +3,7 @@ message that names the file; the checkpoints of before are as they were, nothing
 once the disk is well, to the same bits."""
 import concurrent.futures
 import os
-import pathlib
 import subprocess
-import sys
-import tempfile
 import time
 
 import calls
@@ -143,11 +140,4 @@ def main(scratch):
     return 1 if checks.failed else 77 if len(left_out) == len(parts) else 0
 
 
-try:
-    disks.private()
-except disks.Unavailable as unavailable:
-    print(unavailable)
-    sys.exit(77)
-with tempfile.TemporaryDirectory() as name:
-    status = main(pathlib.Path(name).resolve())
-sys.exit(status)
+disks.run(main)

@@ -9,9 +9,6 @@ That the test can see a loss is shown by flushes that only say that they were do
 flushes what all owners have written to it; that each owner has its own matters where they are on several.
 """
 import concurrent.futures
-import pathlib
-import sys
-import tempfile
 import time
 
 import calls
@@ -124,11 +121,4 @@ def main(scratch):
     return 1 if checks.failed else 77 if unavailable else 0
 
 
-try:
-    disks.private()
-except disks.Unavailable as unavailable:
-    print(unavailable)
-    sys.exit(77)
-with tempfile.TemporaryDirectory() as name:
-    status = main(pathlib.Path(name).resolve())
-sys.exit(status)
+disks.run(main)
