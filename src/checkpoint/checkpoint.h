@@ -16,6 +16,7 @@
 #define EQS_CHECKPOINT_CHECKPOINT_H
 
 #include <mpi.h>
+#include <stdbool.h>
 
 #include "dist/tensor.h"
 
@@ -126,6 +127,10 @@ typedef struct {
 eqs_status eqs_checkpoint_summarize(const char *file, eqs_checkpoint_summary *summary);
 void eqs_checkpoint_summary_free(eqs_checkpoint_summary *summary);
 const eqs_checkpoint_entry *eqs_checkpoint_entry_find(const eqs_checkpoint_summary *summary, const char *name);
+bool eqs_checkpoint_entry_has_shape(const eqs_checkpoint_entry *entry, int ndim, const int64_t *shape);
+
+/* Which of an entry's tensors has a name; negative: none. */
+int eqs_checkpoint_tensor_find(const eqs_checkpoint_entry *entry, const char *name);
 
 /*
  * Read tensors into the shards of a model, any ranks and grids; every tile's checksum is verified. Tensors of

@@ -8,6 +8,7 @@
 #include "base/memory.h"
 #include "checkpoint/summary.h"
 #include "checkpoint/tiles.h"
+#include "model/layout.h"
 #include "model/rename.h"
 
 /* An entry under its new name, while the old one is still known. */
@@ -94,24 +95,13 @@ typedef struct {
   name_list missing, superfluous, reshaped;
 } difference;
 
-static void describe_shape(char *text, size_t size, int ndim, const int64_t *shape)
-{
-  size_t length = 0;
-  text[0] = '\0';
-  for (int d = 0; d < ndim && length < size; d++)
-    length += (size_t)snprintf(text + length, size - length, "%s%lld", d > 0 ? "x" : "", (long long)shape[d]);
-  if (ndim == 0) snprintf(text, size, "scalar");
-}
-
 static void compare_shapes(const eqs_checkpoint_entry *entry, const eqs_checkpoint_parameter *parameter,
                            name_list *reshaped)
 {
   char in_file[96], in_model[96], detail[224];
-  if (entry->ndim == parameter->ndim &&
-      memcmp(entry->shape, parameter->shape, (size_t)entry->ndim * sizeof *entry->shape) == 0)
-    return;
-  describe_shape(in_file, sizeof in_file, entry->ndim, entry->shape);
-  describe_shape(in_model, sizeof in_model, parameter->ndim, parameter->shape);
+  if (eqs_checkpoint_entry_has_shape(entry, parameter->ndim, parameter->shape)) return;
+  eqs_shape_brief(entry->ndim, entry->shape, in_file, sizeof in_file);
+  eqs_shape_brief(parameter->ndim, parameter->shape, in_model, sizeof in_model);
   snprintf(detail, sizeof detail, ": %s, in the model %s", in_file, in_model);
   add_name(reshaped, entry->name, detail);
 }
@@ -169,13 +159,6 @@ cleanup:
   return status;
 }
 
-static bool has_tensor(const eqs_checkpoint_entry *entry, const char *tensor)
-{
-  for (int t = 0; t < entry->tensors; t++)
-    if (strcmp(entry->tensor_name[t], tensor) == 0) return true;
-  return false;
-}
-
 static bool wants_tensor(const eqs_checkpoint_parameter *parameter, const char *tensor)
 {
   for (int t = 0; t < parameter->tensors; t++)
@@ -197,7 +180,7 @@ typedef enum { TAKEN, ABSENT, OF_ANOTHER_KIND, INCOMPLETE, UNUSED } tensor_fate;
 static tensor_fate fate_of(const eqs_checkpoint_entry *entry, const eqs_checkpoint_parameter *parameter, int t)
 {
   const char *name = parameter->tensor_name[t];
-  if (!has_tensor(entry, name)) return ABSENT;
+  if (eqs_checkpoint_tensor_find(entry, name) < 0) return ABSENT;
   if (strcmp(name, "weight") == 0) return TAKEN;
   if (strcmp(name, "momentum") == 0)
     return eqs_momentum_same_buffer(momentum_kind(entry->attributes, entry->attribute),
@@ -205,7 +188,8 @@ static tensor_fate fate_of(const eqs_checkpoint_entry *entry, const eqs_checkpoi
                ? TAKEN
                : OF_ANOTHER_KIND;
   for (int s = 0; s < parameter->tensors; s++)
-    if (strcmp(parameter->tensor_name[s], "momentum") != 0 && !has_tensor(entry, parameter->tensor_name[s]))
+    if (strcmp(parameter->tensor_name[s], "momentum") != 0 &&
+        eqs_checkpoint_tensor_find(entry, parameter->tensor_name[s]) < 0)
       return INCOMPLETE;
   return TAKEN;
 }

@@ -47,16 +47,12 @@ static bool locate(const eqs_checkpoint_summary *b, const eqs_checkpoint_entry *
                    eqs_stored_tensor *stored)
 {
   const eqs_checkpoint_entry *other = eqs_checkpoint_entry_find(b, entry->name);
-  if (other == NULL || other->ndim != entry->ndim ||
-      memcmp(other->shape, entry->shape, (size_t)entry->ndim * sizeof *entry->shape) != 0)
-    return false;
-  for (int t = 0; t < other->tensors; t++) {
-    if (strcmp(other->tensor_name[t], tensor) != 0) continue;
-    stored->offset = other->offset[t];
-    stored->checksums = other->checksums[t];
-    return true;
-  }
-  return false;
+  if (other == NULL || !eqs_checkpoint_entry_has_shape(other, entry->ndim, entry->shape)) return false;
+  int t = eqs_checkpoint_tensor_find(other, tensor);
+  if (t < 0) return false;
+  stored->offset = other->offset[t];
+  stored->checksums = other->checksums[t];
+  return true;
 }
 
 /* Tables of the tensors that both have; the same one at the same place. */
@@ -96,7 +92,7 @@ static eqs_status compare_tiles(const char *file_a, const eqs_tensor_table *a, c
     other.stored = &b->tensor[i];
     EQS_TRY(eqs_tile_read(opened_a, file_a, &tile, rows_a));
     EQS_TRY(eqs_tile_read(opened_b, file_b, &other, rows_b));
-    add_rows(rows_a, rows_b, (tile.end_row - tile.first_row) * tile.stored->cols, &difference[i], &sums[i]);
+    add_rows(rows_a, rows_b, eqs_tile_elements(&tile), &difference[i], &sums[i]);
   }
 cleanup:
   eqs_file_close(opened_b);

@@ -250,23 +250,20 @@ cleanup:
   return status;
 }
 
-/* Where this rank has its own tile as it is in the tensor; NULL if it has not. */
-static float *in_place(const eqs_exchange *x, const eqs_tile *tile)
+/* If a shard of this rank has a tile as it is in the tensor, do what there is to do with it there. */
+static bool act_in_place(const tile_context *context, const eqs_tile *tile)
 {
   eqs_tile_place place = eqs_tile_find(tile);
-  return place.rank == x->rank ? place.matrix->shard + place.element : NULL;
+  bool here = place.rank == context->exchange->rank;
+  if (here) context->action(context->job, tile, place.matrix->shard + place.element);
+  return here;
 }
 
 static eqs_status receive_rows(const tile_context *context, const eqs_tile *tile)
 {
   eqs_status status = EQS_OK;
   eqs_exchange *x = context->exchange;
-  if (tile->rank != x->rank) return EQS_OK;
-  float *rows = in_place(x, tile);
-  if (rows != NULL) {
-    context->action(context->job, tile, rows);
-    return EQS_OK;
-  }
+  if (tile->rank != x->rank || act_in_place(context, tile)) return EQS_OK;
   find_peers(x, tile);
   for (int p = 0; p < x->peers; p++) {
     int from = x->peer[p];
@@ -286,12 +283,7 @@ static eqs_status send_rows(const tile_context *context, const eqs_tile *tile)
   eqs_status status = EQS_OK;
   eqs_exchange *x = context->exchange;
   send_buffer *buffer;
-  if (tile->rank != x->rank) return EQS_OK;
-  float *rows = in_place(x, tile);
-  if (rows != NULL) {
-    context->action(context->job, tile, rows);
-    return EQS_OK;
-  }
+  if (tile->rank != x->rank || act_in_place(context, tile)) return EQS_OK;
   EQS_TRY(take_send_buffer(x, &buffer));
   context->action(context->job, tile, x->rows);
   find_peers(x, tile);

@@ -22,7 +22,7 @@ static eqs_status load_tile(int file, const char *path, const eqs_tile *tile, fl
   const eqs_stored_tensor *stored = tile->stored;
   int64_t row_bytes = stored->cols * (int64_t)sizeof *rows;
   uint64_t checksum;
-  EQS_TRY(eqs_file_read(file, path, rows, (tile->end_row - tile->first_row) * row_bytes,
+  EQS_TRY(eqs_file_read(file, path, rows, eqs_tile_elements(tile) * (int64_t)sizeof *rows,
                         stored->offset + tile->first_row * row_bytes));
   EQS_TRY(eqs_file_read(file, path, &checksum, sizeof checksum,
                         stored->checksums + tile->index * (int64_t)sizeof checksum));
@@ -75,18 +75,16 @@ static eqs_status locate(const eqs_checkpoint_summary *summary, const char *path
 {
   for (int64_t p = 0; p < parameters; p++) {
     const eqs_checkpoint_entry *entry = eqs_checkpoint_entry_find(summary, parameter[p].name);
-    if (entry && (entry->ndim != parameter[p].ndim ||
-                  memcmp(entry->shape, parameter[p].shape, (size_t)entry->ndim * sizeof *entry->shape) != 0))
+    if (entry && !eqs_checkpoint_entry_has_shape(entry, parameter[p].ndim, parameter[p].shape))
       return eqs_fail(EQS_USAGE, "%s: parameter %s has another shape in the model", path, entry->name);
   }
   for (int64_t i = 0; i < table->tensors; i++) {
     eqs_stored_tensor *stored = &table->tensor[i];
     const eqs_checkpoint_entry *entry = eqs_checkpoint_entry_find(summary, stored->parameter);
-    for (int t = 0; entry && t < entry->tensors; t++) {
-      if (strcmp(entry->tensor_name[t], stored->name) != 0) continue;
-      stored->offset = entry->offset[t];
-      stored->checksums = entry->checksums[t];
-    }
+    int t = entry ? eqs_checkpoint_tensor_find(entry, stored->name) : -1;
+    if (t < 0) continue;
+    stored->offset = entry->offset[t];
+    stored->checksums = entry->checksums[t];
   }
   return EQS_OK;
 }
@@ -163,7 +161,7 @@ static eqs_status check_tiles(MPI_Comm comm, const char *path, const eqs_tensor_
   eqs_tile_walk walk = {.table = table};
   for (eqs_tile tile; eqs_tile_next(&walk, &tile); ++*tiles) {
     bool whole = true;
-    *bytes += (tile.end_row - tile.first_row) * tile.stored->cols * (int64_t)sizeof *rows;
+    *bytes += eqs_tile_elements(&tile) * (int64_t)sizeof *rows;
     if (tile.rank != rank) continue;
     EQS_TRY(load_tile(file, path, &tile, rows, &whole));
     if (whole) continue;

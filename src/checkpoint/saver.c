@@ -38,8 +38,8 @@ struct eqs_saver {
   eqs_unfinished_file unfinished;
   int64_t tiles;
   kept_tile *tile;
-  int64_t capacity; /* floats that `copy` has room for */
-  float *copy;      /* the tiles' rows, one after the other */
+  int64_t capacity, copied; /* floats that `copy` has room for, and has */
+  float *copy;              /* the tiles' rows, one after the other */
 
   int64_t failed; /* how many owners have; valid after the agreement */
   MPI_Request agreement;
@@ -77,7 +77,7 @@ static void forget_save(eqs_saver *saver, bool remove)
   free(saver->directory);
   saver->tile = NULL;
   saver->directory = NULL;
-  saver->tiles = 0;
+  saver->tiles = saver->copied = 0;
 }
 
 void eqs_saver_destroy(eqs_saver **result)
@@ -173,14 +173,11 @@ static bool take_thread(eqs_saver *saver)
 static void keep_tile(void *context, const eqs_tile *tile, float *rows)
 {
   eqs_saver *saver = context;
-  kept_tile *kept = &saver->tile[saver->tiles];
-  int64_t elements = (tile->end_row - tile->first_row) * tile->stored->cols;
-  kept->tile = *tile;
-  kept->rows = saver->tiles == 0
-                   ? saver->copy
-                   : kept[-1].rows + (kept[-1].tile.end_row - kept[-1].tile.first_row) * kept[-1].tile.stored->cols;
-  memcpy(kept->rows, rows, (size_t)elements * sizeof *rows);
-  saver->tiles++;
+  int64_t elements = eqs_tile_elements(tile);
+  float *kept = saver->copy + saver->copied;
+  memcpy(kept, rows, (size_t)elements * sizeof *rows);
+  saver->tile[saver->tiles++] = (kept_tile){.tile = *tile, .rows = kept};
+  saver->copied += elements;
 }
 
 /* Room for this owner's tiles. */
@@ -192,7 +189,7 @@ static eqs_status make_room(eqs_saver *saver)
   for (eqs_tile tile; eqs_tile_next(&walk, &tile);) {
     if (tile.rank != saver->rank) continue;
     tiles++;
-    elements += (tile.end_row - tile.first_row) * tile.stored->cols;
+    elements += eqs_tile_elements(&tile);
   }
   EQS_TRY(eqs_allocate_raw(&saver->tile, tiles, sizeof *saver->tile));
   if (elements > saver->capacity) {

@@ -149,3 +149,15 @@ const eqs_checkpoint_entry *eqs_checkpoint_entry_find(const eqs_checkpoint_summa
   if (summary->entries == 0) return NULL;
   return bsearch(name, summary->entry, (size_t)summary->entries, sizeof *summary->entry, by_entry_name);
 }
+
+bool eqs_checkpoint_entry_has_shape(const eqs_checkpoint_entry *entry, int ndim, const int64_t *shape)
+{
+  return entry->ndim == ndim && memcmp(entry->shape, shape, (size_t)ndim * sizeof *shape) == 0;
+}
+
+int eqs_checkpoint_tensor_find(const eqs_checkpoint_entry *entry, const char *name)
+{
+  int t = entry->tensors - 1;
+  while (t >= 0 && strcmp(entry->tensor_name[t], name) != 0) t--;
+  return t;
+}

@@ -63,7 +63,7 @@ bool eqs_tile_next(eqs_tile_walk *walk, eqs_tile *tile)
   return false;
 }
 
-static int64_t tile_elements_of(const eqs_tile *tile)
+int64_t eqs_tile_elements(const eqs_tile *tile)
 {
   return (tile->end_row - tile->first_row) * tile->stored->cols;
 }
@@ -96,7 +96,7 @@ eqs_tile_place eqs_tile_find(const eqs_tile *tile)
 
 uint64_t eqs_tile_checksum(const eqs_tile *tile, const float *rows)
 {
-  return XXH3_64bits(rows, (size_t)((tile->end_row - tile->first_row) * tile->stored->cols) * sizeof *rows);
+  return XXH3_64bits(rows, (size_t)eqs_tile_elements(tile) * sizeof *rows);
 }
 
 eqs_status eqs_check_name(const char *what, const char *name)
@@ -228,20 +228,20 @@ static eqs_status deal_tiles(int ranks, eqs_tensor_table *table)
   int next = 0;
   eqs_tile tile;
   EQS_TRY(eqs_allocate(&load, ranks, sizeof *load));
-  for (eqs_tile_walk walk = {.table = table}; eqs_tile_next(&walk, &tile); tiles++) total += tile_elements_of(&tile);
+  for (eqs_tile_walk walk = {.table = table}; eqs_tile_next(&walk, &tile); tiles++) total += eqs_tile_elements(&tile);
   int64_t share = (total - 1) / ranks + 1 + eqs_tile_largest(table);
   EQS_TRY(eqs_allocate(&table->tile_rank, tiles, sizeof *table->tile_rank));
   for (int64_t i = 0; i < tiles; i++) table->tile_rank[i] = -1;
   for (eqs_tile_walk walk = {.table = table}; eqs_tile_next(&walk, &tile);) {
     int rank = eqs_tile_find(&tile).rank;
-    if (rank < 0 || load[rank] + tile_elements_of(&tile) > share) continue;
+    if (rank < 0 || load[rank] + eqs_tile_elements(&tile) > share) continue;
     table->tile_rank[tile.number] = rank;
-    load[rank] += tile_elements_of(&tile);
+    load[rank] += eqs_tile_elements(&tile);
   }
   for (eqs_tile_walk walk = {.table = table}; eqs_tile_next(&walk, &tile);) {
     if (tile.rank >= 0) continue;
-    while (load[next % ranks] + tile_elements_of(&tile) > share) next++; /* some rank has less than the mean */
-    load[next % ranks] += tile_elements_of(&tile);
+    while (load[next % ranks] + eqs_tile_elements(&tile) > share) next++; /* some rank has less than the mean */
+    load[next % ranks] += eqs_tile_elements(&tile);
     table->tile_rank[tile.number] = next++ % ranks;
   }
 cleanup:

@@ -56,6 +56,8 @@ int64_t eqs_tile_largest(const eqs_tensor_table *table);
 /* The next tile; false after the last. */
 bool eqs_tile_next(eqs_tile_walk *walk, eqs_tile *tile);
 
+int64_t eqs_tile_elements(const eqs_tile *tile);
+
 eqs_tile_place eqs_tile_find(const eqs_tile *tile);
 
 /* XXH3-64 of a tile's rows. */

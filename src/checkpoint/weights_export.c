@@ -65,7 +65,7 @@ static eqs_status copy_tiles(const export_files *files, const chosen_weights *ch
   eqs_tile_walk walk = {.table = &chosen->table};
   for (eqs_tile tile; eqs_tile_next(&walk, &tile);) {
     const eqs_safetensor *tensor = &chosen->content.tensor[tile.stored - chosen->table.tensor];
-    int64_t cols = tile.stored->cols, elements = (tile.end_row - tile.first_row) * cols;
+    int64_t cols = tile.stored->cols, elements = eqs_tile_elements(&tile);
     EQS_TRY(eqs_tile_read(files->from, files->from_path, &tile, files->rows));
     eqs_from_float(dtype, files->rows, files->converted, elements);
     EQS_TRY(eqs_file_write(files->to, files->to_path, files->converted, elements * size,

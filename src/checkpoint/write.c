@@ -61,7 +61,7 @@ eqs_status eqs_unfinished_write(int file, const eqs_unfinished_file *unfinished,
   const eqs_stored_tensor *stored = tile->stored;
   int64_t row_bytes = stored->cols * (int64_t)sizeof *rows;
   uint64_t checksum = eqs_tile_checksum(tile, rows);
-  EQS_TRY(eqs_file_write(file, unfinished->partial, rows, (tile->end_row - tile->first_row) * row_bytes,
+  EQS_TRY(eqs_file_write(file, unfinished->partial, rows, eqs_tile_elements(tile) * (int64_t)sizeof *rows,
                          stored->offset + tile->first_row * row_bytes));
   EQS_TRY(eqs_file_write(file, unfinished->partial, &checksum, sizeof checksum,
                          stored->checksums + tile->index * (int64_t)sizeof checksum));

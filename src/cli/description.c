@@ -26,14 +26,6 @@ void eqs_describe_attribute(const eqs_attribute *attribute, char *text, size_t s
   }
 }
 
-void eqs_describe_shape(const eqs_checkpoint_entry *entry, char *text, size_t size)
-{
-  size_t length = 0;
-  snprintf(text, size, "scalar");
-  for (int d = 0; d < entry->ndim && length < size; d++)
-    length += (size_t)snprintf(text + length, size - length, "%s%" PRId64, d > 0 ? "x" : "", entry->shape[d]);
-}
-
 json_t *eqs_json_text(const char *text)
 {
   json_t *value = json_string(text);

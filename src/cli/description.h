@@ -6,9 +6,8 @@
 
 #include "checkpoint/checkpoint.h"
 
-/* Values in words; "-" of NULL. "scalar", "21x8". */
+/* A value in words; "-" of NULL. */
 void eqs_describe_attribute(const eqs_attribute *attribute, char *text, size_t size);
-void eqs_describe_shape(const eqs_checkpoint_entry *entry, char *text, size_t size);
 
 /* The same in JSON; null of NULL. Texts that are not UTF-8 are "(not UTF-8)". */
 json_t *eqs_json_text(const char *text);

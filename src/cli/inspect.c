@@ -11,6 +11,7 @@
 #include "cli/command.h"
 #include "cli/description.h"
 #include "cli/inspect_diff.h"
+#include "model/layout.h"
 
 typedef struct {
   int paths;
@@ -91,7 +92,7 @@ static void print_table(const char *file, int64_t bytes, int64_t elements, const
   for (int64_t e = 0; e < summary->entries; e++) {
     const eqs_checkpoint_entry *entry = &summary->entry[e];
     char shape[192], role[32], rule[32], lr[32];
-    eqs_describe_shape(entry, shape, sizeof shape);
+    eqs_shape_brief(entry->ndim, entry->shape, shape, sizeof shape);
     printf("%-*s  %-16s %-16s %-14s %-10s ", width, entry->name, shape,
            describe_attribute(entry, "role", role, sizeof role), describe_attribute(entry, "rule", rule, sizeof rule),
            describe_attribute(entry, "lr", lr, sizeof lr));

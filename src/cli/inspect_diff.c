@@ -8,6 +8,7 @@
 
 #include "cli/comparison.h"
 #include "cli/description.h"
+#include "model/layout.h"
 
 enum { shown = 20 }; /* of a list */
 static const char side_name[EQS_SIDES] = {'A', 'B'};
@@ -54,10 +55,11 @@ static void print_forms(const eqs_comparison *found)
   }
   if (found->reshapes > 0) printf("reshaped    %" PRId64 ":\n", found->reshapes);
   for (int64_t i = 0; i < found->reshapes && i < shown; i++) {
-    char a[192], b[192];
-    eqs_describe_shape(found->reshaped[i].side[0], a, sizeof a);
-    eqs_describe_shape(found->reshaped[i].side[1], b, sizeof b);
-    printf("  %s  A: %s, B: %s\n", found->reshaped[i].side[0]->name, a, b);
+    const eqs_checkpoint_entry *a = found->reshaped[i].side[0], *b = found->reshaped[i].side[1];
+    char shape_a[192], shape_b[192];
+    eqs_shape_brief(a->ndim, a->shape, shape_a, sizeof shape_a);
+    eqs_shape_brief(b->ndim, b->shape, shape_b, sizeof shape_b);
+    printf("  %s  A: %s, B: %s\n", a->name, shape_a, shape_b);
   }
   print_more(found->reshapes);
 }

@@ -37,6 +37,14 @@ void eqs_shape_text(int ndim, const int64_t *shape, char *text, size_t size)
   if (length < size) snprintf(text + length, size - length, "]");
 }
 
+void eqs_shape_brief(int ndim, const int64_t *shape, char *text, size_t size)
+{
+  size_t length = 0;
+  snprintf(text, size, "scalar");
+  for (int i = 0; i < ndim && length < size; i++)
+    length += (size_t)snprintf(text + length, size - length, i == 0 ? "%lld" : "x%lld", (long long)shape[i]);
+}
+
 eqs_status eqs_shape_elements(int ndim, const int64_t *shape, int64_t *elements)
 {
   if (ndim < 0 || ndim > EQS_MAX_DIMS)

@@ -55,4 +55,7 @@ eqs_status eqs_shape_elements(int ndim, const int64_t *shape, int64_t *elements)
 /* "[64, 2048, 1024]" */
 void eqs_shape_text(int ndim, const int64_t *shape, char *text, size_t size);
 
+/* "64x2048x1024", "scalar" */
+void eqs_shape_brief(int ndim, const int64_t *shape, char *text, size_t size);
+
 #endif
