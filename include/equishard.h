@@ -14,6 +14,11 @@
  * arguments where the comment says so, and fail on all ranks together with the same status.
  * The library prints the message of a failed collective call once, on the rank where it arose; the
  * caller only ends the program with the status. eqs_error_message() has the text of the last failure.
+ * NULL where something is needed, a session that was closed, and a parameter of such a session are EQS_USAGE.
+ *
+ * Every struct begins with struct_size: the caller sets it to the sizeof of its struct (in an array, of every element),
+ * so that structs can grow without breaking programs that were compiled before. `{.struct_size = sizeof info, ...}`
+ * sets what is not named to 0, the default of every member.
  *
  * The library is not thread-safe: one thread per process calls it.
  */
@@ -57,25 +62,48 @@ typedef struct eqs_parameter eqs_parameter;
 
 /* A parameter as the trainer holds it. Row-major, contiguous. */
 typedef struct {
-  const char *name;            /* "model.layers.0.self_attn.q_proj.weight" */
-  const char *module_type;     /* class of the module that holds it, "Linear"; may be NULL */
-  eqs_dtype dtype;             /* of weights and gradients */
-  int ndim;                    /* 0 ... EQS_MAX_DIMS */
-  int64_t shape[EQS_MAX_DIMS]; /* the full tensor's, whatever the placement */
-  eqs_placement gradient;      /* EQS_PARTIAL: the push is the reduction over trainers */
-  eqs_placement weight;        /* EQS_REPLICATE or EQS_SHARD */
-  const char *tied_to;         /* name of the parameter added before that this is another name of; or NULL */
+  size_t struct_size;
+  const char *name;                 /* "model.layers.0.self_attn.q_proj.weight" */
+  const char *module_type;          /* class of the module that holds it, "Linear"; may be NULL */
+  eqs_dtype dtype;                  /* of weights and gradients */
+  int ndim;                         /* 0 ... EQS_MAX_DIMS */
+  int64_t shape[EQS_MAX_DIMS];      /* the full tensor's, whatever the placement */
+  eqs_placement gradient_placement; /* EQS_PARTIAL: the push is the reduction over trainers */
+  eqs_placement weight_placement;   /* EQS_REPLICATE or EQS_SHARD */
+  const char *tied_to;              /* name of the parameter added before that this is another name of; or NULL */
+  const char *role; /* as in the configuration's `match: {role: ...}`; NULL: by the configuration's `roles`, by name,
+                       module type and shape */
+  int stacked;      /* the first dimension counts layers: [L, m, n] is L matrices m×n of the role that its name says */
+  int frozen; /* not trained: it has no gradient; its weight, and the state that a restored checkpoint has of it, stay
+                 in checkpoints */
 } eqs_parameter_info;
 
-/* A parameter group: what one entry of the configuration's `groups` matched. */
+/* What a parameter got. Texts are valid while the session is open. */
 typedef struct {
-  const char *rule; /* "muon"; valid while the session is open */
+  size_t struct_size;
+  const char *name; /* as in checkpoints and messages: without the prefixes of wrappers such as `module.` */
+  const char *role;
+  int group;         /* -1: none, of a frozen parameter */
+  int64_t matrices;  /* how many the tensor is, to its rule */
+  int in_checkpoint; /* whether the checkpoint that was restored had it */
+  int64_t step;      /* steps it had taken in that checkpoint */
+} eqs_parameter_description;
+
+/* A parameter group: what one entry of the configuration's `groups` matched. Texts are valid while the session is open.
+ */
+typedef struct {
+  size_t struct_size;
+  const char *rule; /* "muon" */
   double lr;        /* as in force for the next step, before the configuration's schedule */
   int64_t parameters;
+  const char *momentum;        /* kind: "ema", "nesterov", ...; NULL if the rule has none */
+  const char *schedule;        /* kind of the configuration's schedule: "constant", "cosine", ... */
+  const char *const *settings; /* names of what eqs_group_set can set, NULL after the last */
 } eqs_group_info;
 
 /* The state after the last completed step. */
 typedef struct {
+  size_t struct_size;
   int64_t step;         /* steps taken since the beginning of training, restarts included */
   int64_t skipped;      /* steps skipped for non-finite gradients */
   int skipped_last;     /* whether the last one was */
@@ -84,6 +112,7 @@ typedef struct {
 
 /* Seconds spent in a phase since eqs_session_start, over the ranks that have the phase. */
 typedef struct {
+  size_t struct_size;
   char name[32]; /* "trainer push", "owner update" */
   double minimum, mean, maximum;
   int slowest; /* rank in the session's communicator of the maximum */
@@ -91,15 +120,18 @@ typedef struct {
 
 /* Bytes this rank moved between trainers and owners since eqs_session_start. */
 typedef struct {
+  size_t struct_size;
   int64_t gradient_sent, gradient_received, weight_sent, weight_received; /* payload, headers included */
   int64_t messages_sent, messages_received;
 } eqs_traffic;
 
-/* A piece of the trainer's own data that rides in a checkpoint, at /trainer/<key>. */
+/* A piece of the trainers' own data that rides in a checkpoint, at /trainer/<key>. */
 typedef struct {
-  const char *key;
+  size_t struct_size;
+  const char *key; /* without '/' and '@' */
   const void *bytes;
   size_t size;
+  int per_trainer; /* every trainer has its own, at /trainer/<key>@<trainer>; else the first trainer's counts */
 } eqs_trainer_item;
 
 /*
@@ -115,6 +147,17 @@ typedef struct {
 eqs_status eqs_session_open(MPI_Comm comm, const char *config_path, eqs_session **session);
 
 /*
+ * The same with the configuration as a text.
+ *
+ * config  [in] YAML; the first trainer's counts. `include: FILE` in it reads a file, whose keys count less
+ * name    [in] what messages call it, and as seen from whose folder it includes; NULL: "configuration", in the working
+ *              directory
+ *
+ * Collective, as eqs_session_open.
+ */
+eqs_status eqs_session_open_text(MPI_Comm comm, const char *config, const char *name, eqs_session **session);
+
+/*
  * Be an owner until the trainers close the session or it fails. The owners' counterpart of all
  * collective calls of the trainers. Waiting does not keep a core busy.
  *
@@ -123,6 +166,14 @@ eqs_status eqs_session_open(MPI_Comm comm, const char *config_path, eqs_session 
  * Returns the status with which the session ended. Collective.
  */
 eqs_status eqs_serve(MPI_Comm comm);
+
+/*
+ * Be an owner of one session after another, until the first trainer calls MPI_Finalize or a session fails: what
+ * `equishard serve` does. Between sessions trainers may take any time.
+ *
+ * Returns the status with which the last session ended. Collective.
+ */
+eqs_status eqs_serve_all(MPI_Comm comm);
 
 /*
  * The trainers' own communicator.
@@ -151,6 +202,21 @@ eqs_status eqs_parameter_add(eqs_session *session, const eqs_parameter_info *inf
                              eqs_parameter **parameter);
 
 /*
+ * Add a tensor that stacks the same parameter of several layers, [L, ...], as L parameters, each with a name, an owner
+ * and a checkpoint entry of its own. (As one parameter of L matrices: eqs_parameter_add with info->stacked.)
+ *
+ * session     [in]
+ * info        [in]  of the stack; the '*' in its name is the layer's number: "transformer.h.*.attn.c_attn.weight".
+ *                   Placements are EQS_PARTIAL or EQS_REPLICATE
+ * weight      [in]  the stack; layer l begins at l times the elements of a layer
+ * parameters  [out] info->shape[0] handles, in the order of the layers
+ *
+ * Not collective. EQS_USAGE: as eqs_parameter_add; no '*', or several; a sharded placement.
+ */
+eqs_status eqs_parameter_add_layers(eqs_session *session, const eqs_parameter_info *info, const void *weight,
+                                    eqs_parameter **parameters);
+
+/*
  * Ask for a restart: eqs_session_start will restore weights and state from a checkpoint, whatever ranks wrote it.
  *
  * Its parameters are taken under the names that the configuration's `checkpoint: {rename: ...}` gives them. Those that
@@ -168,6 +234,15 @@ eqs_status eqs_parameter_add(eqs_session *session, const eqs_parameter_info *inf
 eqs_status eqs_session_resume(eqs_session *session, const char *path);
 
 /*
+ * The same if there is a checkpoint; else the session begins with the weights of eqs_parameter_add. A directory of
+ * which nothing but damaged checkpoints is left is an error all the same.
+ */
+eqs_status eqs_session_resume_if_any(eqs_session *session, const char *path);
+
+/* Whether eqs_session_start has restored a checkpoint; 0 before. Not collective, the same answer on all trainers. */
+int eqs_session_resumed(const eqs_session *session);
+
+/*
  * Give every parameter its role, rule and owners; allocate; take the initial weights or restore.
  * Weights can be pulled afterwards.
  *
@@ -183,14 +258,22 @@ eqs_status eqs_session_start(eqs_session *session);
  */
 eqs_status eqs_group_count(const eqs_session *session, int *count);
 eqs_status eqs_group_describe(const eqs_session *session, int group, eqs_group_info *info);
-eqs_status eqs_parameter_group(const eqs_parameter *parameter, int *group);
+eqs_status eqs_parameter_describe(const eqs_parameter *parameter, eqs_parameter_description *description);
 
 /*
- * Set the learning rate of a group for the steps that follow.
+ * Set a setting of a group for the steps that follow: "lr", "weight_decay", "beta", "beta1", "beta2", "alpha" or "eps",
+ * as far as the group's rule has it (eqs_group_info.settings); or read what is in force. The configuration's values are
+ * in force at first, and in a restart those that were in force when the checkpoint was written, unless the
+ * configuration has changed since (a warning says which).
  *
- * Logically collective: the first trainer's value counts. EQS_USAGE: another value than before, after the first push
- * of a step: the settings of a step travel with its gradients.
+ * Logically collective: the first trainer's value counts. EQS_USAGE: no such setting, a value that the configuration
+ * would refuse; another value than before, after the first push of a step: the settings of a step travel with its
+ * gradients.
  */
+eqs_status eqs_group_set(eqs_session *session, int group, const char *setting, double value);
+eqs_status eqs_group_get(const eqs_session *session, int group, const char *setting, double *value);
+
+/* eqs_group_set of "lr". */
 eqs_status eqs_group_set_lr(eqs_session *session, int group, double lr);
 
 /*
@@ -219,6 +302,45 @@ eqs_status eqs_session_set_gradient_scale(eqs_session *session, double scale);
  */
 eqs_status eqs_push(eqs_parameter *parameter, const void *gradient);
 
+/* eqs_push of several, in the order of the arrays; at a fraction of the cost of a call each. */
+eqs_status eqs_push_many(int64_t count, eqs_parameter *const *parameters, const void *const *gradients);
+
+/*
+ * Give a parameter a new weight, the counterpart of eqs_pull: what the program has written into its tensor. It becomes
+ * the owners' master weight in the next eqs_step, before that step's gradient is applied to it; momentum and other
+ * state stay.
+ *
+ * parameter  [in]
+ * weight     [in] as info.weight_placement places it, in the trainer's dtype; must stay unchanged until eqs_step
+ * returns
+ *
+ * Not collective, but with EQS_REPLICATE every trainer puts the same values before the same step, else that eqs_step is
+ * EQS_USAGE on all and names the parameter; with EQS_SHARD the rows of trainers that put nothing stay as they are.
+ * EQS_USAGE: after the first push of a step; put twice before a step.
+ */
+eqs_status eqs_put(eqs_parameter *parameter, const void *weight);
+
+/*
+ * Clip the step under way by the 2-norm of its whole gradient, as it is after the reduction over trainers: it is
+ * multiplied by min(1, max_norm / (norm + 1e-6)), as torch.nn.utils.clip_grad_norm_ does in one process. After the
+ * step's last push, before eqs_step.
+ *
+ * session   [in]
+ * max_norm  [in]  positive; INFINITY: only tell the norm
+ * norm      [out] may be infinite or not a number
+ *
+ * Collective. EQS_USAGE: norm is over max_norm, and owners have updated parameters of this step already, which
+ * eqs_session_defer_updates avoids.
+ */
+eqs_status eqs_clip_grad_norm(eqs_session *session, double max_norm, double *norm);
+
+/*
+ * Whether owners update nothing before they have all gradients of a step (1), or may begin with those that are complete
+ * (0, at first), for the steps that follow. Logically collective: the first trainer's word counts. EQS_USAGE: as
+ * eqs_group_set.
+ */
+eqs_status eqs_session_defer_updates(eqs_session *session, int defer);
+
 /*
  * Take one step: reduce, check for non-finite values, clip, momentum, decay, update.
  *
@@ -241,6 +363,9 @@ eqs_status eqs_step(eqs_session *session);
  * step was skipped).
  */
 eqs_status eqs_pull(eqs_parameter *parameter, void *weight);
+
+/* eqs_pull of several, in the order of the arrays. */
+eqs_status eqs_pull_many(int64_t count, eqs_parameter *const *parameters, void *const *weights);
 
 /* What the last step did. Not collective. */
 eqs_status eqs_session_step_info(const eqs_session *session, eqs_step_info *info);
@@ -279,10 +404,10 @@ int eqs_stop_requested(const eqs_session *session);
 eqs_status eqs_checkpoint(eqs_session *session, const eqs_trainer_item *items, int count);
 
 /*
- * Bytes that the trainer handed over when the restored checkpoint was written.
+ * Bytes that the trainers handed over when the restored checkpoint was written.
  *
  * session  [in]
- * key      [in]
+ * key      [in] of an item with per_trainer: "<key>@<trainer>", for as many trainers as there were then
  * bytes    [out] valid until eqs_session_close; NULL if there is no such key or nothing was restored
  * size     [out]
  *
@@ -312,6 +437,25 @@ eqs_status eqs_session_traffic(const eqs_session *session, eqs_traffic *traffic)
  * Collective.
  */
 eqs_status eqs_session_close(eqs_session **session);
+
+/*
+ * Fingerprints of memory, to see whether somebody has written to it: of all bytes up to 16 KiB, of 16 KiB spread evenly
+ * over what is larger. Not collective.
+ *
+ * count         [in]
+ * pointers      [in]  `count` of them; NULL has the fingerprint 0
+ * sizes         [in]  bytes
+ * fingerprints  [out]
+ */
+eqs_status eqs_fingerprints(int64_t count, const void *const *pointers, const size_t *sizes, uint64_t *fingerprints);
+
+/*
+ * For programs in languages that do not tell the library how they end: when the process exits with status 0, close the
+ * sessions that are still open and, if `finalize`, call MPI_Finalize; with another status, end the whole job with it.
+ * eqs_exit_status sets the status that counts instead of the process's. Not collective.
+ */
+eqs_status eqs_end_job_at_exit(MPI_Comm comm, int finalize);
+void eqs_exit_status(int status);
 
 /* Text of the last failure on this rank; "" if none. Valid until the next failure. */
 const char *eqs_error_message(void);

@@ -33,6 +33,13 @@ typedef struct {
   const char *text;
 } eqs_attribute;
 
+/* A piece of the trainers' own data. */
+typedef struct {
+  const char *key;
+  const void *bytes;
+  size_t size;
+} eqs_checkpoint_item;
+
 typedef struct {
   const char *name;
   eqs_dtype trainer_dtype;
@@ -51,7 +58,7 @@ typedef struct {
   int64_t parameters;
   const eqs_checkpoint_parameter *parameter;
   int items; /* the trainer's data; read on the first owner only */
-  const eqs_trainer_item *item;
+  const eqs_checkpoint_item *item;
 } eqs_checkpoint_contents;
 
 /*
@@ -114,7 +121,7 @@ typedef struct {
   int64_t entries;
   eqs_checkpoint_entry *entry; /* in alphabetical order of name */
   int items;
-  eqs_trainer_item *item; /* keys and bytes allocated */
+  eqs_checkpoint_item *item; /* keys and bytes allocated */
 } eqs_checkpoint_summary;
 
 /*

@@ -142,7 +142,7 @@ cleanup:
   return status;
 }
 
-static eqs_status add_trainer_item(const file_maker *maker, hid_t trainer, const eqs_trainer_item *item)
+static eqs_status add_trainer_item(const file_maker *maker, hid_t trainer, const eqs_checkpoint_item *item)
 {
   eqs_status status = EQS_OK;
   hid_t dataset = -1;

@@ -113,7 +113,8 @@ static void forget(described *all)
   free(all->attributes);
 }
 
-static eqs_status describe_all(const eqs_optimizer *optimizer, const eqs_trainer_item *items, int count, described *all)
+static eqs_status describe_all(const eqs_optimizer *optimizer, const eqs_checkpoint_item *items, int count,
+                               described *all)
 {
   eqs_status status = EQS_OK;
   int64_t parameters = optimizer->plan->parameters;
@@ -141,7 +142,7 @@ cleanup:
 }
 
 eqs_status eqs_optimizer_save(const eqs_optimizer *optimizer, const eqs_checkpoint_place *place, eqs_saver *saver,
-                              const eqs_trainer_item *items, int count)
+                              const eqs_checkpoint_item *items, int count)
 {
   described all;
   eqs_status status = eqs_agree(optimizer->owners, describe_all(optimizer, items, count, &all));

@@ -11,7 +11,7 @@
  * the owners. EQS_IO.
  */
 eqs_status eqs_optimizer_save(const eqs_optimizer *optimizer, const eqs_checkpoint_place *place, eqs_saver *saver,
-                              const eqs_trainer_item *items, int count);
+                              const eqs_checkpoint_item *items, int count);
 eqs_status eqs_optimizer_write(const eqs_optimizer *optimizer, const char *file);
 
 /*

@@ -232,12 +232,12 @@ static eqs_status take_items(unpacking *from, eqs_checkpoint_summary *summary)
   EQS_TRY(take_count(from, 2 * sizeof(int64_t), INT_MAX, &count));
   EQS_TRY(eqs_allocate(&summary->item, count, sizeof *summary->item));
   while (summary->items < count) {
-    eqs_trainer_item *item = &summary->item[summary->items++];
+    eqs_checkpoint_item *item = &summary->item[summary->items++];
     char *key = NULL, *bytes = NULL;
     int64_t size = 0;
     status = take_text(from, &key);
     if (status == EQS_OK) status = take_bytes(from, &bytes, &size);
-    *item = (eqs_trainer_item){.key = key, .bytes = bytes, .size = (size_t)size};
+    *item = (eqs_checkpoint_item){.key = key, .bytes = bytes, .size = (size_t)size};
     EQS_TRY(status);
   }
 cleanup:

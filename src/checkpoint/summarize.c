@@ -205,7 +205,7 @@ cleanup:
   return status;
 }
 
-static eqs_status read_item(eqs_hdf5_reader *reader, hid_t trainer, eqs_trainer_item *item)
+static eqs_status read_item(eqs_hdf5_reader *reader, hid_t trainer, eqs_checkpoint_item *item)
 {
   eqs_status status = EQS_OK;
   hid_t dataset = -1;
@@ -234,7 +234,7 @@ static eqs_status read_items(eqs_hdf5_reader *reader, eqs_checkpoint_summary *su
   EQS_TRY(eqs_hdf5_list_links(reader, trainer, &keys));
   EQS_TRY(eqs_allocate(&summary->item, keys.count, sizeof *summary->item));
   for (int64_t i = 0; i < keys.count; i++) {
-    eqs_trainer_item *item = &summary->item[summary->items++];
+    eqs_checkpoint_item *item = &summary->item[summary->items++];
     item->key = keys.name[i];
     keys.name[i] = NULL;
     EQS_TRY(read_item(reader, trainer, item));

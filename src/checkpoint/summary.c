@@ -20,10 +20,10 @@ void eqs_sort_attributes(int count, eqs_attribute *attribute)
 
 static int by_key(const void *a, const void *b)
 {
-  return strcmp(((const eqs_trainer_item *)a)->key, ((const eqs_trainer_item *)b)->key);
+  return strcmp(((const eqs_checkpoint_item *)a)->key, ((const eqs_checkpoint_item *)b)->key);
 }
 
-void eqs_sort_items(int count, eqs_trainer_item *item)
+void eqs_sort_items(int count, eqs_checkpoint_item *item)
 {
   if (count > 0) qsort(item, (size_t)count, sizeof *item, by_key);
 }
@@ -70,12 +70,12 @@ cleanup:
   return status;
 }
 
-static eqs_status describe_items(int items, const eqs_trainer_item *item, eqs_checkpoint_summary *summary)
+static eqs_status describe_items(int items, const eqs_checkpoint_item *item, eqs_checkpoint_summary *summary)
 {
   eqs_status status = EQS_OK;
   EQS_TRY(eqs_allocate(&summary->item, items, sizeof *summary->item));
   for (int i = 0; i < items; i++) {
-    eqs_trainer_item *copy = &summary->item[summary->items];
+    eqs_checkpoint_item *copy = &summary->item[summary->items];
     char *key = NULL, *bytes = NULL;
     EQS_TRY(eqs_check_name("trainer item", item[i].key));
     EQS_TRY(eqs_copy_text(&key, item[i].key));

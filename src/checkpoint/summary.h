@@ -12,6 +12,6 @@ eqs_status eqs_checkpoint_summarize_here(const char *file, eqs_checkpoint_summar
 
 /* Put attributes, tensors' names and items in alphabetical order; and entries. */
 void eqs_sort_attributes(int count, eqs_attribute *attribute);
-void eqs_sort_items(int count, eqs_trainer_item *item);
+void eqs_sort_items(int count, eqs_checkpoint_item *item);
 
 #endif

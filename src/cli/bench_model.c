@@ -51,7 +51,7 @@ static eqs_status list_matrices(const eqs_bench_matrices *matrices, eqs_bench_mo
     char *name = model->names + p * name_size;
     snprintf(name, name_size, "matrix.%lld", (long long)p);
     model->info[p] = (eqs_parameter_info){
-        .name = name, .ndim = 2, .shape = {matrices->rows, matrices->cols}, .gradient = EQS_PARTIAL};
+        .name = name, .ndim = 2, .shape = {matrices->rows, matrices->cols}, .gradient_placement = EQS_PARTIAL};
   }
   model->parameters = matrices->count;
 cleanup:

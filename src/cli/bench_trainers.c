@@ -40,7 +40,7 @@ static eqs_status add_parameters(eqs_trainers *trainers)
   eqs_status status = EQS_OK;
   for (int64_t p = 0; p < trainers->parameters; p++) {
     eqs_parameter_info info = trainers->info[p];
-    info.dtype = EQS_FLOAT32, info.gradient = EQS_PARTIAL, info.weight = EQS_REPLICATE;
+    info.dtype = EQS_FLOAT32, info.gradient_placement = EQS_PARTIAL, info.weight_placement = EQS_REPLICATE;
     EQS_TRY(eqs_parameter_add(trainers->session, &info, trainers->weight + p, &trainers->parameter[p]));
   }
 cleanup:

@@ -133,7 +133,7 @@ static eqs_status compare_items(eqs_comparison *found)
   const eqs_checkpoint_summary *a = &found->summary[0], *b = &found->summary[1];
   int i = 0, j = 0;
   while (i < a->items || j < b->items) {
-    const eqs_trainer_item *left = i < a->items ? &a->item[i] : NULL, *right = j < b->items ? &b->item[j] : NULL;
+    const eqs_checkpoint_item *left = i < a->items ? &a->item[i] : NULL, *right = j < b->items ? &b->item[j] : NULL;
     int next = which_is_next(left ? left->key : NULL, right ? right->key : NULL);
     if (next != 0)
       EQS_TRY(add_item(found, next < 0 ? left->key : right->key));

@@ -75,7 +75,7 @@ static eqs_status list_parameters(const eqs_recording *recording, const eqs_mani
     (*info)[p] = (eqs_parameter_info){.name = recorded->name,
                                       .module_type = entry != NULL ? entry->module_type : NULL,
                                       .ndim = recorded->ndim,
-                                      .gradient = EQS_REPLICATE};
+                                      .gradient_placement = EQS_REPLICATE};
     memcpy((*info)[p].shape, recorded->shape, sizeof recorded->shape);
   }
   return status;

@@ -207,7 +207,7 @@ eqs_status eqs_manifest_parameters(const eqs_manifest *manifest, eqs_parameter_i
     if (entry->tied_to != NULL) continue;
     eqs_parameter_info *next = &(*info)[(*count)++];
     *next = (eqs_parameter_info){
-        .name = entry->name, .module_type = entry->module_type, .ndim = entry->ndim, .gradient = EQS_PARTIAL};
+        .name = entry->name, .module_type = entry->module_type, .ndim = entry->ndim, .gradient_placement = EQS_PARTIAL};
     memcpy(next->shape, entry->shape, sizeof entry->shape);
   }
   return status;

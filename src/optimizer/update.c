@@ -6,7 +6,8 @@
 
 double eqs_gradient_factor(const eqs_optimizer *optimizer, int64_t p)
 {
-  bool takes_mean = optimizer->plan->parameter[p].info.gradient == EQS_PARTIAL && !optimizer->config->reduce_sum;
+  bool takes_mean =
+      optimizer->plan->parameter[p].info.gradient_placement == EQS_PARTIAL && !optimizer->config->reduce_sum;
   return optimizer->clip_factor / (optimizer->gradient_scale * (takes_mean ? optimizer->trainers : 1));
 }
 

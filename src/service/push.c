@@ -178,8 +178,8 @@ void eqs_push_receiver_reset(eqs_push_receiver *receiver)
 /* Whether a contribution is added to those before it; the first one replaces what was in the shard. */
 static bool adds(const eqs_route *route, int64_t parameter, int trainer)
 {
-  return route->kind == EQS_ROUTE_GRADIENT && route->plan->parameter[parameter].info.gradient == EQS_PARTIAL &&
-         trainer > 0;
+  return route->kind == EQS_ROUTE_GRADIENT &&
+         route->plan->parameter[parameter].info.gradient_placement == EQS_PARTIAL && trainer > 0;
 }
 
 /* The first trainer's settings are the step's. */

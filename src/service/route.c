@@ -14,7 +14,7 @@ static size_t element_size(const eqs_plan *plan, int64_t parameter)
 
 static eqs_placement placement_of(const eqs_route *route, const eqs_parameter_info *info)
 {
-  return route->kind == EQS_ROUTE_GRADIENT ? info->gradient : info->weight;
+  return route->kind == EQS_ROUTE_GRADIENT ? info->gradient_placement : info->weight_placement;
 }
 
 static eqs_fragment whole_fragment(const eqs_plan *plan, const eqs_piece *piece)

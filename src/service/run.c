@@ -215,7 +215,7 @@ static eqs_status check_between_steps(eqs_session *session, int64_t pushes)
 }
 
 /* An owner's part: once the checkpoint before is there, this one. Collective over the owners. */
-static eqs_status save(eqs_session *session, const eqs_trainer_item *items, int count)
+static eqs_status save(eqs_session *session, const eqs_checkpoint_item *items, int count)
 {
   eqs_status status = session->late;
   const eqs_config *config = session->config;
@@ -234,7 +234,7 @@ cleanup:
 eqs_status eqs_run_checkpoint(eqs_session *session, eqs_wire *payload)
 {
   eqs_status status = EQS_OK, result = EQS_OK;
-  eqs_trainer_item *items = NULL;
+  eqs_checkpoint_item *items = NULL;
   int64_t pushes, count;
   EQS_TRY(eqs_wire_get_integer(payload, &pushes));
   EQS_TRY(check_between_steps(session, pushes));

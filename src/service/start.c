@@ -14,8 +14,8 @@ static eqs_status pack_parameter(const eqs_parameter_info *info, eqs_wire *wire)
   EQS_TRY(eqs_wire_put_text(wire, info->name));
   EQS_TRY(eqs_wire_put_text(wire, info->module_type));
   EQS_TRY(eqs_wire_put_integer(wire, info->dtype));
-  EQS_TRY(eqs_wire_put_integer(wire, info->gradient));
-  EQS_TRY(eqs_wire_put_integer(wire, info->weight));
+  EQS_TRY(eqs_wire_put_integer(wire, info->gradient_placement));
+  EQS_TRY(eqs_wire_put_integer(wire, info->weight_placement));
   EQS_TRY(eqs_wire_put_integer(wire, info->ndim));
   for (int d = 0; d < info->ndim; d++) EQS_TRY(eqs_wire_put_integer(wire, info->shape[d]));
 cleanup:
@@ -35,8 +35,8 @@ static eqs_status unpack_parameter(eqs_wire *wire, eqs_parameter_info *info)
   EQS_TRY(eqs_wire_get_integer(wire, &weight));
   EQS_TRY(eqs_wire_get_integer(wire, &ndim));
   info->dtype = (eqs_dtype)dtype;
-  info->gradient = (eqs_placement)gradient;
-  info->weight = (eqs_placement)weight;
+  info->gradient_placement = (eqs_placement)gradient;
+  info->weight_placement = (eqs_placement)weight;
   info->ndim = (int)ndim;
   for (int d = 0; d < info->ndim; d++) EQS_TRY(eqs_wire_get_integer(wire, &info->shape[d]));
 cleanup:
@@ -64,9 +64,9 @@ static void differing_part(const eqs_parameter_info *a, const eqs_parameter_info
     if (length < size) snprintf(text + length, size - length, "]");
   } else if (a->dtype != b->dtype) {
     snprintf(text, size, "dtype %s", eqs_dtype_name(a->dtype));
-  } else if (a->gradient != b->gradient || a->weight != b->weight) {
+  } else if (a->gradient_placement != b->gradient_placement || a->weight_placement != b->weight_placement) {
     static const char *const names[] = {"Replicate", "Shard(0)", "Partial"};
-    snprintf(text, size, "gradient %s, weight %s", names[a->gradient], names[a->weight]);
+    snprintf(text, size, "gradient %s, weight %s", names[a->gradient_placement], names[a->weight_placement]);
   } else {
     snprintf(text, size, "module type %s", a->module_type ? a->module_type : "unknown");
   }
@@ -88,8 +88,8 @@ static eqs_status compare_parameters(const eqs_session *session, const eqs_param
                          ? mine->module_type == info[p].module_type
                          : strcmp(mine->module_type, info[p].module_type) == 0;
     if (mine->ndim != info[p].ndim || memcmp(mine->shape, info[p].shape, (size_t)mine->ndim * sizeof *mine->shape) ||
-        mine->dtype != info[p].dtype || mine->gradient != info[p].gradient || mine->weight != info[p].weight ||
-        !same_type) {
+        mine->dtype != info[p].dtype || mine->gradient_placement != info[p].gradient_placement ||
+        mine->weight_placement != info[p].weight_placement || !same_type) {
       char here[128], there[128];
       differing_part(mine, &info[p], here, sizeof here);
       differing_part(&info[p], mine, there, sizeof there);

@@ -40,8 +40,9 @@ static eqs_status check_info(const eqs_session *session, const eqs_parameter_inf
   for (int d = 0; d < info->ndim; d++)
     if (!eqs_multiply_sizes(elements, info->shape[d], &elements) || elements > INT64_MAX / 64)
       return eqs_fail(EQS_USAGE, "parameter '%s': dimension %d is %lld", info->name, d, (long long)info->shape[d]);
-  if (info->weight == EQS_PARTIAL) return eqs_fail(EQS_USAGE, "parameter '%s': a weight cannot be Partial", info->name);
-  if (info->ndim == 0 && (info->gradient == EQS_SHARD || info->weight == EQS_SHARD))
+  if (info->weight_placement == EQS_PARTIAL)
+    return eqs_fail(EQS_USAGE, "parameter '%s': a weight cannot be Partial", info->name);
+  if (info->ndim == 0 && (info->gradient_placement == EQS_SHARD || info->weight_placement == EQS_SHARD))
     return eqs_fail(EQS_USAGE, "parameter '%s': a scalar cannot be Shard(0)", info->name);
   for (int64_t p = 0; p < session->parameters; p++)
     if (strcmp(session->parameter[p]->info.name, info->name) == 0)
@@ -144,10 +145,16 @@ eqs_status eqs_group_describe(const eqs_session *session, int group, eqs_group_i
   return EQS_OK;
 }
 
-eqs_status eqs_parameter_group(const eqs_parameter *parameter, int *group)
+eqs_status eqs_parameter_describe(const eqs_parameter *parameter, eqs_parameter_description *description)
 {
-  eqs_status status = check_running(parameter->session, "eqs_parameter_group");
-  if (status == EQS_OK) *group = parameter->session->plan->parameter[parameter->index].assignment.group;
+  eqs_status status = check_running(parameter->session, "eqs_parameter_describe");
+  if (status != EQS_OK) return status;
+  const eqs_planned_parameter *planned = &parameter->session->plan->parameter[parameter->index];
+  *description = (eqs_parameter_description){.struct_size = description->struct_size,
+                                             .name = parameter->info.name,
+                                             .role = eqs_role_names[planned->assignment.role],
+                                             .group = planned->assignment.group,
+                                             .matrices = planned->assignment.count};
   return status;
 }
 

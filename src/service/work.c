@@ -25,7 +25,8 @@ static bool all_members_hear(const eqs_layout *layout)
 /* The same on all owners. Only a Partial gradient comes from every trainer to every owner of the parameter. */
 static bool can_be_early(const eqs_config *config, const eqs_planned_parameter *parameter)
 {
-  if (config->clip_grad_norm > 0 || config->skip_nonfinite || parameter->info.gradient != EQS_PARTIAL) return false;
+  if (config->clip_grad_norm > 0 || config->skip_nonfinite || parameter->info.gradient_placement != EQS_PARTIAL)
+    return false;
   for (int64_t i = 0; i < parameter->assignment.count; i++)
     if (!all_members_hear(&parameter->matrix[i].layout)) return false;
   return true;

@@ -66,7 +66,7 @@ static const eqs_attribute attributes[] = {
 };
 enum { attribute_count = sizeof attributes / sizeof *attributes };
 
-static const eqs_trainer_item items[] = {{"state", "step 7\0\xff", 8}, {"nothing", "", 0}};
+static const eqs_checkpoint_item items[] = {{"state", "step 7\0\xff", 8}, {"nothing", "", 0}};
 
 static int64_t elements_of(const parameter_form *form)
 {

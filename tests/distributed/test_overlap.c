@@ -20,14 +20,62 @@ enum { model_size = 8, run_steps = 3 };
 /* Several messages per owner, of which the first parameter's is one by itself; matrices of one owner and of several, ν
  * of a stack, a gradient that is not Partial. */
 static const eqs_parameter_info model[model_size] = {
-    {"model.embed_tokens.weight", "Embedding", EQS_FLOAT32, 2, {512, 512}, EQS_PARTIAL, EQS_REPLICATE, NULL},
-    {"layers.0.self_attn.q_proj.weight", "Linear", EQS_FLOAT32, 2, {128, 96}, EQS_PARTIAL, EQS_REPLICATE, NULL},
-    {"layers.0.mlp.experts.down_proj", "Experts", EQS_FLOAT32, 3, {4, 48, 64}, EQS_PARTIAL, EQS_REPLICATE, NULL},
-    {"layers.0.mlp.gate_proj.weight", "Linear", EQS_FLOAT32, 2, {64, 80}, EQS_REPLICATE, EQS_REPLICATE, NULL},
-    {"layers.1.self_attn.q_proj.weight", "Linear", EQS_FLOAT32, 2, {96, 128}, EQS_PARTIAL, EQS_REPLICATE, NULL},
-    {"layers.1.mlp.up_proj.weight", "Linear", EQS_FLOAT32, 2, {300, 700}, EQS_PARTIAL, EQS_REPLICATE, NULL},
-    {"norm.weight", "Norm", EQS_FLOAT32, 1, {257}, EQS_PARTIAL, EQS_REPLICATE, NULL},
-    {"lm_head.weight", "Linear", EQS_FLOAT32, 2, {512, 512}, EQS_PARTIAL, EQS_REPLICATE, NULL},
+    {sizeof *model,
+     "model.embed_tokens.weight",
+     "Embedding",
+     EQS_FLOAT32,
+     2,
+     {512, 512},
+     EQS_PARTIAL,
+     EQS_REPLICATE,
+     NULL},
+    {sizeof *model,
+     "layers.0.self_attn.q_proj.weight",
+     "Linear",
+     EQS_FLOAT32,
+     2,
+     {128, 96},
+     EQS_PARTIAL,
+     EQS_REPLICATE,
+     NULL},
+    {sizeof *model,
+     "layers.0.mlp.experts.down_proj",
+     "Experts",
+     EQS_FLOAT32,
+     3,
+     {4, 48, 64},
+     EQS_PARTIAL,
+     EQS_REPLICATE,
+     NULL},
+    {sizeof *model,
+     "layers.0.mlp.gate_proj.weight",
+     "Linear",
+     EQS_FLOAT32,
+     2,
+     {64, 80},
+     EQS_REPLICATE,
+     EQS_REPLICATE,
+     NULL},
+    {sizeof *model,
+     "layers.1.self_attn.q_proj.weight",
+     "Linear",
+     EQS_FLOAT32,
+     2,
+     {96, 128},
+     EQS_PARTIAL,
+     EQS_REPLICATE,
+     NULL},
+    {sizeof *model,
+     "layers.1.mlp.up_proj.weight",
+     "Linear",
+     EQS_FLOAT32,
+     2,
+     {300, 700},
+     EQS_PARTIAL,
+     EQS_REPLICATE,
+     NULL},
+    {sizeof *model, "norm.weight", "Norm", EQS_FLOAT32, 1, {257}, EQS_PARTIAL, EQS_REPLICATE},
+    {sizeof *model, "lm_head.weight", "Linear", EQS_FLOAT32, 2, {512, 512}, EQS_PARTIAL, EQS_REPLICATE},
 };
 
 static const char configuration[] = "mode: %s\n"
@@ -89,7 +137,7 @@ static int64_t model_count(void)
 static float *make_tensor(int p, int step, int trainer)
 {
   float *tensor;
-  uint64_t part = step >= 0 && model[p].gradient == EQS_PARTIAL ? (uint64_t)trainer : 0;
+  uint64_t part = step >= 0 && model[p].gradient_placement == EQS_PARTIAL ? (uint64_t)trainer : 0;
   uint64_t seed = ((uint64_t)(p + 1) * 64 + (uint64_t)(step + 1)) * 64 + part;
   ck_assert_ok(eqs_allocate(&tensor, element_count(p), sizeof *tensor));
   for (int64_t i = 0; i < element_count(p); i++) tensor[i] = (float)(0.1 * test_uniform(seed, (uint64_t)i));
@@ -291,7 +339,7 @@ static void store(const eqs_optimizer *optimizer, int p, float *tensor)
 static void load_sum(eqs_optimizer *optimizer, int p, int step, int trainers)
 {
   float *sum = make_tensor(p, step, 0);
-  for (int t = 1; t < trainers && model[p].gradient == EQS_PARTIAL; t++) {
+  for (int t = 1; t < trainers && model[p].gradient_placement == EQS_PARTIAL; t++) {
     float *part = make_tensor(p, step, t);
     for (int64_t i = 0; i < element_count(p); i++) sum[i] += part[i];
     free(part);
@@ -721,7 +769,7 @@ static void count_bytes(int trainers)
   int64_t moved[2] = {after.gradient_sent - before.gradient_sent, after.weight_received - before.weight_received};
   MPI_Allreduce(MPI_IN_PLACE, moved, 2, MPI_INT64_T, MPI_SUM, job.comm);
   for (int p = 0; p < model_size; p++)
-    *(model[p].gradient == EQS_PARTIAL ? &partial : &replicated) += element_count(p) * (int64_t)sizeof(float);
+    *(model[p].gradient_placement == EQS_PARTIAL ? &partial : &replicated) += element_count(p) * (int64_t)sizeof(float);
   ck_assert_int_gt(partial, 3000000);
   int64_t gradients = run_steps * (trainers * partial + replicated);
   int64_t weights = run_steps * trainers * (partial + replicated);

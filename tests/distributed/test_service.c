@@ -16,16 +16,56 @@
 enum { model_size = 10, run_steps = 3 };
 
 static const eqs_parameter_info model[model_size] = {
-    {"model.embed_tokens.weight", "Embedding", EQS_FLOAT32, 2, {50, 8}, EQS_PARTIAL, EQS_REPLICATE, NULL},
-    {"layers.0.self_attn.q_proj.weight", "Linear", EQS_FLOAT32, 2, {40, 24}, EQS_PARTIAL, EQS_REPLICATE, NULL},
-    {"layers.0.mlp.experts.down_proj", "Experts", EQS_FLOAT32, 3, {3, 12, 16}, EQS_PARTIAL, EQS_REPLICATE, NULL},
-    {"layers.0.mlp.up_proj.weight", "Linear", EQS_FLOAT32, 2, {24, 16}, EQS_REPLICATE, EQS_REPLICATE, NULL},
-    {"layers.0.mlp.gate_proj.weight", "Linear", EQS_FLOAT32, 2, {23, 16}, EQS_SHARD, EQS_SHARD, NULL},
-    {"layers.0.norm.weight", "Norm", EQS_FLOAT32, 1, {17}, EQS_PARTIAL, EQS_SHARD, NULL},
-    {"layers.0.scale", "Scale", EQS_FLOAT32, 0, {0}, EQS_PARTIAL, EQS_REPLICATE, NULL},
-    {"half.weight", "Linear", EQS_BFLOAT16, 2, {9, 5}, EQS_PARTIAL, EQS_REPLICATE, NULL},
-    {"large.weight", "Linear", EQS_FLOAT32, 2, {700, 500}, EQS_PARTIAL, EQS_REPLICATE, NULL}, /* several messages */
-    {"empty.weight", "Linear", EQS_FLOAT32, 2, {0, 5}, EQS_PARTIAL, EQS_REPLICATE, NULL},
+    {sizeof *model,
+     "model.embed_tokens.weight",
+     "Embedding",
+     EQS_FLOAT32,
+     2,
+     {50, 8},
+     EQS_PARTIAL,
+     EQS_REPLICATE,
+     NULL},
+    {sizeof *model,
+     "layers.0.self_attn.q_proj.weight",
+     "Linear",
+     EQS_FLOAT32,
+     2,
+     {40, 24},
+     EQS_PARTIAL,
+     EQS_REPLICATE,
+     NULL},
+    {sizeof *model,
+     "layers.0.mlp.experts.down_proj",
+     "Experts",
+     EQS_FLOAT32,
+     3,
+     {3, 12, 16},
+     EQS_PARTIAL,
+     EQS_REPLICATE,
+     NULL},
+    {sizeof *model,
+     "layers.0.mlp.up_proj.weight",
+     "Linear",
+     EQS_FLOAT32,
+     2,
+     {24, 16},
+     EQS_REPLICATE,
+     EQS_REPLICATE,
+     NULL},
+    {sizeof *model, "layers.0.mlp.gate_proj.weight", "Linear", EQS_FLOAT32, 2, {23, 16}, EQS_SHARD, EQS_SHARD},
+    {sizeof *model, "layers.0.norm.weight", "Norm", EQS_FLOAT32, 1, {17}, EQS_PARTIAL, EQS_SHARD},
+    {sizeof *model, "layers.0.scale", "Scale", EQS_FLOAT32, 0, {0}, EQS_PARTIAL, EQS_REPLICATE},
+    {sizeof *model, "half.weight", "Linear", EQS_BFLOAT16, 2, {9, 5}, EQS_PARTIAL, EQS_REPLICATE},
+    {sizeof *model,
+     "large.weight",
+     "Linear",
+     EQS_FLOAT32,
+     2,
+     {700, 500},
+     EQS_PARTIAL,
+     EQS_REPLICATE,
+     NULL}, /* several messages */
+    {sizeof *model, "empty.weight", "Linear", EQS_FLOAT32, 2, {0, 5}, EQS_PARTIAL, EQS_REPLICATE},
 };
 
 static const char configuration[] = "deadline: 30\n"
@@ -90,7 +130,7 @@ static float initial(int p, int64_t index)
 /* Trainers differ where the gradient is Partial. */
 static float gradient(int p, int step, int trainer, int64_t index)
 {
-  uint64_t part = model[p].gradient == EQS_PARTIAL ? (uint64_t)trainer : 0;
+  uint64_t part = model[p].gradient_placement == EQS_PARTIAL ? (uint64_t)trainer : 0;
   return (float)test_uniform(((uint64_t)p * 64 + (uint64_t)step) * 64 + part, (uint64_t)index);
 }
 
@@ -113,7 +153,7 @@ static void *make_tensor(int p, int step, int trainers, int trainer)
   int64_t first, end;
   void *tensor;
   float *values;
-  held(info, step < 0 ? info->weight : info->gradient, trainers, trainer, &first, &end);
+  held(info, step < 0 ? info->weight_placement : info->gradient_placement, trainers, trainer, &first, &end);
   ck_assert_ok(eqs_allocate(&values, end - first + 1, sizeof *values));
   ck_assert_ok(eqs_allocate(&tensor, end - first + 1, sizeof *values));
   for (int64_t i = first; i < end; i++) values[i - first] = step < 0 ? initial(p, i) : gradient(p, step, trainer, i);
@@ -159,7 +199,7 @@ static void load_sum(eqs_optimizer *optimizer, int p, int step, int trainers)
   float *sum, *part;
   ck_assert_ok(eqs_allocate(&sum, count, sizeof *sum));
   ck_assert_ok(eqs_allocate(&part, count, sizeof *part));
-  bool adds = step >= 0 && model[p].gradient == EQS_PARTIAL;
+  bool adds = step >= 0 && model[p].gradient_placement == EQS_PARTIAL;
   for (int t = 0; t < (adds ? trainers : 1); t++) {
     void *typed;
     ck_assert_ok(eqs_allocate(&typed, count, sizeof *part));
@@ -242,7 +282,7 @@ static float *pull(training *job, int p, int64_t *count)
   int64_t first, end;
   void *typed;
   float *values;
-  held(&model[p], model[p].weight, job->trainers, job->trainer, &first, &end);
+  held(&model[p], model[p].weight_placement, job->trainers, job->trainer, &first, &end);
   ck_assert_ok(eqs_allocate(&typed, end - first + 1, sizeof *values));
   ck_assert_ok(eqs_allocate(&values, end - first + 1, sizeof *values));
   ck_assert_ok(eqs_pull(job->parameter[p], typed));
@@ -263,7 +303,7 @@ static void check_weights(training *job, float *reference[model_size], bool back
     int p = backward ? model_size - 1 - k : k;
     int64_t count, first, end;
     double change = 0, error = 0, spacing = model[p].dtype == EQS_FLOAT32 ? 0 : 0x1p-8;
-    held(&model[p], model[p].weight, job->trainers, job->trainer, &first, &end);
+    held(&model[p], model[p].weight_placement, job->trainers, job->trainer, &first, &end);
     float *values = pull(job, p, &count);
     for (int64_t i = first; i < end; i++) {
       change = fmax(change, fabs((double)reference[p][i] - initial(p, i)));
@@ -370,10 +410,10 @@ static void count_bytes(const char *config_path, int trainers)
   open_job(&job, config_path, false);
   for (int p = 0; p < model_size; p++) {
     int64_t first, end, size = (int64_t)eqs_dtype_size(model[p].dtype);
-    held(&model[p], model[p].weight, trainers, job.trainer, &first, &end);
+    held(&model[p], model[p].weight_placement, trainers, job.trainer, &first, &end);
     weights += (end - first) * size;
-    held(&model[p], model[p].gradient, trainers, job.trainer, &first, &end);
-    if (model[p].gradient != EQS_REPLICATE) gradients += (end - first) * size;
+    held(&model[p], model[p].gradient_placement, trainers, job.trainer, &first, &end);
+    if (model[p].gradient_placement != EQS_REPLICATE) gradients += (end - first) * size;
     ignored = pull(&job, p, &count);
     free(ignored);
   }
@@ -389,7 +429,7 @@ static void count_bytes(const char *config_path, int trainers)
   /* What all trainers have alike is sent once, by one of them for each owner. */
   int64_t replicated = 0, headers = (16 + 8 * (1 + 6)) * (after.messages_sent + 2 * 32);
   for (int p = 0; p < model_size; p++)
-    if (model[p].gradient == EQS_REPLICATE) replicated += element_count(&model[p]) * 4;
+    if (model[p].gradient_placement == EQS_REPLICATE) replicated += element_count(&model[p]) * 4;
   ck_assert_int_ge(after.gradient_sent, 2 * gradients);
   ck_assert_int_le(after.gradient_sent, 2 * (gradients + replicated) + headers);
   ck_assert_ok(eqs_session_close(&job.session));
@@ -694,7 +734,7 @@ static void interrupt_and_resume(const char *config_path, int trainers)
   int64_t count;
   const void *bytes;
   size_t size;
-  const eqs_trainer_item items[] = {{"position", "sample 128", 10}, {"empty", "", 0}};
+  const eqs_trainer_item items[] = {{sizeof *items, "position", "sample 128", 10, 0}, {sizeof *items, "empty", "", 0, 0}};
   float *expected[model_size];
 
   open_job(&straight, config_path, false);

@@ -89,7 +89,7 @@ static void make_model(tensor *model, char **argv)
     t->number = (uint64_t)p;
     snprintf(t->name, sizeof t->name, "%s%s", prefix ? prefix : "", infos[p].name);
     t->info.name = t->name;
-    t->info.gradient = EQS_PARTIAL;
+    t->info.gradient_placement = EQS_PARTIAL;
     t->count = t->info.shape[0] * (t->info.ndim == 2 ? t->info.shape[1] : 1);
     t->weight = malloc((size_t)t->count * sizeof *t->weight);
     t->gradient = malloc((size_t)t->count * sizeof *t->gradient);
@@ -114,7 +114,7 @@ static void backward(tensor *model, int64_t step, int trainer, int trainers)
 
 static void write_checkpoint(eqs_session *session, int64_t step)
 {
-  const eqs_trainer_item item = {"step", &step, sizeof step};
+  const eqs_trainer_item item = {sizeof item, "step", &step, sizeof step, 0};
   check(eqs_checkpoint(session, &item, 1));
 }
 

@@ -38,7 +38,7 @@ static const eqs_attribute attributes[] = {
     {.name = "step", .kind = EQS_ATTRIBUTE_INTEGER, .integer = 100},
     {.name = "note", .kind = EQS_ATTRIBUTE_TEXT, .text = ""},
 };
-static const eqs_trainer_item items[] = {{"state", "step 7\0\xff", 8}, {"nothing", "", 0}};
+static const eqs_checkpoint_item items[] = {{"state", "step 7\0\xff", 8}, {"nothing", "", 0}};
 
 /* A model on one rank. */
 typedef struct {
