@@ -17,65 +17,24 @@
 
 enum { model_size = 8, run_steps = 3 };
 
+/* A parameter: name, module type, dtype, placements of gradients and weights, dimensions and their sizes. */
+#define TENSOR(name_, type_, dtype_, gradient_, weight_, ndim_, ...)                                                   \
+  {                                                                                                                    \
+    .struct_size = sizeof(eqs_parameter_info), .name = name_, .module_type = type_, .dtype = dtype_, .ndim = ndim_,    \
+    .shape = {__VA_ARGS__}, .gradient_placement = gradient_, .weight_placement = weight_,                              \
+  }
+
 /* Several messages per owner, of which the first parameter's is one by itself; matrices of one owner and of several, ν
  * of a stack, a gradient that is not Partial. */
 static const eqs_parameter_info model[model_size] = {
-    {sizeof *model,
-     "model.embed_tokens.weight",
-     "Embedding",
-     EQS_FLOAT32,
-     2,
-     {512, 512},
-     EQS_PARTIAL,
-     EQS_REPLICATE,
-     NULL},
-    {sizeof *model,
-     "layers.0.self_attn.q_proj.weight",
-     "Linear",
-     EQS_FLOAT32,
-     2,
-     {128, 96},
-     EQS_PARTIAL,
-     EQS_REPLICATE,
-     NULL},
-    {sizeof *model,
-     "layers.0.mlp.experts.down_proj",
-     "Experts",
-     EQS_FLOAT32,
-     3,
-     {4, 48, 64},
-     EQS_PARTIAL,
-     EQS_REPLICATE,
-     NULL},
-    {sizeof *model,
-     "layers.0.mlp.gate_proj.weight",
-     "Linear",
-     EQS_FLOAT32,
-     2,
-     {64, 80},
-     EQS_REPLICATE,
-     EQS_REPLICATE,
-     NULL},
-    {sizeof *model,
-     "layers.1.self_attn.q_proj.weight",
-     "Linear",
-     EQS_FLOAT32,
-     2,
-     {96, 128},
-     EQS_PARTIAL,
-     EQS_REPLICATE,
-     NULL},
-    {sizeof *model,
-     "layers.1.mlp.up_proj.weight",
-     "Linear",
-     EQS_FLOAT32,
-     2,
-     {300, 700},
-     EQS_PARTIAL,
-     EQS_REPLICATE,
-     NULL},
-    {sizeof *model, "norm.weight", "Norm", EQS_FLOAT32, 1, {257}, EQS_PARTIAL, EQS_REPLICATE},
-    {sizeof *model, "lm_head.weight", "Linear", EQS_FLOAT32, 2, {512, 512}, EQS_PARTIAL, EQS_REPLICATE},
+    TENSOR("model.embed_tokens.weight", "Embedding", EQS_FLOAT32, EQS_PARTIAL, EQS_REPLICATE, 2, 512, 512),
+    TENSOR("layers.0.self_attn.q_proj.weight", "Linear", EQS_FLOAT32, EQS_PARTIAL, EQS_REPLICATE, 2, 128, 96),
+    TENSOR("layers.0.mlp.experts.down_proj", "Experts", EQS_FLOAT32, EQS_PARTIAL, EQS_REPLICATE, 3, 4, 48, 64),
+    TENSOR("layers.0.mlp.gate_proj.weight", "Linear", EQS_FLOAT32, EQS_REPLICATE, EQS_REPLICATE, 2, 64, 80),
+    TENSOR("layers.1.self_attn.q_proj.weight", "Linear", EQS_FLOAT32, EQS_PARTIAL, EQS_REPLICATE, 2, 96, 128),
+    TENSOR("layers.1.mlp.up_proj.weight", "Linear", EQS_FLOAT32, EQS_PARTIAL, EQS_REPLICATE, 2, 300, 700),
+    TENSOR("norm.weight", "Norm", EQS_FLOAT32, EQS_PARTIAL, EQS_REPLICATE, 1, 257),
+    TENSOR("lm_head.weight", "Linear", EQS_FLOAT32, EQS_PARTIAL, EQS_REPLICATE, 2, 512, 512),
 };
 
 static const char configuration[] = "mode: %s\n"

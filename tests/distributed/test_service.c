@@ -15,57 +15,24 @@
 
 enum { model_size = 10, run_steps = 3 };
 
+/* A parameter: name, module type, dtype, placements of gradients and weights, dimensions and their sizes. */
+#define TENSOR(name_, type_, dtype_, gradient_, weight_, ndim_, ...)                                                   \
+  {                                                                                                                    \
+    .struct_size = sizeof(eqs_parameter_info), .name = name_, .module_type = type_, .dtype = dtype_, .ndim = ndim_,    \
+    .shape = {__VA_ARGS__}, .gradient_placement = gradient_, .weight_placement = weight_,                              \
+  }
+
 static const eqs_parameter_info model[model_size] = {
-    {sizeof *model,
-     "model.embed_tokens.weight",
-     "Embedding",
-     EQS_FLOAT32,
-     2,
-     {50, 8},
-     EQS_PARTIAL,
-     EQS_REPLICATE,
-     NULL},
-    {sizeof *model,
-     "layers.0.self_attn.q_proj.weight",
-     "Linear",
-     EQS_FLOAT32,
-     2,
-     {40, 24},
-     EQS_PARTIAL,
-     EQS_REPLICATE,
-     NULL},
-    {sizeof *model,
-     "layers.0.mlp.experts.down_proj",
-     "Experts",
-     EQS_FLOAT32,
-     3,
-     {3, 12, 16},
-     EQS_PARTIAL,
-     EQS_REPLICATE,
-     NULL},
-    {sizeof *model,
-     "layers.0.mlp.up_proj.weight",
-     "Linear",
-     EQS_FLOAT32,
-     2,
-     {24, 16},
-     EQS_REPLICATE,
-     EQS_REPLICATE,
-     NULL},
-    {sizeof *model, "layers.0.mlp.gate_proj.weight", "Linear", EQS_FLOAT32, 2, {23, 16}, EQS_SHARD, EQS_SHARD},
-    {sizeof *model, "layers.0.norm.weight", "Norm", EQS_FLOAT32, 1, {17}, EQS_PARTIAL, EQS_SHARD},
-    {sizeof *model, "layers.0.scale", "Scale", EQS_FLOAT32, 0, {0}, EQS_PARTIAL, EQS_REPLICATE},
-    {sizeof *model, "half.weight", "Linear", EQS_BFLOAT16, 2, {9, 5}, EQS_PARTIAL, EQS_REPLICATE},
-    {sizeof *model,
-     "large.weight",
-     "Linear",
-     EQS_FLOAT32,
-     2,
-     {700, 500},
-     EQS_PARTIAL,
-     EQS_REPLICATE,
-     NULL}, /* several messages */
-    {sizeof *model, "empty.weight", "Linear", EQS_FLOAT32, 2, {0, 5}, EQS_PARTIAL, EQS_REPLICATE},
+    TENSOR("model.embed_tokens.weight", "Embedding", EQS_FLOAT32, EQS_PARTIAL, EQS_REPLICATE, 2, 50, 8),
+    TENSOR("layers.0.self_attn.q_proj.weight", "Linear", EQS_FLOAT32, EQS_PARTIAL, EQS_REPLICATE, 2, 40, 24),
+    TENSOR("layers.0.mlp.experts.down_proj", "Experts", EQS_FLOAT32, EQS_PARTIAL, EQS_REPLICATE, 3, 3, 12, 16),
+    TENSOR("layers.0.mlp.up_proj.weight", "Linear", EQS_FLOAT32, EQS_REPLICATE, EQS_REPLICATE, 2, 24, 16),
+    TENSOR("layers.0.mlp.gate_proj.weight", "Linear", EQS_FLOAT32, EQS_SHARD, EQS_SHARD, 2, 23, 16),
+    TENSOR("layers.0.norm.weight", "Norm", EQS_FLOAT32, EQS_PARTIAL, EQS_SHARD, 1, 17),
+    TENSOR("layers.0.scale", "Scale", EQS_FLOAT32, EQS_PARTIAL, EQS_REPLICATE, 0, 0),
+    TENSOR("half.weight", "Linear", EQS_BFLOAT16, EQS_PARTIAL, EQS_REPLICATE, 2, 9, 5),
+    TENSOR("large.weight", "Linear", EQS_FLOAT32, EQS_PARTIAL, EQS_REPLICATE, 2, 700, 500), /* several messages */
+    TENSOR("empty.weight", "Linear", EQS_FLOAT32, EQS_PARTIAL, EQS_REPLICATE, 2, 0, 5),
 };
 
 static const char configuration[] = "deadline: 30\n"
@@ -734,7 +701,8 @@ static void interrupt_and_resume(const char *config_path, int trainers)
   int64_t count;
   const void *bytes;
   size_t size;
-  const eqs_trainer_item items[] = {{sizeof *items, "position", "sample 128", 10, 0}, {sizeof *items, "empty", "", 0, 0}};
+  const eqs_trainer_item items[] = {{sizeof *items, "position", "sample 128", 10, 0},
+                                    {sizeof *items, "empty", "", 0, 0}};
   float *expected[model_size];
 
   open_job(&straight, config_path, false);
