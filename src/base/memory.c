@@ -1,5 +1,7 @@
 #include "base/memory.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -58,4 +60,15 @@ eqs_status eqs_copy_text(char **copy, const char *text)
   if (text == NULL) return EQS_OK;
   *copy = strdup(text);
   return *copy ? EQS_OK : eqs_fail(EQS_FAILED, "out of memory");
+}
+
+eqs_status eqs_format(char **text, const char *format, ...)
+{
+  va_list arguments;
+  va_start(arguments, format);
+  int length = vasprintf(text, format, arguments);
+  va_end(arguments);
+  if (length >= 0) return EQS_OK;
+  *text = NULL;
+  return eqs_fail(EQS_FAILED, "out of memory");
 }

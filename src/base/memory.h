@@ -24,6 +24,9 @@ eqs_status eqs_grow(void *pointer, int64_t count, size_t size);
 /* A copy of text, or NULL of NULL. */
 eqs_status eqs_copy_text(char **copy, const char *text);
 
+/* Formatted text, allocated. */
+eqs_status eqs_format(char **text, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
 /* a·b in int64_t; false if it overflows or an operand is negative. */
 bool eqs_multiply_sizes(int64_t a, int64_t b, int64_t *product);
 

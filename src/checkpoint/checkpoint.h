@@ -93,6 +93,9 @@ eqs_status eqs_checkpoint_save(MPI_Comm owners, const eqs_checkpoint_place *plac
  */
 eqs_status eqs_checkpoint_find(const char *path, char **file);
 
+/* Whether a path names a file, or a directory with a file in it that is named as a checkpoint, damaged or not. */
+bool eqs_checkpoint_is_there(const char *path);
+
 /*
  * The newest checkpoint of a directory that was written before `damaged`, a path as eqs_checkpoint_find gives it, and
  * whose metadata is whole. `file` is allocated. Not collective. EQS_DAMAGED: there is none. EQS_IO.

@@ -298,6 +298,17 @@ eqs_status eqs_checkpoint_find(const char *path, char **file)
   return status;
 }
 
+bool eqs_checkpoint_is_there(const char *path)
+{
+  struct stat about;
+  found_files found = {0};
+  if (stat(path, &about) != 0) return false;
+  if (!S_ISDIR(about.st_mode)) return true;
+  bool there = list_files(path, "", &found) != EQS_OK || found.count > 0; /* whoever restores finds out why not */
+  free_found(&found);
+  return there;
+}
+
 eqs_status eqs_checkpoint_find_older(const char *directory, const char *damaged, char **file)
 {
   eqs_status status = EQS_OK;

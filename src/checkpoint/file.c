@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -147,15 +146,4 @@ eqs_status eqs_file_rename(const char *from, const char *to)
 {
   if (rename(from, to) != 0) return failed("rename its new version", to);
   return eqs_directory_sync(to);
-}
-
-eqs_status eqs_format(char **text, const char *format, ...)
-{
-  va_list arguments;
-  va_start(arguments, format);
-  int length = vasprintf(text, format, arguments);
-  va_end(arguments);
-  if (length >= 0) return EQS_OK;
-  *text = NULL;
-  return eqs_fail(EQS_FAILED, "out of memory");
 }

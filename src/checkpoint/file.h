@@ -47,7 +47,4 @@ eqs_status eqs_directory_sync(const char *path);
 /* rename(2), then the directory to the disk. EQS_IO. */
 eqs_status eqs_file_rename(const char *from, const char *to);
 
-/* Formatted text, allocated. */
-eqs_status eqs_format(char **text, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
 #endif

@@ -32,13 +32,13 @@ static void describe(const eqs_optimizer *optimizer, int64_t p, eqs_checkpoint_p
                      eqs_attribute *attributes)
 {
   const eqs_assignment *assignment = &optimizer->plan->parameter[p].assignment;
-  const eqs_rule_options *options = &assignment->options;
+  const eqs_rule_options *options = &optimizer->parameter[p].options;
   unsigned keys = options->rule->keys;
   parameter->attribute = attributes;
   add_text(parameter, attributes, "role", eqs_role_names[assignment->role]);
   add_text(parameter, attributes, "rule", options->rule->name);
   add_integer(parameter, attributes, "step", optimizer->parameter[p].step);
-  add_number(parameter, attributes, "lr", optimizer->lr[assignment->group]);
+  add_number(parameter, attributes, "lr", optimizer->settings->group[assignment->group].lr);
   add_number(parameter, attributes, "weight_decay", options->weight_decay);
   if (keys & EQS_KEY_MOMENTUM) add_text(parameter, attributes, "momentum", eqs_momentum_names[options->momentum]);
   if (keys & EQS_KEY_BETA) add_number(parameter, attributes, "beta", options->beta);

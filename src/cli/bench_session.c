@@ -62,6 +62,8 @@ typedef struct {
 static eqs_status read_counts(eqs_session *session, session_counts *counts)
 {
   eqs_status status = EQS_OK;
+  counts->phase[0].struct_size = sizeof *counts->phase;
+  counts->traffic.struct_size = sizeof counts->traffic;
   EQS_TRY(eqs_session_phases(session, counts->phase, max_phases, &counts->phases));
   EQS_TRY(eqs_session_traffic(session, &counts->traffic));
 cleanup:

@@ -40,6 +40,7 @@ static eqs_status add_parameters(eqs_trainers *trainers)
   eqs_status status = EQS_OK;
   for (int64_t p = 0; p < trainers->parameters; p++) {
     eqs_parameter_info info = trainers->info[p];
+    info.struct_size = sizeof info;
     info.dtype = EQS_FLOAT32, info.gradient_placement = EQS_PARTIAL, info.weight_placement = EQS_REPLICATE;
     EQS_TRY(eqs_parameter_add(trainers->session, &info, trainers->weight + p, &trainers->parameter[p]));
   }

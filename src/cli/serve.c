@@ -12,5 +12,5 @@ eqs_status eqs_command_serve(int argc, char **argv)
   int done = 0;
   eqs_status status = eqs_parse_arguments(&argp, argc, argv, NULL, &done);
   if (status != EQS_OK || done) return status;
-  return eqs_serve(MPI_COMM_WORLD);
+  return eqs_serve_all(MPI_COMM_WORLD);
 }

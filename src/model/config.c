@@ -30,11 +30,25 @@ static const char *const keys[KEYS] = {"mode",    "include",        "defaults", 
                                        "reduce",  "clip_grad_norm", "on_nonfinite", "schedule", "checkpoint",
                                        "metrics", "calibration",    "deadline"};
 
+enum { DIRECTORY, EVERY, MINUTES, KEEP, KEEP_EVERY, PARTIAL, RENAME, ASYNC, CHECKPOINT_KEYS };
+static const char *const checkpoint_keys[CHECKPOINT_KEYS] = {"directory",  "every",   "minutes", "keep",
+                                                             "keep_every", "partial", "rename",  "async"};
+enum { METRICS_PATH, METRICS_EVERY, METRICS_KEYS };
+static const char *const metrics_keys[METRICS_KEYS] = {"path", "every"};
+
 /* What the files give for each key of the whole; `defaults`, `roles` and `groups` add up instead. */
 typedef struct {
-  bool given[KEYS];
+  bool given[KEYS], checkpoint[CHECKPOINT_KEYS], metrics[METRICS_KEYS];
   eqs_group_keys defaults;
 } settings;
+
+/* Whether a key is given for the first time; it is from now on. */
+static bool is_first(bool *given)
+{
+  bool first = !*given;
+  *given = true;
+  return first;
+}
 
 static eqs_status read_path(eqs_yaml_value value, const char *what, char **path)
 {
@@ -47,11 +61,9 @@ static eqs_status read_path(eqs_yaml_value value, const char *what, char **path)
 /* How many steps, checkpoints or the like there can be. */
 static const int64_t most = INT64_C(1) << 40;
 
-static eqs_status read_checkpoint(eqs_yaml_value value, eqs_config *config)
+static eqs_status read_checkpoint(eqs_yaml_value value, bool *given, eqs_config *config)
 {
-  enum { DIRECTORY, EVERY, MINUTES, KEEP, KEEP_EVERY, PARTIAL, RENAME, ASYNC, NAMES };
-  static const char *const names[NAMES] = {"directory",  "every",   "minutes", "keep",
-                                           "keep_every", "partial", "rename",  "async"};
+  const char *const *names = checkpoint_keys;
   eqs_status status = EQS_OK;
   eqs_yaml_mapping mapping;
   bool async = true;
@@ -59,7 +71,8 @@ static eqs_status read_checkpoint(eqs_yaml_value value, eqs_config *config)
   for (int i = 0; i < mapping.count; i++) {
     int key;
     const eqs_yaml_pair *pair = &mapping.pairs[i];
-    EQS_TRY(eqs_yaml_key(pair, keys[CHECKPOINT], names, NAMES, &key));
+    EQS_TRY(eqs_yaml_key(pair, keys[CHECKPOINT], names, CHECKPOINT_KEYS, &key));
+    if (!is_first(&given[key])) continue;
     switch (key) {
     case DIRECTORY: EQS_TRY(read_path(pair->value, names[key], &config->checkpoint.directory)); break;
     case EVERY: EQS_TRY(eqs_yaml_read_integer(pair->value, names[key], 0, most, &config->checkpoint.every)); break;
@@ -72,26 +85,29 @@ static eqs_status read_checkpoint(eqs_yaml_value value, eqs_config *config)
       break;
     case PARTIAL: EQS_TRY(eqs_yaml_read_boolean(pair->value, names[key], &config->checkpoint.partial)); break;
     case RENAME: EQS_TRY(eqs_renames_read(pair->value, &config->checkpoint.rename)); break;
-    default: EQS_TRY(eqs_yaml_read_boolean(pair->value, names[key], &async)); break;
+    default:
+      EQS_TRY(eqs_yaml_read_boolean(pair->value, names[key], &async));
+      config->checkpoint.at_once = !async;
+      break;
     }
   }
-  config->checkpoint.at_once = !async;
 cleanup:
   eqs_yaml_mapping_free(&mapping);
   return status;
 }
 
-static eqs_status read_metrics(eqs_yaml_value value, eqs_config *config)
+static eqs_status read_metrics(eqs_yaml_value value, bool *given, eqs_config *config)
 {
-  static const char *const names[] = {"path", "every"};
+  const char *const *names = metrics_keys;
   eqs_status status = EQS_OK;
   eqs_yaml_mapping mapping;
   EQS_TRY(eqs_yaml_read_mapping(value, keys[METRICS], &mapping));
   for (int i = 0; i < mapping.count; i++) {
     int key;
     const eqs_yaml_pair *pair = &mapping.pairs[i];
-    EQS_TRY(eqs_yaml_key(pair, keys[METRICS], names, 2, &key));
-    if (key == 0)
+    EQS_TRY(eqs_yaml_key(pair, keys[METRICS], names, METRICS_KEYS, &key));
+    if (!is_first(&given[key])) continue;
+    if (key == METRICS_PATH)
       EQS_TRY(read_path(pair->value, names[key], &config->metrics.path));
     else
       EQS_TRY(eqs_yaml_read_integer(pair->value, names[key], 1, most, &config->metrics.every));
@@ -130,8 +146,9 @@ static eqs_status read_setting(int key, eqs_yaml_value value, settings *all, eqs
   int choice = 0;
   if (key == DEFAULTS) return eqs_group_read_defaults(value, &all->defaults);
   if (key == ROLES) return read_roles(value, config);
-  if (key == INCLUDE || key == GROUPS || all->given[key]) return EQS_OK;
-  all->given[key] = true;
+  if (key == CHECKPOINT) return read_checkpoint(value, all->checkpoint, config);
+  if (key == METRICS) return read_metrics(value, all->metrics, config);
+  if (key == INCLUDE || key == GROUPS || !is_first(&all->given[key])) return EQS_OK;
   switch (key) {
   case MODE:
     status = eqs_yaml_read_choice(value, "mode", modes, 2, &choice);
@@ -150,8 +167,6 @@ static eqs_status read_setting(int key, eqs_yaml_value value, settings *all, eqs
     if (eqs_yaml_is_null(value)) return EQS_OK;
     return eqs_yaml_read_number(value, keys[key], EQS_RANGE_POSITIVE, &config->clip_grad_norm);
   case SCHEDULE: return eqs_schedule_read(value, &config->schedule);
-  case CHECKPOINT: return read_checkpoint(value, config);
-  case METRICS: return read_metrics(value, config);
   case CALIBRATION: return read_path(value, keys[key], &config->calibration);
   default: return eqs_yaml_read_number(value, keys[key], EQS_RANGE_POSITIVE, &config->deadline);
   }

@@ -104,9 +104,13 @@ typedef struct {
 /*
  * Read a file and the files it includes: relative to the including file, no cycles, each file once, after all that
  * include it, and otherwise in the order of `include`; so do their groups follow one another. Of other keys, and of
- * those in `defaults`, the first file that gives one counts. EQS_IO: not to be read; EQS_USAGE: not YAML, or too large.
+ * those in `defaults`, `checkpoint` and `metrics`, the first file that gives one counts. EQS_IO: not to be read;
+ * EQS_USAGE: not YAML, or too large.
  */
 eqs_status eqs_sources_read(const char *path, eqs_sources *sources);
+
+/* The same from a text; messages call it by `name`, from whose folder it includes. */
+eqs_status eqs_sources_read_text(const char *text, const char *name, eqs_sources *sources);
 void eqs_sources_free(eqs_sources *sources);
 
 /* Sources as one block of bytes, for a broadcast, and back. `bytes` is allocated. */

@@ -38,7 +38,8 @@ static eqs_yaml_value find_include(eqs_yaml_file *file)
 typedef struct chain {
   const struct chain *parent;
   const char *path;
-  char *identity; /* the same for every path to the file */
+  const char *text; /* of one that is no file; else NULL */
+  char *identity;   /* the same for every path to the file */
   int depth;
 } chain;
 
@@ -118,7 +119,10 @@ static eqs_status read_source(chain *link, collection *read)
   eqs_status status = EQS_OK;
   eqs_source source = {0};
   eqs_sources *sources = &read->sources;
-  EQS_TRY(eqs_text_file_read(link->path, largest_file, &source.text));
+  if (link->text != NULL)
+    EQS_TRY(eqs_copy_text(&source.text, link->text));
+  else
+    EQS_TRY(eqs_text_file_read(link->path, largest_file, &source.text));
   EQS_TRY(eqs_copy_text(&source.path, link->path));
   EQS_TRY(read_all_included(link, source.text, read));
   EQS_TRY(eqs_grow(&sources->sources, sources->count, sizeof *sources->sources));
@@ -141,18 +145,31 @@ static void turn_around(eqs_sources *sources)
   }
 }
 
-eqs_status eqs_sources_read(const char *path, eqs_sources *sources)
+static eqs_status read_all(chain *link, eqs_sources *sources)
 {
   collection read = {0};
-  chain link = {.path = path};
-  eqs_status status = identify(&link);
-  if (status == EQS_OK) status = read_source(&link, &read);
+  eqs_status status = link->text != NULL ? eqs_copy_text(&link->identity, "") : identify(link);
+  if (status == EQS_OK) status = read_source(link, &read);
   for (int i = 0; i < read.sources.count; i++) free(read.identity[i]);
-  free(link.identity);
+  free(link->identity);
   if (status != EQS_OK) eqs_sources_free(&read.sources);
   turn_around(&read.sources);
   *sources = read.sources;
   return status;
+}
+
+eqs_status eqs_sources_read(const char *path, eqs_sources *sources)
+{
+  chain link = {.path = path};
+  return read_all(&link, sources);
+}
+
+eqs_status eqs_sources_read_text(const char *text, const char *name, eqs_sources *sources)
+{
+  chain link = {.path = name, .text = text};
+  if (strlen(text) > largest_file)
+    return eqs_fail(EQS_USAGE, "%s: the text is longer than %d bytes", name, largest_file);
+  return read_all(&link, sources);
 }
 
 void eqs_sources_free(eqs_sources *sources)

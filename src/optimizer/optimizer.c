@@ -53,9 +53,9 @@ eqs_status eqs_optimizer_create(const eqs_config *config, const eqs_plan *plan, 
   optimizer->config = config, optimizer->plan = plan, optimizer->owners = owners;
   EQS_TRY(eqs_grid_cache_create(owners, &optimizer->grids));
   EQS_TRY(eqs_allocate(&optimizer->parameter, plan->parameters, sizeof *optimizer->parameter));
-  EQS_TRY(eqs_allocate(&optimizer->lr, config->groups, sizeof *optimizer->lr));
-  for (int g = 0; g < config->groups; g++) optimizer->lr[g] = config->group[g].lr;
-  optimizer->gradient_scale = 1;
+  for (int64_t p = 0; p < plan->parameters; p++)
+    optimizer->parameter[p].options = plan->parameter[p].assignment.options;
+  EQS_TRY(eqs_settings_create(config, &optimizer->settings));
   EQS_TRY(eqs_diagnostics_create(plan->parameters, &optimizer->diagnostics));
   for (int64_t p = 0; p < plan->parameters && status == EQS_OK; p++) status = create_parameter(optimizer, p);
 cleanup:
@@ -81,7 +81,7 @@ void eqs_optimizer_destroy(eqs_optimizer **result)
     free(parameter->matrix);
   }
   free(optimizer->parameter);
-  free(optimizer->lr);
+  free(optimizer->settings);
   eqs_diagnostics_destroy(&optimizer->diagnostics);
   eqs_grid_cache_destroy(&optimizer->grids);
   free(optimizer);
@@ -90,12 +90,16 @@ void eqs_optimizer_destroy(eqs_optimizer **result)
 
 void eqs_optimizer_set(eqs_optimizer *optimizer, const void *settings)
 {
-  const char *rates = (const char *)settings + sizeof optimizer->gradient_scale;
-  memcpy(&optimizer->gradient_scale, settings, sizeof optimizer->gradient_scale);
-  memcpy(optimizer->lr, rates, (size_t)optimizer->config->groups * sizeof *optimizer->lr);
+  size_t bytes = (size_t)eqs_settings_bytes(optimizer->config->groups);
+  if (memcmp(optimizer->settings, settings, bytes) == 0) return; /* as every message of a step but the first */
+  memcpy(optimizer->settings, settings, bytes);
+  for (int64_t p = 0; p < optimizer->plan->parameters; p++)
+    eqs_settings_apply(&optimizer->settings->group[optimizer->plan->parameter[p].assignment.group],
+                       &optimizer->parameter[p].options);
 }
 
 double eqs_learning_rate(const eqs_optimizer *optimizer, int group)
 {
-  return optimizer->lr[group] * eqs_schedule_multiple(&optimizer->config->group[group].schedule, optimizer->step + 1);
+  return optimizer->settings->group[group].lr *
+         eqs_schedule_multiple(&optimizer->config->group[group].schedule, optimizer->step + 1);
 }

@@ -8,6 +8,7 @@
 #include "dist/matrix.h"
 #include "optimizer/diagnostics.h"
 #include "optimizer/plan.h"
+#include "optimizer/settings.h"
 
 enum { EQS_MAX_STATES = 2 };
 
@@ -23,6 +24,7 @@ typedef struct {
 
 typedef struct {
   int64_t step;             /* steps this parameter has taken */
+  eqs_rule_options options; /* as in force */
   bool present;             /* whether it has a gradient in this step */
   bool finite;              /* in the step under way: this owner's part of the gradient */
   double squares;           /* in the step under way: sum of squares of that part, as eqs_gradient_factor scales it */
@@ -35,8 +37,7 @@ typedef struct eqs_optimizer {
   MPI_Comm owners;
   eqs_grid_cache *grids;
   eqs_owned_parameter *parameter;
-  double *lr;              /* of every group */
-  double gradient_scale;   /* gradients come multiplied by this; 1 at first */
+  eqs_settings *settings;  /* as in force */
   int trainers;            /* in the step under way: how many contributions EQS_PARTIAL gradients are the sum of */
   bool surveys_on_the_way; /* in the step under way: updates by rows take the squares of their gradients */
   double clip_factor;      /* in the step under way */
@@ -54,10 +55,7 @@ eqs_status eqs_optimizer_create(const eqs_config *config, const eqs_plan *plan, 
 /* Free; sets *optimizer to NULL. Collective. */
 void eqs_optimizer_destroy(eqs_optimizer **optimizer);
 
-/*
- * Take settings for the step, as they lie in a message: doubles, the gradients' scale, then the learning rate of every
- * group. Not collective.
- */
+/* Take settings for the step; they may lie in a message, unaligned. Not collective. */
 void eqs_optimizer_set(eqs_optimizer *optimizer, const void *settings);
 
 /* The learning rate of a group in the step under way, its schedule included. Not collective. */
@@ -66,7 +64,7 @@ double eqs_learning_rate(const eqs_optimizer *optimizer, int group);
 /*
  * A step in pieces, so that parameters can be updated while gradients of others are still on their way:
  *
- *     begin            settings (lr, gradient_scale) are set before a parameter is surveyed
+ *     begin            settings are set before a parameter is surveyed
  *     survey           every present parameter, when this owner's part of its gradient is complete
  *     agree            after all surveys: presence of gradients, their norm, non-finite values
  *     update           every matrix of a present parameter that this owner has a shard of: after agree; or after the
@@ -82,6 +80,14 @@ void eqs_optimizer_begin(eqs_optimizer *optimizer, int trainers);
 
 /* Not collective. */
 void eqs_optimizer_survey(eqs_optimizer *optimizer, int64_t p);
+
+/*
+ * Set gradient_norm alone, after all surveys: for who wants to know it before the step is agreed on. Collective.
+ */
+eqs_status eqs_optimizer_norm(eqs_optimizer *optimizer);
+
+/* What a program's max_norm multiplies a gradient of a norm by: torch.nn.utils.clip_grad_norm_'s formula. */
+double eqs_clip_factor(double norm, double max_norm);
 
 /*
  * Collective. Sets gradient_norm, clip_factor, skipped_last, and `present` alike on all owners.

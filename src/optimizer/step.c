@@ -87,23 +87,46 @@ static eqs_status refuse_nonfinite(eqs_optimizer *optimizer, int64_t nonfinite)
   return EQS_OK;
 }
 
+eqs_status eqs_optimizer_norm(eqs_optimizer *optimizer)
+{
+  eqs_status status = EQS_OK;
+  double squares = 0;
+  for (int64_t p = 0; p < optimizer->plan->parameters; p++) squares += optimizer->parameter[p].squares;
+  EQS_TRY(eqs_sum(optimizer->owners, &squares, 1, "the gradient's norm"));
+  optimizer->gradient_norm = sqrt(squares);
+cleanup:
+  return status;
+}
+
+double eqs_clip_factor(double norm, double max_norm)
+{
+  double factor = max_norm / (norm + 1e-6);
+  return factor < 1 ? factor : 1;
+}
+
+/* What the gradient is multiplied by, for the limit of the configuration and that of the program. */
+static double clip_factor(const eqs_optimizer *optimizer)
+{
+  double norm = optimizer->gradient_norm, limit = optimizer->config->clip_grad_norm;
+  double factor = limit > 0 && norm > limit ? limit / norm : 1;
+  double own = optimizer->settings->max_norm > 0 ? eqs_clip_factor(norm, optimizer->settings->max_norm) : 1;
+  return own < factor ? own : factor;
+}
+
 eqs_status eqs_optimizer_agree(eqs_optimizer *optimizer)
 {
   eqs_status status = EQS_OK;
-  double squares = 0, limit = optimizer->config->clip_grad_norm;
   gradient_minima minima = local_minima(optimizer);
-  for (int64_t p = 0; p < optimizer->plan->parameters; p++) squares += optimizer->parameter[p].squares;
   EQS_TRY(eqs_minimum(optimizer->owners, (int64_t *)&minima, 2, "the owners' word on their gradients"));
-  EQS_TRY(eqs_sum(optimizer->owners, &squares, 1, "the gradient's norm"));
+  EQS_TRY(eqs_optimizer_norm(optimizer));
   EQS_TRY(agree_on_presence(optimizer, minima.all_present));
 
-  optimizer->gradient_norm = sqrt(squares);
   optimizer->skipped_last = false;
   if (minima.nonfinite != INT64_MAX) {
     status = refuse_nonfinite(optimizer, minima.nonfinite);
     goto cleanup;
   }
-  if (limit > 0 && optimizer->gradient_norm > limit) optimizer->clip_factor = limit / optimizer->gradient_norm;
+  optimizer->clip_factor = clip_factor(optimizer);
   optimizer->agreed = true;
 cleanup:
   return status;

@@ -8,7 +8,7 @@ double eqs_gradient_factor(const eqs_optimizer *optimizer, int64_t p)
 {
   bool takes_mean =
       optimizer->plan->parameter[p].info.gradient_placement == EQS_PARTIAL && !optimizer->config->reduce_sum;
-  return optimizer->clip_factor / (optimizer->gradient_scale * (takes_mean ? optimizer->trainers : 1));
+  return optimizer->clip_factor / (optimizer->settings->gradient_scale * (takes_mean ? optimizer->trainers : 1));
 }
 
 bool eqs_shares_nu(const eqs_assignment *assignment)
@@ -19,7 +19,7 @@ bool eqs_shares_nu(const eqs_assignment *assignment)
 
 static const eqs_rule_options *options_of(const eqs_optimizer *optimizer, int64_t p)
 {
-  return &optimizer->plan->parameter[p].assignment.options;
+  return &optimizer->parameter[p].options;
 }
 
 /* M and D from f G; for polar_first from the polar factor of f G. */
@@ -67,15 +67,14 @@ cleanup:
 static eqs_status apply_update(eqs_optimizer *optimizer, int64_t p, double scale, eqs_matrix *u, eqs_matrix *weight)
 {
   eqs_status status = EQS_OK;
-  const eqs_assignment *assignment = &optimizer->plan->parameter[p].assignment;
-  double lr = eqs_learning_rate(optimizer, assignment->group);
+  double lr = eqs_learning_rate(optimizer, optimizer->plan->parameter[p].assignment.group);
   if (optimizer->diagnostics.active && scale != 1) {
     eqs_matrix_scale(u, scale);
     scale = 1;
   }
   eqs_diagnostics_add_squares(&optimizer->diagnostics, p, EQS_SUM_WEIGHT, weight);
   EQS_TRY(eqs_diagnostics_add_update(&optimizer->diagnostics, p, u));
-  eqs_matrix_combine(-lr * scale, u, 1 - lr * assignment->options.weight_decay, weight);
+  eqs_matrix_combine(-lr * scale, u, 1 - lr * options_of(optimizer, p)->weight_decay, weight);
 cleanup:
   return status;
 }

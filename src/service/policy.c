@@ -4,14 +4,15 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "dist/communicator.h"
 
 enum { WISH_TIME = 1, WISH_STOP = 2 };
+_Static_assert(WISH_STOP < 1 << EQS_POLICY_BITS, "wishes need more bits");
 
 static const int signals[] = {SIGUSR1, SIGTERM};
 enum { signal_count = sizeof signals / sizeof *signals };
 
 static volatile sig_atomic_t signalled;
+static int sessions;                /* that catch signals */
 static volatile pid_t rank_process; /* whose handler it is: a process forked from it inherits the handler */
 
 /*
@@ -37,29 +38,36 @@ static bool handler_is(int number, void (*handler)(int))
 void eqs_policy_begin(const eqs_config *config, eqs_policy *policy)
 {
   struct sigaction action = {.sa_handler = note_signal, .sa_flags = SA_RESTART};
-  *policy = (eqs_policy){.last = eqs_clock(), .request = MPI_REQUEST_NULL, .saved = true};
-  if (config->checkpoint.directory == NULL) return;
+  *policy = (eqs_policy){.last = eqs_clock(), .saved = true, .catches = config->checkpoint.directory != NULL};
+  if (!policy->catches || sessions++ > 0) return;
   rank_process = getpid();
   for (int s = 0; s < signal_count; s++)
     if (handler_is(signals[s], SIG_DFL)) sigaction(signals[s], &action, NULL);
 }
 
-void eqs_policy_end(void)
+void eqs_policy_end(eqs_policy *policy)
 {
+  bool last = policy->catches && --sessions == 0;
+  policy->catches = false;
+  if (!last) return;
   for (int s = 0; s < signal_count; s++)
     if (handler_is(signals[s], note_signal)) signal(signals[s], SIG_DFL);
   signalled = 0;
 }
 
-eqs_status eqs_policy_ask(const eqs_config *config, eqs_policy *policy, MPI_Comm comm, bool keeps_time)
+int64_t eqs_policy_wish(const eqs_config *config, eqs_policy *policy, bool keeps_time)
 {
   double seconds = 60 * config->checkpoint.minutes;
   policy->saved = false;
-  if (config->checkpoint.directory == NULL) return EQS_OK; /* nobody has a wish */
-  policy->wishes = signalled ? WISH_STOP : 0;
-  if (keeps_time && seconds > 0 && eqs_clock() - policy->last >= seconds) policy->wishes |= WISH_TIME;
-  return eqs_check_mpi(MPI_Iallreduce(MPI_IN_PLACE, &policy->wishes, 1, MPI_INT64_T, MPI_BOR, comm, &policy->request),
-                       "MPI_Iallreduce");
+  if (config->checkpoint.directory == NULL) return 0;
+  int64_t wishes = signalled ? WISH_STOP : 0;
+  if (keeps_time && seconds > 0 && eqs_clock() - policy->last >= seconds) wishes |= WISH_TIME;
+  return wishes;
+}
+
+void eqs_policy_hear(eqs_policy *policy, int64_t wishes)
+{
+  policy->wishes = wishes;
 }
 
 void eqs_policy_saved(eqs_policy *policy)

@@ -5,7 +5,6 @@
 #ifndef EQS_SERVICE_POLICY_H
 #define EQS_SERVICE_POLICY_H
 
-#include <mpi.h>
 #include <stdbool.h>
 
 #include "model/config.h"
@@ -13,8 +12,8 @@
 typedef struct {
   double last;    /* when the last checkpoint was written, or the session started */
   int64_t wishes; /* of all ranks, as of the last step: bits */
-  MPI_Request request;
-  bool saved; /* there is a checkpoint of the state as it is */
+  bool saved;     /* there is a checkpoint of the state as it is */
+  bool catches;   /* signals, for this session */
 } eqs_policy;
 
 /*
@@ -22,13 +21,15 @@ typedef struct {
  * checkpoints have a directory, but are a wish to stop; or end it.
  */
 void eqs_policy_begin(const eqs_config *config, eqs_policy *policy);
-void eqs_policy_end(void);
+void eqs_policy_end(eqs_policy *policy);
 
 /*
- * In a step: tell all ranks of comm what this one knows; `keeps_time`: it is the one that looks at the clock. The
- * request, if there is one, is to be waited for before the wishes count. Collective over comm.
+ * In a step: what this rank wishes, as bits below EQS_POLICY_BITS; `keeps_time`: it is the one that looks at the clock.
+ * Then what all ranks wish, the disjunction.
  */
-eqs_status eqs_policy_ask(const eqs_config *config, eqs_policy *policy, MPI_Comm comm, bool keeps_time);
+enum { EQS_POLICY_BITS = 2 };
+int64_t eqs_policy_wish(const eqs_config *config, eqs_policy *policy, bool keeps_time);
+void eqs_policy_hear(eqs_policy *policy, int64_t wishes);
 
 /* A checkpoint is written. */
 void eqs_policy_saved(eqs_policy *policy);

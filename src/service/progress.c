@@ -88,9 +88,10 @@ static eqs_status advance(void *session, bool *moved)
   return eqs_session_advance(session, moved);
 }
 
-void eqs_session_set_progress(eqs_session *session)
+void eqs_session_enter(eqs_session *session)
 {
-  eqs_set_progress(advance, session);
+  eqs_set_deadline(session->config->deadline);
+  if (session->started) eqs_set_progress(advance, session);
 }
 
 void eqs_session_clear_progress(const eqs_session *session)
@@ -198,8 +199,8 @@ cleanup:
 
 eqs_status eqs_session_announce(eqs_session *session, eqs_command command, eqs_wire *payload)
 {
-  static const char *const names[] = {"eqs_session_start", "eqs_step", "eqs_checkpoint", "eqs_session_phases",
-                                      "eqs_session_close"};
+  static const char *const names[] = {"eqs_session_start", "eqs_clip_grad_norm", "eqs_step",
+                                      "eqs_checkpoint",    "eqs_session_phases", "eqs_session_close"};
   eqs_command heard = command;
   eqs_status status = exchange(session, &heard, payload);
   if (status == EQS_OK && heard != command) {

@@ -14,7 +14,7 @@ static int tag_of(const eqs_route *route)
 }
 
 eqs_status eqs_push_sender_create(const eqs_roster *roster, const eqs_plan *plan, eqs_route_kind kind,
-                                  const bool *travels, const double *settings, int64_t count, eqs_push_sender *sender)
+                                  const bool *travels, const void *settings, int64_t count, eqs_push_sender *sender)
 {
   eqs_status status = EQS_OK;
   *sender = (eqs_push_sender){.roster = roster, .settings = settings};
@@ -57,10 +57,10 @@ static void pack(const eqs_push_sender *sender, const eqs_bucket *bucket, char *
 {
   const eqs_route *route = &sender->route;
   int trainer = sender->roster->trainer;
-  int64_t header = eqs_route_header(route, bucket), settings = route->settings * (int64_t)sizeof *sender->settings;
+  int64_t header = eqs_route_header(route, bucket), settings = route->settings * (int64_t)sizeof(double);
   char *payload = message + header, *pushed = message + settings;
   memset(message, 0, (size_t)header);
-  if (header > 0) memcpy(message, sender->settings, (size_t)settings);
+  if (settings > 0) memcpy(message, sender->settings, (size_t)settings);
   for (int64_t i = 0; i < bucket->pieces; i++) {
     const eqs_piece *piece = &route->piece[bucket->piece[i]];
     const eqs_planned_parameter *parameter = &route->plan->parameter[piece->parameter];
@@ -82,7 +82,7 @@ static void pack(const eqs_push_sender *sender, const eqs_bucket *bucket, char *
 /* Whether all that a bucket will have is there. */
 static bool is_full(const eqs_push_sender *sender, int64_t b)
 {
-  return sender->flushed || sender->missing[b] == 0;
+  return !sender->held && (sender->flushed || sender->missing[b] == 0);
 }
 
 static eqs_status send_bucket(eqs_push_sender *sender, int64_t b, eqs_traffic *traffic)
@@ -138,7 +138,8 @@ eqs_status eqs_push_receiver_create(const eqs_roster *roster, const eqs_plan *pl
                                     eqs_push_receiver *receiver)
 {
   eqs_status status = EQS_OK;
-  int64_t settings = kind == EQS_ROUTE_GRADIENT ? 1 + optimizer->config->groups : 0;
+  int64_t settings =
+      kind == EQS_ROUTE_GRADIENT ? eqs_settings_bytes(optimizer->config->groups) / (int64_t)sizeof(double) : 0;
   *receiver = (eqs_push_receiver){.roster = roster, .optimizer = optimizer, .own = own};
   EQS_TRY(eqs_route_make(plan, kind, roster->trainers, settings, roster->owner, travels, &receiver->route));
   EQS_TRY(eqs_ring_create(window, eqs_route_largest(&receiver->route), &receiver->ring));
@@ -166,7 +167,7 @@ void eqs_push_receiver_destroy(eqs_push_receiver *receiver)
 void eqs_push_receiver_reset(eqs_push_receiver *receiver)
 {
   for (int64_t p = 0; p < receiver->route.plan->parameters; p++) {
-    receiver->optimizer->parameter[p].present = false;
+    if (receiver->route.kind == EQS_ROUTE_GRADIENT) receiver->optimizer->parameter[p].present = false;
     receiver->left[p] = receiver->messages[p];
   }
   receiver->completes = 0;
@@ -203,12 +204,12 @@ static void reduce(eqs_push_receiver *receiver, const eqs_flight *flight)
     eqs_dtype dtype = route->plan->parameter[piece->parameter].info.dtype;
     eqs_fragment fragment = eqs_route_fragment(route, piece, flight->trainer);
     float *shard = eqs_floats(route->kind == EQS_ROUTE_GRADIENT ? &matrix->gradient : &matrix->weight);
-    if (header > 0 && pushed[i]) parameter->present = true;
+    if (route->kind == EQS_ROUTE_GRADIENT && pushed[i]) parameter->present = true;
     if (--receiver->left[piece->parameter] == 0) receiver->complete[receiver->completes++] = piece->parameter;
     if (eqs_fragment_count(&fragment) == 0) continue;
     if (adds(route, piece->parameter, flight->trainer))
       eqs_fragment_add_to_shard(&fragment, dtype, payload, shard);
-    else
+    else if (route->kind == EQS_ROUTE_GRADIENT || pushed[i]) /* a weight that was not put stays */
       eqs_fragment_write_shard(&fragment, dtype, payload, shard);
     payload += eqs_fragment_count(&fragment) * (int64_t)eqs_dtype_size(dtype);
   }

@@ -16,11 +16,12 @@ typedef struct {
   const eqs_roster *roster;
   eqs_route route;
   eqs_ring ring;
-  const double *settings; /* of the step, borrowed: the gradients' scale, then the learning rate of every group */
-  const void **source;    /* of every parameter: its tensor, as the trainer holds it; NULL if not pushed */
-  int64_t *missing;       /* of every bucket: pieces whose parameter was not pushed yet */
-  int64_t next;           /* bucket */
-  bool flushed;           /* nothing more will be pushed */
+  const void *settings; /* of the step, borrowed: as many doubles as the route says */
+  const void **source;  /* of every parameter: its tensor, as the trainer holds it; NULL if not pushed */
+  int64_t *missing;     /* of every bucket: pieces whose parameter was not pushed yet */
+  int64_t next;         /* bucket */
+  bool flushed;         /* nothing more will be pushed */
+  bool held;            /* nothing is sent, until new weights have been moved */
 } eqs_push_sender;
 
 /*
@@ -28,7 +29,7 @@ typedef struct {
  * travels          [in] of every parameter, whether it does; NULL: all do
  */
 eqs_status eqs_push_sender_create(const eqs_roster *roster, const eqs_plan *plan, eqs_route_kind kind,
-                                  const bool *travels, const double *settings, int64_t count, eqs_push_sender *sender);
+                                  const bool *travels, const void *settings, int64_t count, eqs_push_sender *sender);
 void eqs_push_sender_destroy(eqs_push_sender *sender);
 
 /* Begin again: nothing is pushed. */

@@ -90,7 +90,7 @@ int64_t eqs_route_payload(const eqs_route *route, const eqs_bucket *bucket, int 
 int64_t eqs_route_header(const eqs_route *route, const eqs_bucket *bucket)
 {
   int64_t settings = route->settings * (int64_t)sizeof(double);
-  return route->kind == EQS_ROUTE_GRADIENT ? (settings + bucket->pieces + 15) / 16 * 16 : 0;
+  return route->kind != EQS_ROUTE_WEIGHT ? (settings + bucket->pieces + 15) / 16 * 16 : 0;
 }
 
 int64_t eqs_route_largest(const eqs_route *route)

@@ -67,7 +67,7 @@ int64_t eqs_route_payload(const eqs_route *route, const eqs_bucket *bucket, int 
 
 /*
  * Bytes of a bucket's header: the step's settings, as owners may need them before the trainers announce the step, and a
- * byte per piece that says whether the trainer pushed the parameter, padded to 16; 0 for weights.
+ * byte per piece that says whether the trainer pushed the parameter, padded to 16; 0 for weights from owners.
  */
 int64_t eqs_route_header(const eqs_route *route, const eqs_bucket *bucket);
 

@@ -107,7 +107,7 @@ cleanup:
 /* The settings of the step as the first trainer has them. */
 static eqs_status read_settings(eqs_session *session, eqs_wire *payload)
 {
-  int64_t bytes = eqs_setting_count(session) * (int64_t)sizeof *session->settings;
+  int64_t bytes = eqs_settings_bytes(session->config->groups);
   const void *settings;
   eqs_status status = eqs_wire_get(payload, bytes, &settings);
   if (status != EQS_OK) return status;
@@ -122,6 +122,7 @@ static void begin_work(eqs_session *session)
   if (session->late != EQS_OK) return;
   if (!session->work.begun) eqs_work_begin(&session->work, session->roster.trainers);
   session->work.announced = true;
+  session->work.held = session->clipped;
 }
 
 static bool work_done(eqs_session *session, void *context)
@@ -167,7 +168,62 @@ static void begin_pushes(eqs_session *session)
 {
   eqs_push_sender_reset(&session->push_sender);
   session->pushes = 0;
-  for (int64_t p = 0; p < session->parameters; p++) session->parameter[p]->pushed = false;
+  session->clipped = false;
+  session->settings->max_norm = 0;
+  for (int64_t p = 0; p < session->parameters; p++) session->parameter[p].pushed = false;
+}
+
+/*
+ * All gradients to the owners, after the weights that were put. *told is what the ranks had to tell besides `bits`.
+ * Collective over the session.
+ */
+static eqs_status collect_gradients(eqs_session *session, int64_t bits, int64_t *told)
+{
+  eqs_status status = EQS_OK;
+  EQS_TRY(eqs_begin_telling(session, bits));
+  EQS_TRY(finish_pulls(session));
+  if (eqs_owns(session)) begin_work(session);
+  if (eqs_trains(session)) session->push_sender.flushed = true;
+  EQS_TRY(eqs_finish_telling(session, told));
+  if (*told & EQS_TELL_PUTS) EQS_TRY(eqs_run_puts(session));
+  EQS_TRY(eqs_session_wait_until(session, gradients_moved, NULL, "the trainers' gradients"));
+cleanup:
+  return status;
+}
+
+/* An owner's part of eqs_clip_grad_norm: the norm; whether a parameter was updated without the limit, which matters. */
+static eqs_status measure_gradient(eqs_session *session)
+{
+  eqs_status status = EQS_OK;
+  eqs_optimizer *optimizer = session->optimizer;
+  double max_norm = session->settings->max_norm, updates = (double)session->work.updates;
+  EQS_TRY(eqs_work_survey(&session->work));
+  EQS_TRY(eqs_optimizer_norm(optimizer));
+  EQS_TRY(eqs_sum(optimizer->owners, &updates, 1, "the owners' updates before the gradient was clipped"));
+  if (updates > 0 && eqs_clip_factor(optimizer->gradient_norm, max_norm) < 1) {
+    status =
+        eqs_fail(EQS_USAGE,
+                 "step %lld: the gradient's norm %g is over the limit %g, but owners have updated parameters of this "
+                 "step without it: call eqs_session_defer_updates before the step's first push",
+                 (long long)optimizer->step + 1, optimizer->gradient_norm, max_norm);
+    if (session->roster.owner == 0) eqs_log(EQS_LOG_ERROR, "%s", eqs_error_message());
+  }
+cleanup:
+  return status;
+}
+
+eqs_status eqs_run_clip(eqs_session *session, eqs_wire *payload)
+{
+  eqs_status status = EQS_OK, result = EQS_OK;
+  int64_t told;
+  EQS_TRY(read_settings(session, payload));
+  session->clipped = true;
+  session->work.held = true; /* nothing more is updated before the step */
+  EQS_TRY(collect_gradients(session, 0, &told));
+  if (eqs_owns(session)) result = session->late != EQS_OK ? session->late : measure_gradient(session);
+  EQS_TRY(eqs_share_outcome(session, result));
+cleanup:
+  return status;
 }
 
 /*
@@ -177,16 +233,13 @@ static void begin_pushes(eqs_session *session)
 eqs_status eqs_run_step(eqs_session *session, eqs_wire *payload)
 {
   eqs_status status = EQS_OK, result = EQS_OK;
+  int64_t told, wishes = eqs_policy_wish(session->config, &session->policy, session->roster.owner == 0);
   EQS_TRY(read_settings(session, payload));
-  EQS_TRY(eqs_policy_ask(session->config, &session->policy, session->roster.comm, session->roster.owner == 0));
+  EQS_TRY(collect_gradients(session, wishes, &told));
+  eqs_policy_hear(&session->policy, told & ((1 << EQS_POLICY_BITS) - 1));
 
-  EQS_TRY(finish_pulls(session));
-  if (eqs_owns(session)) begin_work(session);
-  if (eqs_trains(session)) session->push_sender.flushed = true;
-  EQS_TRY(eqs_session_wait_until(session, gradients_moved, NULL, "the trainers' gradients"));
-
+  session->clipped = false;
   if (eqs_owns(session)) result = agree_on_step(session);
-  EQS_TRY(eqs_session_wait(session, &session->policy.request, "the other ranks' wishes for a checkpoint"));
   EQS_TRY(eqs_share_outcome(session, result));
 
   bool taken = !session->info.skipped_last; /* otherwise the weights are as they were */
@@ -235,23 +288,23 @@ eqs_status eqs_run_checkpoint(eqs_session *session, eqs_wire *payload)
 {
   eqs_status status = EQS_OK, result = EQS_OK;
   eqs_checkpoint_item *items = NULL;
-  int64_t pushes, count;
+  eqs_wire own = {0};
+  int64_t pushes, told;
+  int count;
   EQS_TRY(eqs_wire_get_integer(payload, &pushes));
   EQS_TRY(check_between_steps(session, pushes));
-  EQS_TRY(eqs_wire_get_integer(payload, &count));
-  EQS_TRY(eqs_allocate(&items, count, sizeof *items));
-  for (int64_t i = 0; i < count; i++) {
-    int64_t size;
-    EQS_TRY(eqs_wire_get_text(payload, &items[i].key));
-    EQS_TRY(eqs_wire_get_integer(payload, &size));
-    EQS_TRY(eqs_wire_get(payload, size, &items[i].bytes));
-    items[i].size = (size_t)size;
-  }
-  if (eqs_owns(session)) result = save(session, items, (int)count);
+  EQS_TRY(eqs_begin_telling(session, session->own_items.size > 0 ? EQS_TELL_ITEMS : 0));
+  EQS_TRY(eqs_finish_telling(session, &told));
+  if (told & EQS_TELL_PUTS) EQS_TRY(finish_pulls(session));
+  if (told & EQS_TELL_PUTS) EQS_TRY(eqs_run_puts(session));
+  if (told & EQS_TELL_ITEMS) EQS_TRY(eqs_share_own_items(session, &own));
+  EQS_TRY(eqs_unpack_items(payload, &own, &items, &count));
+  if (eqs_owns(session)) result = save(session, items, count);
   EQS_TRY(eqs_share_outcome(session, result));
   eqs_policy_saved(&session->policy);
 cleanup:
   free(items);
+  eqs_wire_free(&own);
   return status;
 }
 

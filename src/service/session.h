@@ -9,9 +9,11 @@
 
 #include "checkpoint/saver.h"
 #include "optimizer/optimizer.h"
+#include "service/handles.h"
 #include "service/policy.h"
 #include "service/pull.h"
 #include "service/push.h"
+#include "service/rendezvous.h"
 #include "service/roster.h"
 #include "service/wire.h"
 #include "service/work.h"
@@ -31,29 +33,36 @@ typedef enum {
 
 typedef enum {
   EQS_COMMAND_START,
+  EQS_COMMAND_CLIP,
   EQS_COMMAND_STEP,
   EQS_COMMAND_CHECKPOINT,
   EQS_COMMAND_PHASES,
   EQS_COMMAND_CLOSE,
 } eqs_command;
 
-struct eqs_parameter {
-  eqs_session *session;
-  int64_t index;
-  eqs_parameter_info info; /* name and module_type allocated */
+/* A parameter that this trainer has added. */
+typedef struct {
+  eqs_parameter *handle;
+  eqs_parameter_info info; /* texts allocated */
   const void *initial;     /* until the session starts */
+  const void *put;         /* its new weight, until the next step; NULL: none */
   bool pushed;
-};
+} eqs_added_parameter;
 
 struct eqs_session {
+  eqs_rendezvous *rendezvous;
   eqs_roster roster;
   eqs_config *config;
   int64_t parameters;
-  eqs_parameter **parameter;
-  bool resumes;
+  eqs_added_parameter *parameter;
+  eqs_handle_block *handles;
+  bool resumes, if_any; /* restore a checkpoint; if there is one */
   char *resume_path;
-  double *settings; /* of the next step, as trainers set them: the gradients' scale, then the lr of every group */
-  int64_t pushes;   /* parameters that this trainer has pushed in the step under way */
+  bool resumed;
+  eqs_settings *settings; /* of the next step, as trainers set them */
+  int64_t pushes;         /* parameters that this trainer has pushed in the step under way */
+  int64_t puts;           /* parameters that this trainer has put before it */
+  bool clipped;           /* in the step under way eqs_clip_grad_norm was called */
   bool started;
   eqs_status failed; /* of the collective call that failed, if one did */
 
@@ -69,15 +78,18 @@ struct eqs_session {
   eqs_pull_receiver pull_receiver;
 
   eqs_step_info info;
+  int64_t told; /* to all ranks */
+  MPI_Request telling;
+  eqs_wire own_items;    /* of this trainer, for the checkpoint that it asks for */
   eqs_wire trainer_data; /* key, size, bytes, ... of the restored checkpoint */
   eqs_traffic traffic;
   double seconds[EQS_PHASES];
 };
 
-/* How many settings a step has. */
-static inline int64_t eqs_setting_count(const eqs_session *session)
+/* EQS_USAGE, naming the call: the session has not started. */
+static inline eqs_status eqs_check_started(const eqs_session *session, const char *call)
 {
-  return 1 + session->config->groups;
+  return session->started ? EQS_OK : eqs_fail(EQS_USAGE, "%s is called before eqs_session_start", call);
 }
 
 /* Whether this rank trains, owns. */
@@ -97,8 +109,9 @@ static inline bool eqs_owns(const eqs_session *session)
  */
 eqs_status eqs_session_advance(eqs_session *session, bool *moved);
 
-/* Let that go on in the waits of other rooms too (dist/communicator.h), or end it. */
-void eqs_session_set_progress(eqs_session *session);
+/* From now on that goes on in the waits of other rooms too (dist/communicator.h), with the session's deadline. */
+void eqs_session_enter(eqs_session *session);
+/* The end of that. */
 void eqs_session_clear_progress(const eqs_session *session);
 
 /* Seconds that this owner has spent on what is not waiting. */
@@ -127,7 +140,46 @@ eqs_status eqs_session_listen(eqs_session *session, eqs_command *command, eqs_wi
 eqs_status eqs_pack_start(const eqs_session *session, eqs_wire *payload);
 eqs_status eqs_run_start(eqs_session *session, eqs_wire *payload);
 
+/*
+ * Move weights from the trainers to the owners, as they are in `weight` of every parameter that travels; where it is
+ * NULL, the rows of this trainer stay as they are. Collective over the session.
+ */
+eqs_status eqs_move_weights(eqs_session *session, const bool *travels, const void *const *weight);
+
+/* ----- put.c ----- */
+
+/*
+ * Tell all ranks bits that only some may know, by their disjunction: EQS_TELL_...; begin, and wait for the answer.
+ * Owners have none. Collective over the session.
+ */
+enum { EQS_TELL_PUTS = 1 << EQS_POLICY_BITS, EQS_TELL_ITEMS = 2 << EQS_POLICY_BITS };
+eqs_status eqs_begin_telling(eqs_session *session, int64_t bits);
+eqs_status eqs_finish_telling(eqs_session *session, int64_t *bits);
+
+/* Move the weights that trainers have put. Collective over the session. EQS_USAGE: they differ. */
+eqs_status eqs_run_puts(eqs_session *session);
+
+/* ----- trainer_data.c ----- */
+
+/*
+ * Pack the items of a checkpoint: those that the first trainer's count for, with the settings of the groups, and those
+ * of this trainer. Not collective. EQS_USAGE.
+ */
+eqs_status eqs_pack_items(const eqs_session *session, const eqs_trainer_item *items, int count, eqs_wire *shared,
+                          eqs_wire *own);
+
+/* session->own_items of all trainers, on all ranks. Collective over the session. */
+eqs_status eqs_share_own_items(eqs_session *session, eqs_wire *all);
+
+/* The items of both wires; keys and bytes point into them. `items` is allocated. */
+eqs_status eqs_unpack_items(eqs_wire *shared, eqs_wire *own, eqs_checkpoint_item **items, int *count);
+
+/* What a restored checkpoint has, into session->trainer_data; and the settings from there. Not collective. */
+eqs_status eqs_keep_restored_items(eqs_session *session, const eqs_checkpoint_summary *summary);
+eqs_status eqs_restore_settings(eqs_session *session);
+
 /* ----- run.c ----- */
+eqs_status eqs_run_clip(eqs_session *session, eqs_wire *payload);
 eqs_status eqs_run_step(eqs_session *session, eqs_wire *payload);
 eqs_status eqs_run_checkpoint(eqs_session *session, eqs_wire *payload);
 eqs_status eqs_run_close(eqs_session *session);
@@ -139,8 +191,23 @@ eqs_status eqs_run_phases(eqs_session *session, eqs_phase *phases, int capacity,
  */
 eqs_status eqs_share_outcome(eqs_session *session, eqs_status owners_status);
 
+/* ----- join.c ----- */
+
+/* Where the configuration comes from: a file, or a text. */
+typedef struct {
+  const char *path;
+  const char *text;
+} eqs_config_source;
+
+/*
+ * Meet the other ranks and open a session; NULL without an error: the trainers have ended (`stays`, see
+ * eqs_rendezvous_meet). Collective over comm.
+ */
+eqs_status eqs_session_join(MPI_Comm comm, const eqs_config_source *source, bool trains, bool stays,
+                            eqs_session **session);
+
 /* ----- session.c ----- */
-eqs_status eqs_session_join(MPI_Comm comm, const char *config_path, bool trains, eqs_session **session);
+void eqs_session_free(eqs_session **session);
 
 /* Run an announced call on this rank. */
 eqs_status eqs_session_run(eqs_session *session, eqs_command command, eqs_wire *payload);

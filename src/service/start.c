@@ -13,30 +13,38 @@ static eqs_status pack_parameter(const eqs_parameter_info *info, eqs_wire *wire)
   eqs_status status = EQS_OK;
   EQS_TRY(eqs_wire_put_text(wire, info->name));
   EQS_TRY(eqs_wire_put_text(wire, info->module_type));
+  EQS_TRY(eqs_wire_put_text(wire, info->role));
   EQS_TRY(eqs_wire_put_integer(wire, info->dtype));
   EQS_TRY(eqs_wire_put_integer(wire, info->gradient_placement));
   EQS_TRY(eqs_wire_put_integer(wire, info->weight_placement));
+  EQS_TRY(eqs_wire_put_integer(wire, info->stacked));
+  EQS_TRY(eqs_wire_put_integer(wire, info->frozen));
   EQS_TRY(eqs_wire_put_integer(wire, info->ndim));
   for (int d = 0; d < info->ndim; d++) EQS_TRY(eqs_wire_put_integer(wire, info->shape[d]));
 cleanup:
   return status;
 }
 
-/* Name and module type point into the wire. */
+/* Texts point into the wire. */
 static eqs_status unpack_parameter(eqs_wire *wire, eqs_parameter_info *info)
 {
   eqs_status status = EQS_OK;
-  int64_t dtype, gradient, weight, ndim;
-  *info = (eqs_parameter_info){0};
+  int64_t dtype, gradient, weight, stacked, frozen, ndim;
+  *info = (eqs_parameter_info){.struct_size = sizeof *info};
   EQS_TRY(eqs_wire_get_text(wire, &info->name));
   EQS_TRY(eqs_wire_get_text(wire, &info->module_type));
+  EQS_TRY(eqs_wire_get_text(wire, &info->role));
   EQS_TRY(eqs_wire_get_integer(wire, &dtype));
   EQS_TRY(eqs_wire_get_integer(wire, &gradient));
   EQS_TRY(eqs_wire_get_integer(wire, &weight));
+  EQS_TRY(eqs_wire_get_integer(wire, &stacked));
+  EQS_TRY(eqs_wire_get_integer(wire, &frozen));
   EQS_TRY(eqs_wire_get_integer(wire, &ndim));
   info->dtype = (eqs_dtype)dtype;
   info->gradient_placement = (eqs_placement)gradient;
   info->weight_placement = (eqs_placement)weight;
+  info->stacked = (int)stacked;
+  info->frozen = (int)frozen;
   info->ndim = (int)ndim;
   for (int d = 0; d < info->ndim; d++) EQS_TRY(eqs_wire_get_integer(wire, &info->shape[d]));
 cleanup:
@@ -47,11 +55,17 @@ eqs_status eqs_pack_start(const eqs_session *session, eqs_wire *payload)
 {
   eqs_status status = EQS_OK;
   EQS_TRY(eqs_wire_put_integer(payload, session->resumes));
+  EQS_TRY(eqs_wire_put_integer(payload, session->if_any));
   EQS_TRY(eqs_wire_put_text(payload, session->resume_path));
   EQS_TRY(eqs_wire_put_integer(payload, session->parameters));
-  for (int64_t p = 0; p < session->parameters; p++) EQS_TRY(pack_parameter(&session->parameter[p]->info, payload));
+  for (int64_t p = 0; p < session->parameters; p++) EQS_TRY(pack_parameter(&session->parameter[p].info, payload));
 cleanup:
   return status;
+}
+
+static bool same_text(const char *a, const char *b)
+{
+  return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
 }
 
 /* What differs between two descriptions of a parameter: "shape [4, 2]". */
@@ -67,9 +81,21 @@ static void differing_part(const eqs_parameter_info *a, const eqs_parameter_info
   } else if (a->gradient_placement != b->gradient_placement || a->weight_placement != b->weight_placement) {
     static const char *const names[] = {"Replicate", "Shard(0)", "Partial"};
     snprintf(text, size, "gradient %s, weight %s", names[a->gradient_placement], names[a->weight_placement]);
-  } else {
+  } else if (!same_text(a->module_type, b->module_type)) {
     snprintf(text, size, "module type %s", a->module_type ? a->module_type : "unknown");
+  } else if (!same_text(a->role, b->role)) {
+    snprintf(text, size, "role %s", a->role ? a->role : "not given");
+  } else {
+    snprintf(text, size, "%s, %s", a->stacked ? "stacked" : "not stacked", a->frozen ? "frozen" : "trained");
   }
+}
+
+static bool same_info(const eqs_parameter_info *a, const eqs_parameter_info *b)
+{
+  return a->ndim == b->ndim && memcmp(a->shape, b->shape, (size_t)a->ndim * sizeof *a->shape) == 0 &&
+         a->dtype == b->dtype && a->gradient_placement == b->gradient_placement &&
+         a->weight_placement == b->weight_placement && same_text(a->module_type, b->module_type) &&
+         same_text(a->role, b->role) && !a->stacked == !b->stacked && !a->frozen == !b->frozen;
 }
 
 /* Every trainer compares its parameters with the first trainer's. */
@@ -80,16 +106,11 @@ static eqs_status compare_parameters(const eqs_session *session, const eqs_param
     return eqs_fail(EQS_USAGE, "trainers disagree: trainer %d has %lld parameters, trainer 0 has %lld", trainer,
                     (long long)session->parameters, (long long)count);
   for (int64_t p = 0; p < count; p++) {
-    const eqs_parameter_info *mine = &session->parameter[p]->info;
+    const eqs_parameter_info *mine = &session->parameter[p].info;
     if (strcmp(mine->name, info[p].name) != 0)
       return eqs_fail(EQS_USAGE, "trainers disagree: parameter %lld is '%s' on trainer %d and '%s' on trainer 0",
                       (long long)p, mine->name, trainer, info[p].name);
-    bool same_type = mine->module_type == NULL || info[p].module_type == NULL
-                         ? mine->module_type == info[p].module_type
-                         : strcmp(mine->module_type, info[p].module_type) == 0;
-    if (mine->ndim != info[p].ndim || memcmp(mine->shape, info[p].shape, (size_t)mine->ndim * sizeof *mine->shape) ||
-        mine->dtype != info[p].dtype || mine->gradient_placement != info[p].gradient_placement ||
-        mine->weight_placement != info[p].weight_placement || !same_type) {
+    if (!same_info(mine, &info[p])) {
       char here[128], there[128];
       differing_part(mine, &info[p], here, sizeof here);
       differing_part(&info[p], mine, there, sizeof there);
@@ -105,12 +126,14 @@ static eqs_status make_plan(eqs_session *session, eqs_wire *payload)
 {
   eqs_status status = EQS_OK;
   eqs_parameter_info *info = NULL;
-  int64_t resumes, count;
+  int64_t resumes, if_any, count;
   const char *path;
   EQS_TRY(eqs_wire_get_integer(payload, &resumes));
+  EQS_TRY(eqs_wire_get_integer(payload, &if_any));
   EQS_TRY(eqs_wire_get_text(payload, &path));
   EQS_TRY(eqs_wire_get_integer(payload, &count));
   session->resumes = resumes != 0;
+  session->if_any = if_any != 0;
   if (session->resumes) {
     char *copy;
     const char *wanted = path ? path : session->config->checkpoint.directory;
@@ -124,6 +147,7 @@ static eqs_status make_plan(eqs_session *session, eqs_wire *payload)
   for (int64_t p = 0; p < count; p++) EQS_TRY(unpack_parameter(payload, &info[p]));
   if (eqs_trains(session)) EQS_TRY(compare_parameters(session, info, count));
   EQS_TRY(eqs_plan_make(session->config, session->roster.owners, count, info, &session->plan));
+  EQS_TRY(eqs_settings_create(session->config, &session->settings));
 cleanup:
   free(info);
   return status;
@@ -136,7 +160,8 @@ static eqs_status make_transports(eqs_session *session)
   bool trains = eqs_trains(session);
   if (trains)
     EQS_TRY(eqs_push_sender_create(roster, session->plan, EQS_ROUTE_GRADIENT, NULL, session->settings,
-                                   eqs_setting_count(session), &session->push_sender));
+                                   eqs_settings_bytes(session->config->groups) / (int64_t)sizeof(double),
+                                   &session->push_sender));
   if (eqs_owns(session)) {
     EQS_TRY(eqs_push_receiver_create(roster, session->plan, EQS_ROUTE_GRADIENT, NULL, session->optimizer,
                                      trains ? &session->push_sender : NULL, &session->push_receiver));
@@ -180,8 +205,7 @@ static bool initial_moved(eqs_session *session, void *context)
                                     (!eqs_owns(session) || eqs_push_receiver_done(&wait->initial->receiver)));
 }
 
-/* Of all parameters, or of those that travel. */
-static eqs_status move_initial_weights(eqs_session *session, const bool *travels)
+eqs_status eqs_move_weights(eqs_session *session, const bool *travels, const void *const *weight)
 {
   eqs_status status = EQS_OK;
   initial_transport initial = {0};
@@ -190,17 +214,35 @@ static eqs_status move_initial_weights(eqs_session *session, const bool *travels
     EQS_TRY(
         eqs_push_sender_create(&session->roster, session->plan, EQS_ROUTE_INITIAL, travels, NULL, 0, &initial.sender));
     for (int64_t p = 0; p < session->parameters; p++)
-      if (travels == NULL || travels[p]) eqs_push_sender_add(&initial.sender, p, session->parameter[p]->initial);
+      if (travels[p] && weight[p] != NULL) eqs_push_sender_add(&initial.sender, p, weight[p]);
     initial.sender.flushed = true;
   }
   if (eqs_owns(session))
     EQS_TRY(eqs_push_receiver_create(&session->roster, session->plan, EQS_ROUTE_INITIAL, travels, session->optimizer,
                                      eqs_trains(session) ? &initial.sender : NULL, &initial.receiver));
-  EQS_TRY(eqs_session_wait_until(session, initial_moved, &wait, "the initial weights"));
+  EQS_TRY(eqs_session_wait_until(session, initial_moved, &wait, "the trainers' weights"));
   status = wait.status;
 cleanup:
   if (eqs_trains(session)) eqs_push_sender_destroy(&initial.sender);
   if (eqs_owns(session)) eqs_push_receiver_destroy(&initial.receiver);
+  return status;
+}
+
+/* The weights that trainers gave when they added their parameters: of all, or of those that travel. */
+static eqs_status move_initial_weights(eqs_session *session, const bool *travels)
+{
+  eqs_status status = EQS_OK;
+  const void **weight = NULL;
+  bool *all = NULL;
+  int64_t parameters = session->plan->parameters;
+  EQS_TRY(eqs_agree(session->roster.comm, eqs_allocate(&weight, parameters, sizeof *weight)));
+  EQS_TRY(eqs_agree(session->roster.comm, eqs_allocate(&all, parameters, sizeof *all)));
+  for (int64_t p = 0; p < parameters; p++) all[p] = true;
+  for (int64_t p = 0; p < session->parameters; p++) weight[p] = session->parameter[p].initial;
+  EQS_TRY(eqs_move_weights(session, travels != NULL ? travels : all, weight));
+cleanup:
+  free(weight);
+  free(all);
   return status;
 }
 
@@ -234,17 +276,32 @@ static eqs_status restore(eqs_session *session)
   EQS_TRY(eqs_share_outcome(session, status));
   EQS_TRY(move_absent_weights(session, absent));
   if (session->roster.owner == 0) {
-    for (int i = 0; i < summary.items; i++) {
-      EQS_TRY(eqs_wire_put_text(&session->trainer_data, summary.item[i].key));
-      EQS_TRY(eqs_wire_put_integer(&session->trainer_data, (int64_t)summary.item[i].size));
-      EQS_TRY(eqs_wire_put(&session->trainer_data, summary.item[i].bytes, (int64_t)summary.item[i].size));
-    }
+    EQS_TRY(eqs_keep_restored_items(session, &summary));
     eqs_log(EQS_LOG_INFO, "restored step %lld from %s", (long long)summary.step, session->resume_path);
   }
   EQS_TRY(eqs_session_broadcast(session, session->roster.owner_rank[0], &session->trainer_data, "the trainer's data"));
+  EQS_TRY(eqs_agree(session->roster.comm, eqs_restore_settings(session)));
+  if (eqs_owns(session)) eqs_optimizer_set(session->optimizer, session->settings);
+  session->resumed = true;
 cleanup:
   eqs_checkpoint_summary_free(&summary);
   free(absent);
+  return status;
+}
+
+/* Whether there is a checkpoint to restore, as the first owner sees it; where there need not be, none is asked for. */
+static eqs_status look_for_checkpoint(eqs_session *session)
+{
+  eqs_status status = EQS_OK;
+  eqs_wire answer = {0};
+  int64_t any = 1;
+  if (!session->if_any) return EQS_OK;
+  if (session->roster.owner == 0) EQS_TRY(eqs_wire_put_integer(&answer, eqs_checkpoint_is_there(session->resume_path)));
+  EQS_TRY(eqs_session_broadcast(session, session->roster.owner_rank[0], &answer, "whether there is a checkpoint"));
+  EQS_TRY(eqs_wire_get_integer(&answer, &any));
+  session->resumes = any != 0;
+cleanup:
+  eqs_wire_free(&answer);
   return status;
 }
 
@@ -262,10 +319,8 @@ eqs_status eqs_run_start(eqs_session *session, eqs_wire *payload)
   if (eqs_owns(session))
     status = eqs_optimizer_create(session->config, session->plan, session->roster.owner_comm, &session->optimizer);
   EQS_TRY(eqs_share_outcome(session, status));
-  EQS_TRY(eqs_allocate(&session->settings, eqs_setting_count(session), sizeof *session->settings));
-  session->settings[0] = 1;
-  for (int g = 0; g < session->config->groups; g++) session->settings[1 + g] = session->config->group[g].lr;
   EQS_TRY(eqs_agree(comm, make_transports(session)));
+  if (session->resumes) EQS_TRY(look_for_checkpoint(session));
   if (session->resumes)
     EQS_TRY(restore(session));
   else
@@ -275,7 +330,7 @@ eqs_status eqs_run_start(eqs_session *session, eqs_wire *payload)
 
   eqs_policy_begin(session->config, &session->policy);
   session->started = true;
-  eqs_session_set_progress(session);
+  eqs_session_enter(session);
   memset(session->seconds, 0, sizeof session->seconds);
   session->traffic = (eqs_traffic){0};
   if (eqs_owns(session)) {

@@ -1,5 +1,4 @@
 /* The trainers' calls. */
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,9 +6,22 @@
 #include "base/memory.h"
 #include "service/session.h"
 
+static eqs_status open_session(MPI_Comm comm, const eqs_config_source *source, eqs_session **session)
+{
+  eqs_status status = eqs_check_pointer(session, "eqs_session_open", "session");
+  return status == EQS_OK ? eqs_session_join(comm, source, true, false, session) : status;
+}
+
 eqs_status eqs_session_open(MPI_Comm comm, const char *config_path, eqs_session **session)
 {
-  return eqs_session_join(comm, config_path, true, session);
+  const eqs_config_source source = {.path = config_path};
+  return open_session(comm, &source, session);
+}
+
+eqs_status eqs_session_open_text(MPI_Comm comm, const char *config, const char *name, eqs_session **session)
+{
+  const eqs_config_source source = {.path = name, .text = config != NULL ? config : ""};
+  return open_session(comm, &source, session);
 }
 
 /* Announce a collective call and run it. */
@@ -17,6 +29,7 @@ static eqs_status call_together(eqs_session *session, eqs_command command, eqs_w
 {
   if (session->failed != EQS_OK)
     return eqs_fail(session->failed, "the session has failed before: %s", eqs_error_message());
+  eqs_session_enter(session);
   eqs_status status = eqs_session_announce(session, command, payload);
   if (status == EQS_OK) status = eqs_session_run(session, command, payload);
   session->failed = status;
@@ -25,95 +38,44 @@ static eqs_status call_together(eqs_session *session, eqs_command command, eqs_w
 
 eqs_status eqs_session_trainers(const eqs_session *session, MPI_Comm *trainers)
 {
-  *trainers = session->roster.trainer_comm;
-  return EQS_OK;
-}
-
-static eqs_status check_info(const eqs_session *session, const eqs_parameter_info *info)
-{
-  if (info->name == NULL || info->name[0] == '\0') return eqs_fail(EQS_USAGE, "a parameter has no name");
-  if (session->started) return eqs_fail(EQS_USAGE, "parameter '%s' is added after the session started", info->name);
-  if (info->ndim < 0 || info->ndim > EQS_MAX_DIMS)
-    return eqs_fail(EQS_USAGE, "parameter '%s': %d dimensions; 0 to %d are possible", info->name, info->ndim,
-                    EQS_MAX_DIMS);
-  int64_t elements = 1;
-  for (int d = 0; d < info->ndim; d++)
-    if (!eqs_multiply_sizes(elements, info->shape[d], &elements) || elements > INT64_MAX / 64)
-      return eqs_fail(EQS_USAGE, "parameter '%s': dimension %d is %lld", info->name, d, (long long)info->shape[d]);
-  if (info->weight_placement == EQS_PARTIAL)
-    return eqs_fail(EQS_USAGE, "parameter '%s': a weight cannot be Partial", info->name);
-  if (info->ndim == 0 && (info->gradient_placement == EQS_SHARD || info->weight_placement == EQS_SHARD))
-    return eqs_fail(EQS_USAGE, "parameter '%s': a scalar cannot be Shard(0)", info->name);
-  for (int64_t p = 0; p < session->parameters; p++)
-    if (strcmp(session->parameter[p]->info.name, info->name) == 0)
-      return eqs_fail(EQS_USAGE, "parameter '%s' is added twice", info->name);
-  return EQS_OK;
-}
-
-static bool same_tensor(const eqs_parameter_info *a, const eqs_parameter_info *b)
-{
-  return a->dtype == b->dtype && a->ndim == b->ndim &&
-         memcmp(a->shape, b->shape, (size_t)a->ndim * sizeof *a->shape) == 0;
-}
-
-/* The parameter added before that this one is another name of; NULL if there is none. */
-static eqs_status find_tie(const eqs_session *session, const eqs_parameter_info *info, const void *weight,
-                           eqs_parameter **tie)
-{
-  *tie = NULL;
-  for (int64_t p = 0; p < session->parameters && *tie == NULL; p++) {
-    eqs_parameter *other = session->parameter[p];
-    bool declared = info->tied_to != NULL && strcmp(other->info.name, info->tied_to) == 0;
-    bool shared = weight != NULL && other->initial == weight && same_tensor(&other->info, info);
-    if (declared || shared) *tie = other;
-  }
-  if (info->tied_to != NULL && *tie == NULL)
-    return eqs_fail(EQS_USAGE, "parameter '%s' is tied to '%s', which was not added before", info->name, info->tied_to);
-  if (*tie != NULL && !same_tensor(&(*tie)->info, info))
-    return eqs_fail(EQS_USAGE, "parameter '%s' is tied to '%s' of another shape or dtype", info->name, info->tied_to);
-  return EQS_OK;
-}
-
-eqs_status eqs_parameter_add(eqs_session *session, const eqs_parameter_info *info, const void *weight,
-                             eqs_parameter **result)
-{
-  eqs_status status = EQS_OK;
-  eqs_parameter *parameter = NULL;
-  char *name = NULL, *module_type = NULL;
-  *result = NULL;
-  EQS_TRY(check_info(session, info));
-  EQS_TRY(find_tie(session, info, weight, result));
-  if (*result != NULL) goto cleanup;
-  EQS_TRY(eqs_copy_text(&name, info->name));
-  EQS_TRY(eqs_copy_text(&module_type, info->module_type));
-  EQS_TRY(eqs_grow(&session->parameter, session->parameters, sizeof *session->parameter));
-  EQS_TRY(eqs_allocate(&parameter, 1, sizeof *parameter));
-  *parameter = (eqs_parameter){.session = session, .index = session->parameters, .info = *info, .initial = weight};
-  parameter->info.name = name;
-  parameter->info.module_type = module_type;
-  parameter->info.tied_to = NULL;
-  session->parameter[session->parameters++] = parameter;
-  *result = parameter;
-cleanup:
-  if (status != EQS_OK) {
-    free(name);
-    free(module_type);
-  }
+  eqs_status status = eqs_check_session(session, "eqs_session_trainers");
+  if (status == EQS_OK) status = eqs_check_pointer(trainers, "eqs_session_trainers", "trainers");
+  if (status == EQS_OK) *trainers = session->roster.trainer_comm;
   return status;
+}
+
+static eqs_status ask_to_resume(eqs_session *session, const char *path, bool if_any, const char *call)
+{
+  eqs_status status = eqs_check_session(session, call);
+  if (status == EQS_OK && session->started) status = eqs_fail(EQS_USAGE, "%s is called after eqs_session_start", call);
+  if (status != EQS_OK) return status;
+  free(session->resume_path);
+  session->resumes = true;
+  session->if_any = if_any;
+  return eqs_copy_text(&session->resume_path, path);
 }
 
 eqs_status eqs_session_resume(eqs_session *session, const char *path)
 {
-  if (session->started) return eqs_fail(EQS_USAGE, "eqs_session_resume is called after eqs_session_start");
-  free(session->resume_path);
-  session->resumes = true;
-  return eqs_copy_text(&session->resume_path, path);
+  return ask_to_resume(session, path, false, "eqs_session_resume");
+}
+
+eqs_status eqs_session_resume_if_any(eqs_session *session, const char *path)
+{
+  return ask_to_resume(session, path, true, "eqs_session_resume_if_any");
+}
+
+int eqs_session_resumed(const eqs_session *session)
+{
+  return eqs_check_session(session, "eqs_session_resumed") == EQS_OK && session->resumed;
 }
 
 eqs_status eqs_session_start(eqs_session *session)
 {
   eqs_wire payload = {0};
-  eqs_status status = session->started ? eqs_fail(EQS_USAGE, "the session is started twice") : EQS_OK;
+  eqs_status status = eqs_check_session(session, "eqs_session_start");
+  if (status != EQS_OK) return status;
+  if (session->started) status = eqs_fail(EQS_USAGE, "the session is started twice");
   if (status == EQS_OK) status = eqs_pack_start(session, &payload);
   if (status == EQS_OK) status = call_together(session, EQS_COMMAND_START, &payload);
   eqs_wire_free(&payload);
@@ -123,97 +85,85 @@ eqs_status eqs_session_start(eqs_session *session)
 /* What may be called only while the session runs. */
 static eqs_status check_running(const eqs_session *session, const char *call)
 {
-  return session->started ? EQS_OK : eqs_fail(EQS_USAGE, "%s is called before eqs_session_start", call);
+  eqs_status status = eqs_check_session(session, call);
+  return status == EQS_OK ? eqs_check_started(session, call) : status;
 }
 
-eqs_status eqs_group_count(const eqs_session *session, int *count)
+/* Hand a gradient to the sender. */
+static eqs_status add_push(eqs_parameter *parameter, const void *gradient, const char *call)
 {
-  *count = session->config->groups;
-  return EQS_OK;
-}
-
-eqs_status eqs_group_describe(const eqs_session *session, int group, eqs_group_info *info)
-{
-  eqs_status status = check_running(session, "eqs_group_describe");
-  if (status != EQS_OK) return status;
-  if (group < 0 || group >= session->config->groups)
-    return eqs_fail(EQS_USAGE, "there is no parameter group %d", group);
-  *info =
-      (eqs_group_info){.rule = session->config->group[group].options.rule->name, .lr = session->settings[1 + group]};
-  for (int64_t p = 0; p < session->plan->parameters; p++)
-    info->parameters += session->plan->parameter[p].assignment.group == group;
-  return EQS_OK;
-}
-
-eqs_status eqs_parameter_describe(const eqs_parameter *parameter, eqs_parameter_description *description)
-{
-  eqs_status status = check_running(parameter->session, "eqs_parameter_describe");
-  if (status != EQS_OK) return status;
-  const eqs_planned_parameter *planned = &parameter->session->plan->parameter[parameter->index];
-  *description = (eqs_parameter_description){.struct_size = description->struct_size,
-                                             .name = parameter->info.name,
-                                             .role = eqs_role_names[planned->assignment.role],
-                                             .group = planned->assignment.group,
-                                             .matrices = planned->assignment.count};
+  eqs_status status = EQS_OK;
+  EQS_TRY(eqs_check_parameter(parameter, call));
+  eqs_session *session = parameter->session;
+  eqs_added_parameter *added = &session->parameter[parameter->index];
+  EQS_TRY(eqs_check_started(session, call));
+  EQS_TRY(eqs_check_pointer(gradient, call, "gradient"));
+  if (added->pushed) EQS_TRY(eqs_fail(EQS_USAGE, "parameter '%s' is pushed twice in a step", added->info.name));
+  if (session->clipped)
+    EQS_TRY(eqs_fail(EQS_USAGE, "parameter '%s' is pushed after eqs_clip_grad_norm; push all gradients before it",
+                     added->info.name));
+  added->pushed = true;
+  session->pushes++;
+  eqs_push_sender_add(&session->push_sender, parameter->index, gradient);
+cleanup:
   return status;
-}
-
-/* The first push has told the owners the step's settings: some parameter may have been updated with them. */
-static eqs_status change_setting(eqs_session *session, int index, double value, const char *what)
-{
-  double before = session->settings[index];
-  if (value != before && session->pushes > 0)
-    return eqs_fail(EQS_USAGE, "%s is changed from %g to %g after the first push of the step", what, before, value);
-  session->settings[index] = value;
-  return EQS_OK;
-}
-
-eqs_status eqs_group_set_lr(eqs_session *session, int group, double lr)
-{
-  eqs_status status = check_running(session, "eqs_group_set_lr");
-  if (status != EQS_OK) return status;
-  if (group < 0 || group >= session->config->groups)
-    return eqs_fail(EQS_USAGE, "there is no parameter group %d", group);
-  if (!(lr >= 0 && lr < 1e30)) return eqs_fail(EQS_USAGE, "parameter group %d: a learning rate of %g", group, lr);
-  char what[64];
-  snprintf(what, sizeof what, "the learning rate of parameter group %d", group);
-  return change_setting(session, 1 + group, lr, what);
-}
-
-eqs_status eqs_session_set_gradient_scale(eqs_session *session, double scale)
-{
-  eqs_status status = check_running(session, "eqs_session_set_gradient_scale");
-  if (status != EQS_OK) return status;
-  if (!(scale > 0 && scale < 1e30)) return eqs_fail(EQS_USAGE, "a gradient scale of %g", scale);
-  return change_setting(session, 0, scale, "the gradient scale");
 }
 
 eqs_status eqs_push(eqs_parameter *parameter, const void *gradient)
 {
-  eqs_session *session = parameter->session;
+  return eqs_push_many(1, &parameter, &gradient);
+}
+
+eqs_status eqs_push_many(int64_t count, eqs_parameter *const *parameters, const void *const *gradients)
+{
+  eqs_status status = EQS_OK;
   double begin = eqs_clock();
   bool moved = false;
-  eqs_status status = check_running(session, "eqs_push");
-  if (status != EQS_OK) return status;
-  if (parameter->pushed) return eqs_fail(EQS_USAGE, "parameter '%s' is pushed twice in a step", parameter->info.name);
-  parameter->pushed = true;
-  session->pushes++;
-  eqs_push_sender_add(&session->push_sender, parameter->index, gradient);
-  status = eqs_session_advance(session, &moved);
+  if (count <= 0) return EQS_OK;
+  EQS_TRY(eqs_check_pointer(parameters, "eqs_push", "parameters"));
+  EQS_TRY(eqs_check_pointer(gradients, "eqs_push", "gradients"));
+  EQS_TRY(eqs_check_parameter(parameters[0], "eqs_push"));
+  eqs_session *session = parameters[0]->session;
+  eqs_session_enter(session);
+  for (int64_t i = 0; i < count; i++) EQS_TRY(add_push(parameters[i], gradients[i], "eqs_push"));
+  EQS_TRY(eqs_session_advance(session, &moved));
   session->seconds[EQS_PHASE_PUSH] += eqs_clock() - begin;
+cleanup:
+  return status;
+}
+
+/* A call with the step's settings. */
+static eqs_status call_with_settings(eqs_session *session, eqs_command command)
+{
+  eqs_wire payload = {0};
+  double begin = eqs_clock();
+  eqs_status status = eqs_wire_put(&payload, session->settings, eqs_settings_bytes(session->config->groups));
+  if (status == EQS_OK) status = call_together(session, command, &payload);
+  eqs_wire_free(&payload);
+  session->seconds[EQS_PHASE_STEP] += eqs_clock() - begin;
+  return status;
+}
+
+eqs_status eqs_clip_grad_norm(eqs_session *session, double max_norm, double *norm)
+{
+  eqs_status status = EQS_OK;
+  EQS_TRY(check_running(session, "eqs_clip_grad_norm"));
+  EQS_TRY(eqs_check_pointer(norm, "eqs_clip_grad_norm", "norm"));
+  if (!(max_norm > 0)) EQS_TRY(eqs_fail(EQS_USAGE, "eqs_clip_grad_norm: max_norm must be positive, is %g", max_norm));
+  if (session->clipped) EQS_TRY(eqs_fail(EQS_USAGE, "eqs_clip_grad_norm is called twice in a step"));
+  session->settings->max_norm = max_norm;
+  EQS_TRY(call_with_settings(session, EQS_COMMAND_CLIP));
+  *norm = session->info.gradient_norm;
+cleanup:
   return status;
 }
 
 eqs_status eqs_step(eqs_session *session)
 {
-  eqs_wire payload = {0};
-  double begin = eqs_clock();
-  eqs_status status = check_running(session, "eqs_step");
-  if (status == EQS_OK)
-    status = eqs_wire_put(&payload, session->settings, eqs_setting_count(session) * (int64_t)sizeof *session->settings);
-  if (status == EQS_OK) status = call_together(session, EQS_COMMAND_STEP, &payload);
-  eqs_wire_free(&payload);
-  session->seconds[EQS_PHASE_STEP] += eqs_clock() - begin;
+  eqs_status status = EQS_OK;
+  EQS_TRY(check_running(session, "eqs_step"));
+  EQS_TRY(call_with_settings(session, EQS_COMMAND_STEP));
+cleanup:
   return status;
 }
 
@@ -234,38 +184,61 @@ static bool nothing_to_send(eqs_session *session, void *context)
   return !eqs_owns(session) || eqs_pull_sender_done(&session->pull_sender);
 }
 
-eqs_status eqs_pull(eqs_parameter *parameter, void *weight)
+static eqs_status pull(eqs_parameter *parameter, void *weight)
 {
+  eqs_status status = EQS_OK;
+  EQS_TRY(eqs_check_parameter(parameter, "eqs_pull"));
   eqs_session *session = parameter->session;
   pull_wait wait = {parameter->index};
-  double begin = eqs_clock();
-  eqs_status status = EQS_OK;
-  EQS_TRY(check_running(session, "eqs_pull"));
+  EQS_TRY(eqs_check_started(session, "eqs_pull"));
+  EQS_TRY(eqs_check_pointer(weight, "eqs_pull", "weight"));
   if (!session->pull_receiver.available[parameter->index])
-    EQS_TRY(eqs_fail(EQS_USAGE, "parameter '%s': there is no new weight to pull", parameter->info.name));
+    EQS_TRY(eqs_fail(EQS_USAGE, "parameter '%s': there is no new weight to pull",
+                     session->parameter[parameter->index].info.name));
   EQS_TRY(eqs_session_wait_until(session, weight_arrived, &wait, "weights from the owners"));
   EQS_TRY(eqs_pull_receiver_take(&session->pull_receiver, parameter->index, weight));
   if (eqs_pull_receiver_done(&session->pull_receiver))
     EQS_TRY(eqs_session_wait_until(session, nothing_to_send, NULL, "the trainers to take this owner's weights"));
 cleanup:
+  return status;
+}
+
+eqs_status eqs_pull(eqs_parameter *parameter, void *weight)
+{
+  return eqs_pull_many(1, &parameter, &weight);
+}
+
+eqs_status eqs_pull_many(int64_t count, eqs_parameter *const *parameters, void *const *weights)
+{
+  eqs_status status = EQS_OK;
+  double begin = eqs_clock();
+  if (count <= 0) return EQS_OK;
+  EQS_TRY(eqs_check_pointer(parameters, "eqs_pull", "parameters"));
+  EQS_TRY(eqs_check_pointer(weights, "eqs_pull", "weights"));
+  EQS_TRY(eqs_check_parameter(parameters[0], "eqs_pull"));
+  eqs_session *session = parameters[0]->session;
+  eqs_session_enter(session);
+  for (int64_t i = 0; i < count && status == EQS_OK; i++) status = pull(parameters[i], weights[i]);
   session->seconds[EQS_PHASE_PULL] += eqs_clock() - begin;
+cleanup:
   return status;
 }
 
 eqs_status eqs_session_step_info(const eqs_session *session, eqs_step_info *info)
 {
-  *info = session->info;
-  return EQS_OK;
+  eqs_status status = eqs_check_session(session, "eqs_session_step_info");
+  return status == EQS_OK ? eqs_give_struct(&session->info, sizeof session->info, "eqs_step_info", info) : status;
 }
 
 int eqs_checkpoint_due(const eqs_session *session)
 {
-  return session->started && eqs_policy_due(session->config, &session->policy, &session->info);
+  return check_running(session, "eqs_checkpoint_due") == EQS_OK &&
+         eqs_policy_due(session->config, &session->policy, &session->info);
 }
 
 int eqs_stop_requested(const eqs_session *session)
 {
-  return session->started && eqs_policy_stops(&session->policy);
+  return check_running(session, "eqs_stop_requested") == EQS_OK && eqs_policy_stops(&session->policy);
 }
 
 eqs_status eqs_checkpoint(eqs_session *session, const eqs_trainer_item *items, int count)
@@ -276,67 +249,67 @@ eqs_status eqs_checkpoint(eqs_session *session, const eqs_trainer_item *items, i
   if (session->config->checkpoint.directory == NULL)
     EQS_TRY(eqs_fail(EQS_USAGE, "a checkpoint is to be written, but the configuration has no `checkpoint: {directory: "
                                 "...}`"));
+  session->own_items.size = 0;
   EQS_TRY(eqs_wire_put_integer(&payload, session->pushes));
-  EQS_TRY(eqs_wire_put_integer(&payload, count));
-  for (int i = 0; i < count; i++) {
-    EQS_TRY(eqs_wire_put_text(&payload, items[i].key));
-    EQS_TRY(eqs_wire_put_integer(&payload, (int64_t)items[i].size));
-    EQS_TRY(eqs_wire_put(&payload, items[i].bytes, (int64_t)items[i].size));
-  }
+  EQS_TRY(eqs_pack_items(session, items, count, &payload, &session->own_items));
   EQS_TRY(call_together(session, EQS_COMMAND_CHECKPOINT, &payload));
 cleanup:
   eqs_wire_free(&payload);
   return status;
 }
 
-eqs_status eqs_trainer_data(const eqs_session *session, const char *key, const void **bytes, size_t *size)
+/* Phases into the program's array, whose elements may be of another version's size. */
+static eqs_status give_phases(const eqs_phase *from, int count, eqs_phase *phases)
 {
-  eqs_wire reader = session->trainer_data;
-  *bytes = NULL, *size = 0;
-  reader.position = 0;
-  while (reader.position < reader.size) {
-    const char *name;
-    const void *data;
-    int64_t length;
-    eqs_status status = eqs_wire_get_text(&reader, &name);
-    if (status == EQS_OK) status = eqs_wire_get_integer(&reader, &length);
-    if (status == EQS_OK) status = eqs_wire_get(&reader, length, &data);
-    if (status != EQS_OK) return status;
-    if (strcmp(name, key) == 0) {
-      *bytes = data, *size = (size_t)length;
-      break;
-    }
+  eqs_status status = EQS_OK;
+  size_t stride;
+  memcpy(&stride, phases, sizeof stride);
+  for (int k = 0; k < count; k++) {
+    char *to = (char *)phases + (size_t)k * stride;
+    memcpy(to, &stride, sizeof stride); /* that of the first is enough */
+    EQS_TRY(eqs_give_struct(&from[k], sizeof *from, "eqs_phase", to));
   }
-  return EQS_OK;
+cleanup:
+  return status;
 }
 
 eqs_status eqs_session_phases(eqs_session *session, eqs_phase *phases, int capacity, int *count)
 {
   eqs_wire payload = {0};
+  eqs_phase all[EQS_PHASES];
+  eqs_status status = EQS_OK;
+  EQS_TRY(check_running(session, "eqs_session_phases"));
+  EQS_TRY(eqs_check_pointer(count, "eqs_session_phases", "count"));
   *count = 0;
-  eqs_status status = check_running(session, "eqs_session_phases");
-  if (status == EQS_OK && session->failed == EQS_OK) {
+  if (capacity > 0) EQS_TRY(eqs_check_pointer(phases, "eqs_session_phases", "phases"));
+  if (session->failed == EQS_OK) {
+    eqs_session_enter(session);
     status = eqs_session_announce(session, EQS_COMMAND_PHASES, &payload);
-    if (status == EQS_OK) status = eqs_run_phases(session, phases, capacity, count);
+    if (status == EQS_OK) status = eqs_run_phases(session, all, capacity < EQS_PHASES ? capacity : EQS_PHASES, count);
     session->failed = status;
+    if (status == EQS_OK) status = give_phases(all, *count, phases);
   }
+cleanup:
   eqs_wire_free(&payload);
   return status;
 }
 
 eqs_status eqs_session_traffic(const eqs_session *session, eqs_traffic *traffic)
 {
-  *traffic = session->traffic;
-  return EQS_OK;
+  eqs_status status = eqs_check_session(session, "eqs_session_traffic");
+  return status == EQS_OK ? eqs_give_struct(&session->traffic, sizeof session->traffic, "eqs_traffic", traffic)
+                          : status;
 }
 
 eqs_status eqs_session_close(eqs_session **session)
 {
   eqs_status status = EQS_OK;
   eqs_wire payload = {0};
-  if (*session == NULL) return EQS_OK;
+  if (session == NULL || *session == NULL) return EQS_OK;
+  EQS_TRY(eqs_check_session(*session, "eqs_session_close"));
   if ((*session)->failed == EQS_OK) status = call_together(*session, EQS_COMMAND_CLOSE, &payload);
   eqs_wire_free(&payload);
   eqs_session_leave(session, (*session)->failed);
+cleanup:
   return status;
 }

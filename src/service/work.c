@@ -64,6 +64,7 @@ eqs_status eqs_work_create(const eqs_plan *plan, eqs_optimizer *optimizer, const
   *work = (eqs_work){.plan = plan, .optimizer = optimizer, .receiver = receiver, .meeting = MPI_REQUEST_NULL};
   EQS_TRY(eqs_allocate(&work->parameter, plan->parameters, sizeof *work->parameter));
   EQS_TRY(eqs_allocate(&work->undone, plan->parameters, sizeof *work->undone));
+  EQS_TRY(eqs_index_set_create(plan->parameters, &work->startable));
   for (int64_t p = 0; p < plan->parameters; p++) {
     eqs_parameter_work *parameter = &work->parameter[p];
     parameter->early = can_be_early(optimizer->config, &plan->parameter[p]);
@@ -80,6 +81,7 @@ void eqs_work_destroy(eqs_work *work)
   free(work->parameter);
   free(work->undone);
   free(work->shared);
+  eqs_index_set_destroy(&work->startable);
   *work = (eqs_work){0};
 }
 
@@ -95,8 +97,9 @@ void eqs_work_begin(eqs_work *work, int trainers)
   }
   for (int64_t s = 0; s < work->shares; s++) work->undone[work->shared[s].parameter]++;
   work->begun = true;
-  work->announced = work->agreed = false;
-  work->surveys = work->startable = work->next_shared = 0;
+  work->announced = work->agreed = work->held = false;
+  work->surveys = work->updates = work->next_shared = 0;
+  eqs_index_set_clear(&work->startable);
   work->status = EQS_OK;
 }
 
@@ -107,14 +110,21 @@ static void survey(eqs_work *work, bool *moved)
     int64_t p = work->receiver->complete[work->surveys];
     if (work->optimizer->parameter[p].present) eqs_optimizer_survey(work->optimizer, p);
     work->parameter[p].surveyed = true;
-    if (work->parameter[p].early) work->startable += work->parameter[p].left;
+    if (work->parameter[p].early && work->parameter[p].left > 0) eqs_index_set_add(&work->startable, p);
     *moved = true;
   }
 }
 
+/* Whether nothing may be updated before the step is agreed on, whatever is there. */
+static bool is_held(const eqs_work *work)
+{
+  return !work->agreed && (work->held || work->optimizer->settings->defer_updates != 0);
+}
+
+/* Of a matrix on several owners. The trainers' word on deferral is known once any gradient is complete. */
 static bool may_start(const eqs_work *work, int64_t p)
 {
-  return work->agreed || (work->parameter[p].early && work->parameter[p].surveyed);
+  return work->agreed || (work->parameter[p].early && work->parameter[p].surveyed && !is_held(work));
 }
 
 /* Update a matrix; or, where it has no gradient or is not to be touched, only count it. */
@@ -123,6 +133,7 @@ static eqs_status settle(eqs_work *work, int64_t p, int64_t i, bool sound)
   eqs_status status = EQS_OK;
   if (sound && work->optimizer->parameter[p].present) {
     status = eqs_optimizer_update(work->optimizer, p, i);
+    work->updates++;
     work->updates_before_step += !work->announced;
   }
   work->undone[p]--;
@@ -164,28 +175,17 @@ cleanup:
   return status;
 }
 
-/* The parameter with a matrix of this owner alone to take next: in the order of backward, as gradients come, until the
- * trainers want weights. */
-static int64_t choose(const eqs_work *work)
-{
-  int64_t parameters = work->plan->parameters;
-  for (int64_t k = 0; k < parameters; k++) {
-    int64_t p = work->announced ? k : parameters - 1 - k;
-    if (work->parameter[p].left > 0 && may_start(work, p)) return p;
-  }
-  return -1;
-}
-
+/* In the order of backward, as gradients come, until the trainers want weights. */
 static eqs_status advance_alone(eqs_work *work, bool *moved)
 {
-  if (work->startable == 0) return EQS_OK;
-  int64_t p = choose(work);
+  if (is_held(work)) return EQS_OK;
+  int64_t p = work->announced ? eqs_index_set_least(&work->startable) : eqs_index_set_greatest(&work->startable);
+  if (p < 0) return EQS_OK;
   eqs_parameter_work *parameter = &work->parameter[p];
   const eqs_owned_matrix *matrix = work->optimizer->parameter[p].matrix;
   while (matrix[parameter->next].grid == NULL || is_shared(&work->plan->parameter[p].matrix[parameter->next]))
     parameter->next++;
-  parameter->left--;
-  work->startable--;
+  if (--parameter->left == 0) eqs_index_set_remove(&work->startable, p);
   *moved = true;
   return settle(work, p, parameter->next++, is_sound(work, p));
 }
@@ -209,8 +209,16 @@ cleanup:
 static void let_all_start(eqs_work *work)
 {
   work->agreed = true;
-  work->startable = 0;
-  for (int64_t p = 0; p < work->plan->parameters; p++) work->startable += work->parameter[p].left;
+  for (int64_t p = 0; p < work->plan->parameters; p++)
+    if (work->parameter[p].left > 0) eqs_index_set_add(&work->startable, p);
+}
+
+eqs_status eqs_work_survey(eqs_work *work)
+{
+  bool moved;
+  work->held = true;
+  survey(work, &moved);
+  return work->status;
 }
 
 eqs_status eqs_work_agree(eqs_work *work, eqs_status other)
@@ -233,7 +241,7 @@ eqs_status eqs_work_agree(eqs_work *work, eqs_status other)
 
 bool eqs_work_done(const eqs_work *work)
 {
-  return work->agreed && work->startable == 0 && work->next_shared == work->shares;
+  return work->agreed && eqs_index_set_least(&work->startable) < 0 && work->next_shared == work->shares;
 }
 
 eqs_status eqs_work_end(eqs_work *work)

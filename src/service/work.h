@@ -14,6 +14,7 @@
 #ifndef EQS_SERVICE_WORK_H
 #define EQS_SERVICE_WORK_H
 
+#include "base/index_set.h"
 #include "optimizer/optimizer.h"
 #include "service/push.h"
 
@@ -40,17 +41,19 @@ typedef struct {
   int64_t shares;            /* matrices on several owners */
   eqs_shared_matrix *shared; /* in the order in which they are taken */
 
-  bool begun;        /* a step is under way */
-  bool announced;    /* the trainers are in eqs_step: weights are wanted, the first parameter's first */
-  bool agreed;       /* the owners have agreed on the step: no parameter has to wait any more */
-  bool busy;         /* in the middle of a matrix: no other is taken */
-  int64_t surveys;   /* of the receiver's complete parameters, how many were surveyed */
-  int64_t startable; /* matrices of this owner alone that can be taken now */
+  bool begun;              /* a step is under way */
+  bool announced;          /* the trainers are in eqs_step: weights are wanted, the first parameter's first */
+  bool agreed;             /* the owners have agreed on the step: no parameter has to wait any more */
+  bool busy;               /* in the middle of a matrix: no other is taken */
+  int64_t surveys;         /* of the receiver's complete parameters, how many were surveyed */
+  eqs_index_set startable; /* parameters with matrices of this owner alone that can be taken now */
   int64_t next_shared;
   MPI_Request meeting; /* of the members of the next shared matrix; MPI_REQUEST_NULL if it was not called */
   int64_t sound;       /* what the meeting finds: whether no member has a reason to leave the matrix as it is */
   eqs_status status;   /* the first failure of an update: nothing is updated after it */
 
+  bool held;                   /* nothing is updated before the step is agreed on */
+  int64_t updates;             /* in the step under way: matrices updated */
   int64_t updates_before_step; /* since the start: matrices updated before the trainers were in eqs_step */
 } eqs_work;
 
@@ -64,6 +67,9 @@ void eqs_work_begin(eqs_work *work, int trainers);
 
 /* Do a piece of the work that can be done without waiting; *moved is set if there was one. EQS_PEER_LOST. */
 eqs_status eqs_work_advance(eqs_work *work, bool *moved);
+
+/* Look at all gradients, once they are there; nothing is updated meanwhile. Not collective. */
+eqs_status eqs_work_survey(eqs_work *work);
 
 /*
  * The owners agree on the step, once all gradients are in; returns their common status. `other` is another reason of

@@ -235,7 +235,7 @@ static void serve_watching(void)
   eqs_session *session;
   eqs_wire payload = {0};
   eqs_command command = EQS_COMMAND_CLOSE;
-  ck_assert_ok(eqs_session_join(MPI_COMM_WORLD, NULL, false, &session));
+  ck_assert_ok(eqs_session_join(MPI_COMM_WORLD, NULL, false, false, &session));
   int64_t target = 0;
   for (int heard = 0; heard == 0 || command != EQS_COMMAND_CLOSE; heard++) {
     if (heard >= 1 && heard <= run_steps) {
@@ -327,8 +327,8 @@ static void step_at_once(MPI_Comm owners, int trainers, float *weights)
   for (int t = 0; t < run_steps; t++) {
     for (int p = 0; p < model_size; p++) load_sum(optimizer, p, t, trainers);
     for (int p = 0; p < model_size; p++) optimizer->parameter[p].present = true;
-    optimizer->lr[3] = learning_rate(t);
-    optimizer->gradient_scale = gradient_scale(t);
+    optimizer->settings->group[3].lr = learning_rate(t);
+    optimizer->settings->gradient_scale = gradient_scale(t);
     ck_assert_ok(eqs_optimizer_step(optimizer, trainers));
   }
   int64_t offset = 0;
@@ -357,7 +357,7 @@ static float *reference_weights(int trainers)
 static void check_hidden_work(training *job)
 {
   enum { capacity = 32 };
-  eqs_phase phases[capacity];
+  eqs_phase phases[capacity] = {{.struct_size = sizeof *phases}};
   int count;
   double work = 0, hidden = 0;
   ck_assert_ok(eqs_session_phases(job->session, phases, capacity, &count));
@@ -434,7 +434,7 @@ END_TEST
 static void skip_a_step(training *job)
 {
   float *gradients[model_size];
-  eqs_step_info info;
+  eqs_step_info info = {.struct_size = sizeof info};
   make_gradients(job, 0, gradients);
   if (job->trainer == job->trainers - 1) gradients[0][5] = NAN;
   push_all(job, gradients, IN_STEP, 0);
@@ -480,7 +480,7 @@ START_TEST(test_weights_leave_one_by_one)
     eqs_session *session;
     eqs_wire payload = {0};
     eqs_command command = EQS_COMMAND_START;
-    ck_assert_ok(eqs_session_join(MPI_COMM_WORLD, NULL, false, &session));
+    ck_assert_ok(eqs_session_join(MPI_COMM_WORLD, NULL, false, false, &session));
     while (command != EQS_COMMAND_CLOSE) {
       ck_assert_ok(eqs_session_listen(session, &command, &payload));
       ck_assert_ok(eqs_session_run(session, command, &payload));
@@ -565,7 +565,7 @@ static void change_settings(void)
   ck_assert_int_eq(eqs_group_set_lr(job.session, 0, 0.25), EQS_USAGE);
   ck_assert_ptr_nonnull(strstr(eqs_error_message(), "after the first push of the step"));
   ck_assert_int_eq(eqs_session_set_gradient_scale(job.session, 2), EQS_USAGE);
-  eqs_group_info info;
+  eqs_group_info info = {.struct_size = sizeof info};
   ck_assert_ok(eqs_group_describe(job.session, 0, &info));
   ck_assert(info.lr == 0.5);
   ck_assert_ok(eqs_step(job.session));
@@ -609,7 +609,7 @@ END_TEST
 /* The collective call that comes after a step whose late work failed. */
 static eqs_status next_call(training *job, int which)
 {
-  eqs_phase phases[16];
+  eqs_phase phases[16] = {{.struct_size = sizeof *phases}};
   int count;
   switch (which) {
   case 0: return eqs_step(job->session);
@@ -671,7 +671,7 @@ static void serve_failing(bool fails)
   eqs_session *session;
   eqs_wire payload = {0};
   eqs_command command;
-  ck_assert_ok(eqs_session_join(MPI_COMM_WORLD, NULL, false, &session));
+  ck_assert_ok(eqs_session_join(MPI_COMM_WORLD, NULL, false, false, &session));
   ck_assert_ok(eqs_session_listen(session, &command, &payload));
   ck_assert_ok(eqs_session_run(session, command, &payload));
   if (fails) {
@@ -716,7 +716,7 @@ END_TEST
 static void count_bytes(int trainers)
 {
   training job;
-  eqs_traffic before, after;
+  eqs_traffic before = {.struct_size = sizeof before}, after = {.struct_size = sizeof after};
   int64_t partial = 0, replicated = 0;
   open_job(&job);
   ck_assert_ok(eqs_session_traffic(job.session, &before));

@@ -371,7 +371,7 @@ END_TEST
 static void count_bytes(const char *config_path, int trainers)
 {
   training job;
-  eqs_traffic before, after;
+  eqs_traffic before = {.struct_size = sizeof before}, after = {.struct_size = sizeof after};
   float *ignored;
   int64_t count, weights = 0, gradients = 0;
   open_job(&job, config_path, false);
@@ -456,7 +456,7 @@ static void push_some(const char *config_path, int trainers)
   for (int i = 0; i < 50 * 8; i++) values[i] = 1;
   if (job.trainer == 0) ck_assert_ok(eqs_push(job.parameter[0], values));
   ck_assert_ok(eqs_step(job.session));
-  eqs_step_info info;
+  eqs_step_info info = {.struct_size = sizeof info};
   ck_assert_ok(eqs_session_step_info(job.session, &info));
   /* the norm of 400 ones over the number of trainers */
   ck_assert_double_eq_tol(info.gradient_norm, 20.0 / trainers, 1e-6);
@@ -491,7 +491,7 @@ static void scale_gradients(const char *config_path, int trainers)
   for (int i = 0; i < 50 * 8; i++) values[i] = 1024;
   ck_assert_ok(eqs_push(job.parameter[0], values));
   ck_assert_ok(eqs_step(job.session));
-  eqs_step_info info;
+  eqs_step_info info = {.struct_size = sizeof info};
   ck_assert_ok(eqs_session_step_info(job.session, &info));
   ck_assert_double_eq_tol(info.gradient_norm, 20, 1e-6);
   float *weight = pull(&job, 0, &count);
@@ -564,7 +564,7 @@ static void skip_nonfinite(const char *config_path, int trainers)
 {
   (void)trainers;
   training job;
-  eqs_step_info info;
+  eqs_step_info info = {.struct_size = sizeof info};
   int64_t count;
   float values[50 * 8];
   open_job(&job, config_path, false);
@@ -637,7 +637,7 @@ static void tie(const char *config_path, int trainers)
   info.tied_to = "nothing";
   ck_assert_int_eq(eqs_parameter_add(session, &info, NULL, &head), EQS_USAGE);
   ck_assert_ok(eqs_session_start(session));
-  eqs_group_info group;
+  eqs_group_info group = {.struct_size = sizeof group};
   ck_assert_ok(eqs_group_describe(session, 0, &group));
   ck_assert_int_eq(group.parameters, 1);
   ck_assert_ok(eqs_session_close(&session));

@@ -89,10 +89,22 @@ int main(int argc, char **argv)
   network net, gradient;
   initialize(&net);
   const eqs_parameter_info info[parameters] = {
-      {.name = "layer1.weight", .ndim = 2, .shape = {hidden, inputs}, .gradient_placement = EQS_PARTIAL},
-      {.name = "layer1.bias", .ndim = 1, .shape = {hidden}, .gradient_placement = EQS_PARTIAL},
-      {.name = "layer2.weight", .ndim = 2, .shape = {1, hidden}, .gradient_placement = EQS_PARTIAL},
-      {.name = "layer2.bias", .ndim = 1, .shape = {1}, .gradient_placement = EQS_PARTIAL},
+      {.struct_size = sizeof *info,
+       .name = "layer1.weight",
+       .ndim = 2,
+       .shape = {hidden, inputs},
+       .gradient_placement = EQS_PARTIAL},
+      {.struct_size = sizeof *info,
+       .name = "layer1.bias",
+       .ndim = 1,
+       .shape = {hidden},
+       .gradient_placement = EQS_PARTIAL},
+      {.struct_size = sizeof *info,
+       .name = "layer2.weight",
+       .ndim = 2,
+       .shape = {1, hidden},
+       .gradient_placement = EQS_PARTIAL},
+      {.struct_size = sizeof *info, .name = "layer2.bias", .ndim = 1, .shape = {1}, .gradient_placement = EQS_PARTIAL},
   };
   float *weights[parameters] = {&net.w1[0][0], net.b1, &net.w2[0][0], net.b2};
   const float *gradients[parameters] = {&gradient.w1[0][0], gradient.b1, &gradient.w2[0][0], gradient.b2};

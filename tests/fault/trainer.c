@@ -89,6 +89,7 @@ static void make_model(tensor *model, char **argv)
     t->number = (uint64_t)p;
     snprintf(t->name, sizeof t->name, "%s%s", prefix ? prefix : "", infos[p].name);
     t->info.name = t->name;
+    t->info.struct_size = sizeof t->info;
     t->info.gradient_placement = EQS_PARTIAL;
     t->count = t->info.shape[0] * (t->info.ndim == 2 ? t->info.shape[1] : 1);
     t->weight = malloc((size_t)t->count * sizeof *t->weight);
@@ -136,7 +137,7 @@ int main(int argc, char **argv)
   eqs_session *session;
   MPI_Comm trainers_comm;
   tensor model[all_parameters];
-  eqs_step_info done;
+  eqs_step_info done = {.struct_size = sizeof done};
   int trainer, trainers;
   check(eqs_session_open(MPI_COMM_WORLD, argc > 1 ? argv[1] : NULL, &session));
   check(eqs_session_trainers(session, &trainers_comm));

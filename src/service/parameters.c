@@ -1,0 +1,176 @@
+/* Parameters as trainers add them, before the session starts. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "service/session.h"
+
+static eqs_status check_role(const eqs_parameter_info *info)
+{
+  if (info->role == NULL) return EQS_OK;
+  for (int r = 0; r < EQS_ROLES; r++)
+    if (strcmp(eqs_role_names[r], info->role) == 0) return EQS_OK;
+  return eqs_fail(EQS_USAGE, "parameter '%s': there is no role '%s' (embedding, lm_head, router, ...)", info->name,
+                  info->role);
+}
+
+static eqs_status check_info(const eqs_session *session, const eqs_parameter_info *info)
+{
+  if (info->name == NULL || info->name[0] == '\0') return eqs_fail(EQS_USAGE, "a parameter has no name");
+  if (session->started) return eqs_fail(EQS_USAGE, "parameter '%s' is added after the session started", info->name);
+  if ((unsigned)info->dtype > EQS_FLOAT16)
+    return eqs_fail(EQS_USAGE, "parameter '%s': there is no dtype %d", info->name, (int)info->dtype);
+  if ((unsigned)info->gradient_placement > EQS_PARTIAL || (unsigned)info->weight_placement > EQS_PARTIAL)
+    return eqs_fail(EQS_USAGE, "parameter '%s': there are no placements %d of gradients and %d of weights", info->name,
+                    (int)info->gradient_placement, (int)info->weight_placement);
+  if (info->ndim < 0 || info->ndim > EQS_MAX_DIMS)
+    return eqs_fail(EQS_USAGE, "parameter '%s': ndim must be 0 to %d, is %d", info->name, EQS_MAX_DIMS, info->ndim);
+  int64_t elements = 1;
+  for (int d = 0; d < info->ndim; d++)
+    if (!eqs_multiply_sizes(elements, info->shape[d], &elements) || elements > INT64_MAX / 64)
+      return eqs_fail(EQS_USAGE, "parameter '%s': dimension %d is %lld", info->name, d, (long long)info->shape[d]);
+  if (info->weight_placement == EQS_PARTIAL)
+    return eqs_fail(EQS_USAGE, "parameter '%s': a weight cannot be Partial", info->name);
+  if (info->ndim == 0 && (info->gradient_placement == EQS_SHARD || info->weight_placement == EQS_SHARD))
+    return eqs_fail(EQS_USAGE, "parameter '%s': a scalar cannot be Shard(0)", info->name);
+  if (info->stacked && info->ndim < 2)
+    return eqs_fail(EQS_USAGE, "parameter '%s': stacked needs at least 2 dimensions, has %d", info->name, info->ndim);
+  for (int64_t p = 0; p < session->parameters; p++)
+    if (strcmp(session->parameter[p].info.name, info->name) == 0)
+      return eqs_fail(EQS_USAGE, "parameter '%s' is added twice", info->name);
+  return check_role(info);
+}
+
+static bool same_tensor(const eqs_parameter_info *a, const eqs_parameter_info *b)
+{
+  return a->dtype == b->dtype && a->ndim == b->ndim &&
+         memcmp(a->shape, b->shape, (size_t)a->ndim * sizeof *a->shape) == 0;
+}
+
+/* The parameter added before that this one is another name of; NULL if there is none. */
+static eqs_status find_tie(const eqs_session *session, const eqs_parameter_info *info, const void *weight,
+                           const eqs_added_parameter **tie)
+{
+  *tie = NULL;
+  for (int64_t p = 0; p < session->parameters && *tie == NULL; p++) {
+    const eqs_added_parameter *other = &session->parameter[p];
+    bool declared = info->tied_to != NULL && strcmp(other->info.name, info->tied_to) == 0;
+    bool shared = weight != NULL && other->initial == weight && same_tensor(&other->info, info);
+    if (declared || shared) *tie = other;
+  }
+  if (info->tied_to != NULL && *tie == NULL)
+    return eqs_fail(EQS_USAGE, "parameter '%s' is tied to '%s', which was not added before", info->name, info->tied_to);
+  if (*tie != NULL && !same_tensor(&(*tie)->info, info))
+    return eqs_fail(EQS_USAGE, "parameter '%s' is tied to '%s' of another shape or dtype", info->name, info->tied_to);
+  return EQS_OK;
+}
+
+/* One that is not tied; info is the library's copy. */
+static eqs_status add(eqs_session *session, const eqs_parameter_info *info, const void *weight, eqs_parameter **handle)
+{
+  eqs_status status = EQS_OK;
+  char *name = NULL, *module_type = NULL, *role = NULL;
+  EQS_TRY(eqs_copy_text(&name, info->name));
+  EQS_TRY(eqs_copy_text(&module_type, info->module_type));
+  EQS_TRY(eqs_copy_text(&role, info->role));
+  EQS_TRY(eqs_grow(&session->parameter, session->parameters, sizeof *session->parameter));
+  EQS_TRY(eqs_handle_create(session, session->parameters, &session->handles, handle));
+  eqs_added_parameter *added = &session->parameter[session->parameters++];
+  *added = (eqs_added_parameter){.handle = *handle, .info = *info, .initial = weight};
+  added->info.name = name;
+  added->info.module_type = module_type;
+  added->info.role = role;
+  added->info.tied_to = NULL;
+cleanup:
+  if (status != EQS_OK) {
+    free(name);
+    free(module_type);
+    free(role);
+  }
+  return status;
+}
+
+eqs_status eqs_parameter_add(eqs_session *session, const eqs_parameter_info *given, const void *weight,
+                             eqs_parameter **parameter)
+{
+  eqs_status status = EQS_OK;
+  eqs_parameter_info info;
+  const eqs_added_parameter *tie;
+  EQS_TRY(eqs_check_session(session, "eqs_parameter_add"));
+  EQS_TRY(eqs_check_pointer(parameter, "eqs_parameter_add", "parameter"));
+  *parameter = NULL;
+  EQS_TRY(eqs_read_struct(given, sizeof info, "eqs_parameter_info", &info));
+  EQS_TRY(check_info(session, &info));
+  EQS_TRY(find_tie(session, &info, weight, &tie));
+  if (tie != NULL)
+    *parameter = tie->handle;
+  else
+    EQS_TRY(add(session, &info, weight, parameter));
+cleanup:
+  return status;
+}
+
+/* The '*' of a stack's name. */
+static eqs_status find_star(const eqs_parameter_info *info, const char **star)
+{
+  *star = info->name != NULL ? strchr(info->name, '*') : NULL;
+  if (*star == NULL || strchr(*star + 1, '*') != NULL)
+    return eqs_fail(EQS_USAGE, "eqs_parameter_add_layers: the name '%s' must have one '*', for the layer's number",
+                    info->name != NULL ? info->name : "");
+  if (info->ndim < 1 || info->ndim > EQS_MAX_DIMS || info->shape[0] < 0)
+    return eqs_fail(EQS_USAGE, "parameter '%s': a stack of layers needs a first dimension that counts them",
+                    info->name);
+  if (info->gradient_placement == EQS_SHARD || info->weight_placement == EQS_SHARD)
+    return eqs_fail(EQS_USAGE, "parameter '%s': a stack of layers cannot be Shard(0); add the layers by themselves",
+                    info->name);
+  return EQS_OK;
+}
+
+eqs_status eqs_parameter_add_layers(eqs_session *session, const eqs_parameter_info *given, const void *weight,
+                                    eqs_parameter **parameters)
+{
+  eqs_status status = EQS_OK;
+  eqs_parameter_info stack, info;
+  const char *star;
+  char *name = NULL;
+  EQS_TRY(eqs_check_session(session, "eqs_parameter_add_layers"));
+  EQS_TRY(eqs_check_pointer(parameters, "eqs_parameter_add_layers", "parameters"));
+  EQS_TRY(eqs_read_struct(given, sizeof stack, "eqs_parameter_info", &stack));
+  EQS_TRY(find_star(&stack, &star));
+  info = stack;
+  info.ndim = stack.ndim - 1;
+  info.stacked = 0;
+  memmove(info.shape, stack.shape + 1, (size_t)info.ndim * sizeof *info.shape);
+  int64_t elements = 1;
+  for (int d = 0; d < info.ndim; d++)
+    if (!eqs_multiply_sizes(elements, info.shape[d], &elements) || elements > INT64_MAX / 64)
+      EQS_TRY(eqs_fail(EQS_USAGE, "parameter '%s': dimension %d is %lld", stack.name, d + 1, (long long)info.shape[d]));
+  int64_t bytes = elements * (int64_t)eqs_dtype_size(info.dtype);
+  for (int64_t l = 0; l < stack.shape[0]; l++) {
+    EQS_TRY(eqs_format(&name, "%.*s%lld%s", (int)(star - stack.name), stack.name, (long long)l, star + 1));
+    info.name = name;
+    EQS_TRY(
+        eqs_parameter_add(session, &info, weight != NULL ? (const char *)weight + l * bytes : NULL, &parameters[l]));
+    free(name);
+    name = NULL;
+  }
+cleanup:
+  free(name);
+  return status;
+}
+
+eqs_status eqs_parameter_describe(const eqs_parameter *parameter, eqs_parameter_description *description)
+{
+  eqs_status status = EQS_OK;
+  EQS_TRY(eqs_check_parameter(parameter, "eqs_parameter_describe"));
+  EQS_TRY(eqs_check_started(parameter->session, "eqs_parameter_describe"));
+  const eqs_planned_parameter *planned = &parameter->session->plan->parameter[parameter->index];
+  eqs_parameter_description full = {.name = parameter->session->parameter[parameter->index].info.name,
+                                    .role = eqs_role_names[planned->assignment.role],
+                                    .group = planned->assignment.group,
+                                    .matrices = planned->assignment.count};
+  EQS_TRY(eqs_give_struct(&full, sizeof full, "eqs_parameter_description", description));
+cleanup:
+  return status;
+}

@@ -1,0 +1,168 @@
+#include "service/rendezvous.h"
+
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "dist/communicator.h"
+
+/* Of every communicator that sessions were opened on. */
+typedef struct entry {
+  struct entry *next;
+  bool stale; /* the program has freed its communicator */
+  eqs_rendezvous rendezvous;
+} entry;
+
+static entry *entries;
+static int comm_keyval = MPI_KEYVAL_INVALID;
+
+/* What the ranks tell one another, by its maximum. */
+typedef struct {
+  int first_trainer; /* size - rank: the greatest is the first's */
+  int ended;
+  int stays;
+} words;
+enum { word_count = sizeof(words) / sizeof(int) };
+
+/* Wait for a request, asleep most of the time; not longer than the deadline, if `limited`. */
+static eqs_status wait_asleep(MPI_Request *request, bool limited, const char *what)
+{
+  eqs_status status = EQS_OK;
+  double begin = eqs_clock();
+  int looks = 0, done = 0;
+  for (;;) {
+    EQS_TRY(eqs_check_mpi(MPI_Test(request, &done, MPI_STATUS_IGNORE), "MPI_Test"));
+    if (done) return EQS_OK;
+    if (limited && eqs_clock() - begin > eqs_deadline()) return eqs_fail_waiting(what);
+    eqs_backoff(&looks);
+  }
+cleanup:
+  return status;
+}
+
+static eqs_status exchange(eqs_rendezvous *rendezvous, words *mine, bool limited, const char *what)
+{
+  eqs_status status = EQS_OK;
+  words all;
+  MPI_Request request;
+  EQS_TRY(eqs_check_mpi(MPI_Iallreduce(mine, &all, word_count, MPI_INT, MPI_MAX, rendezvous->comm, &request),
+                        "MPI_Iallreduce"));
+  EQS_TRY(wait_asleep(&request, limited, what));
+  *mine = all;
+cleanup:
+  return status;
+}
+
+/* MPI_Finalize of a trainer begins: owners that wait for another session are told that there is none. */
+static int tell_end(MPI_Comm self, int keyval, void *value, void *extra)
+{
+  (void)self, (void)keyval, (void)value, (void)extra;
+  for (entry *e = entries; e != NULL; e = e->next) {
+    words mine = {.ended = 1};
+    if (e->rendezvous.stay && !e->stale) exchange(&e->rendezvous, &mine, true, "the owners' end");
+    e->rendezvous.stay = false;
+  }
+  return MPI_SUCCESS;
+}
+
+static int forget_communicator(MPI_Comm comm, int keyval, void *value, void *extra)
+{
+  (void)comm, (void)keyval, (void)extra;
+  ((entry *)value)->stale = true;
+  return MPI_SUCCESS;
+}
+
+/* MPI_Finalize deletes the attributes of MPI_COMM_SELF first, while all else still works (MPI 3.1, 8.7.1). */
+static eqs_status watch_finalize(void)
+{
+  eqs_status status = EQS_OK;
+  int keyval;
+  if (comm_keyval != MPI_KEYVAL_INVALID) return EQS_OK;
+  EQS_TRY(
+      eqs_check_mpi(MPI_Comm_create_keyval(MPI_COMM_NULL_COPY_FN, tell_end, &keyval, NULL), "MPI_Comm_create_keyval"));
+  EQS_TRY(eqs_check_mpi(MPI_Comm_set_attr(MPI_COMM_SELF, keyval, NULL), "MPI_Comm_set_attr"));
+  EQS_TRY(eqs_check_mpi(MPI_Comm_create_keyval(MPI_COMM_NULL_COPY_FN, forget_communicator, &comm_keyval, NULL),
+                        "MPI_Comm_create_keyval"));
+cleanup:
+  return status;
+}
+
+static eqs_status create(MPI_Comm comm, entry **result)
+{
+  eqs_status status = EQS_OK;
+  entry *made = NULL;
+  MPI_Request request;
+  EQS_TRY(watch_finalize());
+  EQS_TRY(eqs_allocate(&made, 1, sizeof *made));
+  EQS_TRY(eqs_check_mpi(MPI_Comm_idup(comm, &made->rendezvous.comm, &request), "MPI_Comm_idup"));
+  EQS_TRY(wait_asleep(&request, false, "the other ranks"));
+  MPI_Comm_set_errhandler(made->rendezvous.comm, MPI_ERRORS_RETURN);
+  EQS_TRY(eqs_check_mpi(MPI_Comm_set_attr(comm, comm_keyval, made), "MPI_Comm_set_attr"));
+  made->next = entries;
+  entries = *result = made;
+  made = NULL;
+cleanup:
+  free(made);
+  return status;
+}
+
+eqs_status eqs_rendezvous_find(MPI_Comm comm, eqs_rendezvous **rendezvous)
+{
+  eqs_status status = EQS_OK;
+  entry *found = NULL;
+  int exists = 0;
+  *rendezvous = NULL;
+  if (comm_keyval != MPI_KEYVAL_INVALID)
+    EQS_TRY(eqs_check_mpi(MPI_Comm_get_attr(comm, comm_keyval, &found, &exists), "MPI_Comm_get_attr"));
+  if (!exists) EQS_TRY(create(comm, &found));
+  *rendezvous = &found->rendezvous;
+cleanup:
+  return status;
+}
+
+/* Owners serve one session at a time; they would not hear of a second one. All trainers find this alike. */
+static eqs_status refuse_second(const eqs_rendezvous *rendezvous)
+{
+  int rank, size;
+  MPI_Comm_rank(rendezvous->comm, &rank);
+  MPI_Comm_size(rendezvous->comm, &size);
+  if (rendezvous->sessions == 0 || rendezvous->trainers == size) return EQS_OK;
+  eqs_status status =
+      eqs_fail(EQS_USAGE, "a session is open: the owners of a service job serve one at a time; close it "
+                          "first, or configure `mode: embedded`");
+  if (rank == rendezvous->first_trainer) eqs_log(EQS_LOG_ERROR, "%s", eqs_error_message());
+  return status;
+}
+
+eqs_status eqs_rendezvous_meet(eqs_rendezvous *rendezvous, bool trains, bool stays, bool *ended)
+{
+  eqs_status status = EQS_OK;
+  int size, rank, one = trains;
+  MPI_Request request;
+  MPI_Comm_rank(rendezvous->comm, &rank);
+  MPI_Comm_size(rendezvous->comm, &size);
+  *ended = false;
+  if (trains) EQS_TRY(refuse_second(rendezvous));
+  words all = {.first_trainer = trains ? size - rank : 0, .stays = stays};
+  EQS_TRY(exchange(rendezvous, &all, !stays && rendezvous->trainers > 0, "the other ranks' next session"));
+  *ended = all.ended;
+  if (all.ended && trains)
+    EQS_TRY(eqs_fail(EQS_PEER_LOST, "a session is opened, but another trainer has called MPI_Finalize"));
+  if (all.ended) goto cleanup;
+  rendezvous->first_trainer = size - all.first_trainer;
+  rendezvous->stay = trains && all.stays;
+  EQS_TRY(eqs_check_mpi(MPI_Iallreduce(&one, &rendezvous->trainers, 1, MPI_INT, MPI_SUM, rendezvous->comm, &request),
+                        "MPI_Iallreduce"));
+  EQS_TRY(wait_asleep(&request, true, "the other ranks' roles"));
+  if (rendezvous->trainers == 0) EQS_TRY(eqs_fail(EQS_USAGE, "the job has owners but no trainer"));
+  rendezvous->sessions++;
+cleanup:
+  return status;
+}
+
+void eqs_rendezvous_leave(eqs_rendezvous *rendezvous, eqs_status status)
+{
+  if (rendezvous->sessions > 0) rendezvous->sessions--;
+  if (status != EQS_OK) rendezvous->stay = false;
+}
