@@ -48,6 +48,16 @@ static bool same_tensor(const eqs_parameter_info *a, const eqs_parameter_info *b
          memcmp(a->shape, b->shape, (size_t)a->ndim * sizeof *a->shape) == 0;
 }
 
+/* Whether this trainer holds any of a weight: where it holds nothing, its address says nothing. */
+static bool holds_some(const eqs_session *session, const eqs_parameter_info *info)
+{
+  int64_t trainers = session->roster.trainers;
+  for (int d = 0; d < info->ndim; d++)
+    if (info->shape[d] == 0) return false;
+  if (info->weight_placement != EQS_SHARD) return true;
+  return (info->shape[0] + trainers - 1) / trainers * session->roster.trainer < info->shape[0];
+}
+
 /* The parameter added before that this one is another name of; NULL if there is none. */
 static eqs_status find_tie(const eqs_session *session, const eqs_parameter_info *info, const void *weight,
                            const eqs_added_parameter **tie)
@@ -56,7 +66,8 @@ static eqs_status find_tie(const eqs_session *session, const eqs_parameter_info 
   for (int64_t p = 0; p < session->parameters && *tie == NULL; p++) {
     const eqs_added_parameter *other = &session->parameter[p];
     bool declared = info->tied_to != NULL && strcmp(other->info.name, info->tied_to) == 0;
-    bool shared = weight != NULL && other->initial == weight && same_tensor(&other->info, info);
+    bool shared = weight != NULL && other->initial == weight && same_tensor(&other->info, info) &&
+                  holds_some(session, info) && holds_some(session, &other->info);
     if (declared || shared) *tie = other;
   }
   if (info->tied_to != NULL && *tie == NULL)
