@@ -508,6 +508,45 @@ START_TEST(test_several_sessions)
 }
 END_TEST
 
+/* A session that could not be opened, and one whose step failed, leave the ranks able to begin again. */
+static void begin_again(const char *mode)
+{
+  job at;
+  tensor x[parameters];
+  float buffer[parameters][elements];
+  char config[128];
+  snprintf(config, sizeof config, "%sgroups: [{match: {}, rule: nothing, lr: 1}]\n", mode);
+  ck_assert_int_eq(eqs_session_open_text(MPI_COMM_WORLD, config, "this", &at.session), EQS_USAGE);
+  ck_assert_ptr_null(at.session);
+  ck_assert_msg(strstr(eqs_error_message(), "this:2: ") != NULL, "%s", eqs_error_message());
+  ck_assert_int_eq(eqs_session_open_text(MPI_COMM_WORLD, NULL, NULL, &at.session), EQS_USAGE);
+  open_job(&at, mode, NULL, false);
+  push_all(&at, 0, buffer);
+  ck_assert_ok(eqs_step(at.session));
+  push_all(&at, 1, buffer);
+  buffer[whole][3] = NAN;
+  ck_assert_int_eq(eqs_step(at.session), EQS_FAILED);
+  ck_assert_int_eq(eqs_step(at.session), EQS_FAILED);
+  eqs_session_close(&at.session);
+  ck_assert_ptr_null(at.session);
+  begin(x);
+  open_job(&at, mode, NULL, false);
+  step_and_check(&at, x, 0, &configured);
+  close_job(&at);
+}
+
+START_TEST(test_sessions_after_failures)
+{
+  static const eqs_status expected[] = {EQS_USAGE, EQS_USAGE, EQS_FAILED, EQS_OK};
+  for (int trainers = 1; trainers <= test_size(); trainers++) {
+    if (test_rank() < trainers) begin_again(trainers == test_size() ? "mode: embedded\n" : "mode: service\n");
+    for (int s = 0; s < 4 && test_rank() >= trainers; s++)
+      ck_assert_int_eq(eqs_serve(MPI_COMM_WORLD), expected[s]);
+    MPI_Barrier(MPI_COMM_WORLD);
+  }
+}
+END_TEST
+
 /* Every call with NULL, before the start, and after close is an error. */
 static void call_wrongly(eqs_session *session, const eqs_parameter *handle)
 {
@@ -725,6 +764,7 @@ Suite *make_suite(void)
   tcase_add_test(tests, test_clip);
   tcase_add_test(tests, test_measured_late);
   tcase_add_test(tests, test_several_sessions);
+  tcase_add_test(tests, test_sessions_after_failures);
   tcase_add_test(tests, test_calls_after_close);
   tcase_add_test(tests, test_data_of_trainers);
   tcase_add_test(tests, test_layers);
