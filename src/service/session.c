@@ -19,6 +19,7 @@ void eqs_session_free(eqs_session **result)
   eqs_plan_free(&session->plan);
   eqs_config_free(&session->config);
   for (int64_t p = 0; p < session->parameters; p++) {
+    free(session->parameter[p].given_name);
     free((char *)session->parameter[p].info.name);
     free((char *)session->parameter[p].info.module_type);
     free((char *)session->parameter[p].info.role);

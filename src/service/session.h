@@ -43,6 +43,7 @@ typedef enum {
 /* A parameter that this trainer has added. */
 typedef struct {
   eqs_parameter *handle;
+  char *given_name;        /* as it was added; info has it without the segments of wrappers */
   eqs_parameter_info info; /* texts allocated */
   const void *initial;     /* until the session starts */
   const void *put;         /* its new weight, until the next step; NULL: none */
