@@ -7,6 +7,7 @@
 #ifndef EQS_SERVICE_SESSION_H
 #define EQS_SERVICE_SESSION_H
 
+#include "checkpoint/lock.h"
 #include "checkpoint/saver.h"
 #include "optimizer/optimizer.h"
 #include "service/handles.h"
@@ -70,6 +71,7 @@ struct eqs_session {
   eqs_plan *plan;
   eqs_optimizer *optimizer; /* owners */
   eqs_saver *saver;         /* owners; NULL: checkpoints are written at once */
+  eqs_directory_lock *lock; /* the first owner's, on the checkpoint directory; NULL: none */
   eqs_policy policy;
   eqs_push_sender push_sender;
   eqs_push_receiver push_receiver;
