@@ -8,8 +8,8 @@
 #include "base/memory.h"
 #include "checkpoint/summary.h"
 #include "checkpoint/tiles.h"
+#include "model/config.h"
 #include "model/layout.h"
-#include "model/rename.h"
 
 /* An entry under its new name, while the old one is still known. */
 typedef struct {
@@ -28,7 +28,9 @@ static eqs_status check_new_names(int64_t entries, const renamed_entry *renamed)
 {
   for (int64_t e = 1; e < entries; e++)
     if (strcmp(renamed[e - 1].name, renamed[e].name) == 0)
-      return eqs_fail(EQS_USAGE, "rename: the parameters %.200s and %.200s of the checkpoint are both taken as %.200s",
+      return eqs_fail(EQS_USAGE,
+                      "the parameters %.200s and %.200s of the checkpoint are both taken as %.200s: give one of them "
+                      "another name by `checkpoint: {rename: {PATTERN: NAME}}`",
                       renamed[e - 1].entry.name, renamed[e].entry.name, renamed[e].name);
   return EQS_OK;
 }
@@ -37,7 +39,7 @@ eqs_status eqs_checkpoint_rename(const eqs_renames *renames, eqs_checkpoint_summ
 {
   eqs_status status = EQS_OK;
   renamed_entry *renamed = NULL;
-  if (renames == NULL || summary->entries == 0) return EQS_OK;
+  if (summary->entries == 0) return EQS_OK;
   EQS_TRY(eqs_allocate(&renamed, summary->entries, sizeof *renamed));
   for (int64_t e = 0; e < summary->entries; e++) {
     renamed[e].entry = summary->entry[e];

@@ -8,11 +8,11 @@
 #include <stdbool.h>
 
 #include "checkpoint/checkpoint.h"
-#include "model/config.h"
+#include "model/rename.h"
 
 /*
- * Give the parameters of a checkpoint the names of the configuration's `rename`, and put them in order again.
- * EQS_USAGE: two of them end with the same name.
+ * Give the parameters of a checkpoint the names of the configuration's `rename` (NULL: none), leave out the segments of
+ * wrappers (model/wrappers.h), and put them in order again. EQS_USAGE: two of them end with the same name.
  */
 eqs_status eqs_checkpoint_rename(const eqs_renames *renames, eqs_checkpoint_summary *summary);
 

@@ -85,8 +85,7 @@ static eqs_status make_one_directory(const char *path)
   return errno == EEXIST ? EQS_OK : eqs_fail(EQS_IO, "%s: cannot make the directory: %s", path, strerror(errno));
 }
 
-/* Make a directory and those above it. */
-static eqs_status make_directory(const char *directory)
+eqs_status eqs_directory_make(const char *directory)
 {
   eqs_status status = EQS_OK;
   char *path = NULL;
@@ -123,7 +122,7 @@ eqs_status eqs_directory_prepare(const char *directory, int64_t step)
 {
   eqs_status status = EQS_OK;
   if (directory[0] == '\0' || step < 0) return eqs_fail(EQS_USAGE, "a checkpoint needs a directory and a step");
-  EQS_TRY(make_directory(directory));
+  EQS_TRY(eqs_directory_make(directory));
   EQS_TRY(remove_leftovers(directory));
 cleanup:
   return status;

@@ -4,6 +4,9 @@
 
 #include "checkpoint/checkpoint.h"
 
+/* Make a directory and those above it that are missing, on the disk too. EQS_IO. */
+eqs_status eqs_directory_make(const char *directory);
+
 /* Make the directory and remove what writes that were cut off have left. EQS_IO, EQS_USAGE. */
 eqs_status eqs_directory_prepare(const char *directory, int64_t step);
 

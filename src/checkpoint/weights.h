@@ -7,7 +7,10 @@
 
 #include "base/status.h"
 
-/* Which names are taken: those that match one of the globs (all, if there are none), and none of the others. */
+/*
+ * Which names are taken: those that match one of the globs (all, if there are none), and none of the others. Names and
+ * globs are without the segments of wrappers (model/wrappers.h), in the files that are made too.
+ */
 typedef struct {
   int matches, excludes;
   const char **match, **exclude;

@@ -5,6 +5,7 @@
 
 #include "base/memory.h"
 #include "base/numbers.h"
+#include "checkpoint/compare.h"
 #include "checkpoint/file.h"
 #include "checkpoint/safetensors.h"
 #include "checkpoint/tiles.h"
@@ -126,6 +127,7 @@ eqs_status eqs_weights_export(const char *checkpoint, const char *output, eqs_dt
   chosen_weights chosen = {0};
   EQS_TRY(eqs_checkpoint_find(checkpoint, &file));
   EQS_TRY(eqs_checkpoint_summarize(file, &summary));
+  EQS_TRY(eqs_checkpoint_rename(NULL, &summary));
   EQS_TRY(choose_weights(file, &summary, choice, dtype, &chosen));
   EQS_TRY(eqs_safetensors_make_head(&chosen.content, summary.step, &head, &length));
   EQS_TRY(write_and_rename(file, output, head, length, &chosen, dtype));

@@ -11,6 +11,7 @@
 #include "checkpoint/weights.h"
 #include "dist/communicator.h"
 #include "model/layout.h"
+#include "model/wrappers.h"
 
 /* A safetensors file that is open. */
 typedef struct {
@@ -23,6 +24,7 @@ typedef struct {
 typedef struct {
   const source_file *source;
   const eqs_safetensor *tensor;
+  char *name;     /* the parameter's: the tensor's without the segments of wrappers */
   eqs_view *view; /* NULL if there are no elements */
   eqs_tensor_matrix matrix;
 } source_tensor;
@@ -40,6 +42,7 @@ static void forget(import_job *job)
   for (int64_t i = 0; i < job->tensors; i++) {
     free(job->tensor[i].matrix.shard);
     free(job->tensor[i].view);
+    free(job->tensor[i].name);
   }
   for (int s = 0; s < job->sources; s++) {
     eqs_safetensors_free(&job->source[s].content);
@@ -92,7 +95,25 @@ static void skip(skipped_names *skipped, const eqs_safetensor *tensor)
 static int by_name(const void *a, const void *b)
 {
   const source_tensor *left = a, *right = b;
-  return strcmp(left->tensor->name, right->tensor->name);
+  return strcmp(left->name, right->name);
+}
+
+static eqs_status add_tensor(import_job *job, const source_file *source, const eqs_safetensor *tensor,
+                             const eqs_name_choice *choice, skipped_names *skipped)
+{
+  eqs_status status = EQS_OK;
+  char *name = NULL;
+  EQS_TRY(eqs_copy_canonical_name(&name, tensor->name));
+  if (!eqs_name_chosen(choice, name)) goto cleanup;
+  if (eqs_safetensors_floats(tensor)) {
+    job->tensor[job->tensors++] = (source_tensor){.source = source, .tensor = tensor, .name = name};
+    name = NULL;
+  } else {
+    skip(skipped, tensor);
+  }
+cleanup:
+  free(name);
+  return status;
 }
 
 /* The chosen tensors of all files; `skipped` are those of other dtypes. */
@@ -103,21 +124,17 @@ static eqs_status choose_tensors(import_job *job, const eqs_name_choice *choice,
   for (int s = 0; s < job->sources; s++) all += job->source[s].content.tensors;
   EQS_TRY(eqs_allocate(&job->tensor, all, sizeof *job->tensor));
   for (int s = 0; s < job->sources; s++)
-    for (int64_t i = 0; i < job->source[s].content.tensors; i++) {
-      const eqs_safetensor *tensor = &job->source[s].content.tensor[i];
-      if (!eqs_name_chosen(choice, tensor->name)) continue;
-      if (eqs_safetensors_floats(tensor))
-        job->tensor[job->tensors++] = (source_tensor){.source = &job->source[s], .tensor = tensor};
-      else
-        skip(skipped, tensor);
-    }
+    for (int64_t i = 0; i < job->source[s].content.tensors; i++)
+      EQS_TRY(add_tensor(job, &job->source[s], &job->source[s].content.tensor[i], choice, skipped));
   if (job->tensors == 0) return eqs_fail(EQS_USAGE, "%s: no tensor to import is chosen", job->source[0].path);
   qsort(job->tensor, (size_t)job->tensors, sizeof *job->tensor, by_name);
   for (int64_t i = 1; i < job->tensors; i++) {
     const source_tensor *a = &job->tensor[i - 1], *b = &job->tensor[i];
     if (by_name(a, b) == 0)
-      return eqs_fail(EQS_USAGE, "tensor %s is in two files: %s and %s", a->tensor->name, a->source->path,
-                      b->source->path);
+      return strcmp(a->tensor->name, b->tensor->name) != 0
+                 ? eqs_fail_same_name(a->tensor->name, b->tensor->name)
+                 : eqs_fail(EQS_USAGE, "tensor %s is in two files: %s and %s", a->tensor->name, a->source->path,
+                            b->source->path);
   }
 cleanup:
   return status;
@@ -176,7 +193,7 @@ static eqs_status describe(import_job *job)
   for (int64_t i = 0; i < job->tensors; i++) {
     const source_tensor *from = &job->tensor[i];
     eqs_checkpoint_parameter *parameter = &job->parameter[i];
-    *parameter = (eqs_checkpoint_parameter){.name = from->tensor->name,
+    *parameter = (eqs_checkpoint_parameter){.name = from->name,
                                             .trainer_dtype = eqs_safetensors_trainer_dtype(from->tensor),
                                             .ndim = from->tensor->ndim,
                                             .attributes = 1,

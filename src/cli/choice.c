@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/memory.h"
+#include "model/wrappers.h"
 
 static const struct argp_option options[] = {
     {"match", 'm', "GLOB", 0, "only tensors of such names; may be given several times", 0},
@@ -11,8 +12,9 @@ static const struct argp_option options[] = {
     {0},
 };
 
-static error_t add(const char ***globs, int *count, const char *glob)
+static error_t add(const char ***globs, int *count, char *glob)
 {
+  eqs_canonical_name(glob);
   if (eqs_grow(globs, *count, sizeof **globs) != EQS_OK) return ENOMEM;
   (*globs)[(*count)++] = glob;
   return 0;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "checkpoint/compare.h"
 
 static eqs_status add_single(eqs_comparison *found, int side, const char *parameter, const char *tensor, int tensors)
 {
@@ -190,6 +191,7 @@ eqs_status eqs_comparison_make(const char *path_a, const char *path_b, eqs_compa
   for (int side = 0; side < EQS_SIDES; side++) {
     EQS_TRY(eqs_checkpoint_find(path[side], &found->file[side]));
     EQS_TRY(eqs_checkpoint_summarize(found->file[side], &found->summary[side]));
+    EQS_TRY(eqs_checkpoint_rename(NULL, &found->summary[side]));
   }
   found->config_line = first_differing_line(found->summary[0].config, found->summary[1].config);
   EQS_TRY(compare_items(found));

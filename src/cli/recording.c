@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "checkpoint/hdf5_read.h"
 #include "model/layout.h"
+#include "model/wrappers.h"
 
 /* What a recording's tensors may be stored as. Other types, and those that a file defines itself, are not converted. */
 static eqs_status check_type(const eqs_hdf5_reader *reader, hid_t type)
@@ -132,13 +133,31 @@ static eqs_status take_list(const char *bytes, int64_t size, eqs_recording *reco
     eqs_recorded *parameter = &recording->parameter[recording->parameters];
     *parameter = (eqs_recorded){.ndim = (int)head.ndim};
     memcpy(parameter->shape, head.shape, sizeof head.shape);
-    EQS_TRY(eqs_allocate(&parameter->name, head.name_size + 1, 1));
-    memcpy(parameter->name, next, (size_t)head.name_size);
     recording->parameters++;
+    EQS_TRY(eqs_allocate(&parameter->stored, head.name_size + 1, 1));
+    memcpy(parameter->stored, next, (size_t)head.name_size);
+    EQS_TRY(eqs_copy_canonical_name(&parameter->name, parameter->stored));
     next += head.name_size;
   }
 cleanup:
   return status;
+}
+
+static int by_name(const void *a, const void *b)
+{
+  const eqs_recorded *left = a, *right = b;
+  return strcmp(left->name, right->name);
+}
+
+static eqs_status sort_by_name(eqs_recording *recording)
+{
+  if (recording->parameters > 0)
+    qsort(recording->parameter, (size_t)recording->parameters, sizeof *recording->parameter, by_name);
+  for (int64_t p = 1; p < recording->parameters; p++) {
+    const eqs_recorded *a = &recording->parameter[p - 1], *b = &recording->parameter[p];
+    if (by_name(a, b) == 0) return eqs_fail_in(eqs_fail_same_name(a->stored, b->stored), "%s", recording->path);
+  }
+  return EQS_OK;
 }
 
 eqs_status eqs_recording_open(const char *path, eqs_recording *recording)
@@ -151,6 +170,7 @@ eqs_status eqs_recording_open(const char *path, eqs_recording *recording)
   EQS_TRY(eqs_copy_text(&recording->path, path));
   EQS_TRY(eqs_apart(&limits, list_apart, recording->path, &bytes, &size));
   EQS_TRY(take_list(bytes, size, recording));
+  EQS_TRY(sort_by_name(recording));
 cleanup:
   free(bytes);
   if (status != EQS_OK) eqs_recording_close(recording);
@@ -159,7 +179,10 @@ cleanup:
 
 void eqs_recording_close(eqs_recording *recording)
 {
-  for (int64_t p = 0; p < recording->parameters; p++) free(recording->parameter[p].name);
+  for (int64_t p = 0; p < recording->parameters; p++) {
+    free(recording->parameter[p].name);
+    free(recording->parameter[p].stored);
+  }
   free(recording->parameter);
   free(recording->path);
   *recording = (eqs_recording){0};
@@ -180,13 +203,13 @@ static eqs_status open_wanted(const eqs_hdf5_reader *reader, const wanted_tensor
   char number[24];
   EQS_TRY(eqs_hdf5_open_group(reader, reader->file, wanted->t < 0 ? "parameters" : "gradients", &all));
   if (wanted->t < 0) {
-    EQS_TRY(open_weight(reader, all, wanted->parameter->name, dataset, place));
+    EQS_TRY(open_weight(reader, all, wanted->parameter->stored, dataset, place));
     goto cleanup;
   }
   snprintf(number, sizeof number, "%lld", (long long)wanted->t);
   EQS_TRY(eqs_hdf5_open_group(reader, all, number, &step));
-  if (H5Lexists(step, wanted->parameter->name, H5P_DEFAULT) <= 0) goto cleanup;
-  EQS_TRY(open_tensor(reader, step, wanted->parameter->name, dataset, place));
+  if (H5Lexists(step, wanted->parameter->stored, H5P_DEFAULT) <= 0) goto cleanup;
+  EQS_TRY(open_tensor(reader, step, wanted->parameter->stored, dataset, place));
 cleanup:
   eqs_hdf5_close(step);
   eqs_hdf5_close(all);
@@ -208,7 +231,7 @@ static eqs_status read_apart(void *job, char **bytes, int64_t *size)
   if (dataset < 0) goto cleanup;
   if (place.ndim != parameter->ndim || memcmp(place.shape, parameter->shape, sizeof place.shape) != 0)
     EQS_TRY(eqs_fail(EQS_USAGE, "%s: the gradient /gradients/%lld/%.200s has another shape than the weight",
-                     wanted->path, (long long)wanted->t, parameter->name));
+                     wanted->path, (long long)wanted->t, parameter->stored));
   EQS_TRY(eqs_shape_elements(place.ndim, place.shape, &elements));
   EQS_TRY(eqs_allocate_raw(bytes, elements * (int64_t)sizeof(float) + 1, 1));
   if (elements > 0)

@@ -10,7 +10,8 @@
 #include "base/status.h"
 
 typedef struct {
-  char *name;
+  char *name;   /* without the segments of wrappers (model/wrappers.h) */
+  char *stored; /* as the file has it */
   int ndim;
   int64_t shape[EQS_MAX_DIMS];
 } eqs_recorded;
@@ -24,7 +25,7 @@ typedef struct {
 
 /*
  * Open a recording: /parameters/<name>/weight, /gradients/<t>/<name> for t = 0 ... steps - 1. Not collective.
- * EQS_IO: missing; EQS_DAMAGED: not such a file.
+ * EQS_IO: missing; EQS_DAMAGED: not such a file; EQS_USAGE: two parameters have one name but for wrappers.
  */
 eqs_status eqs_recording_open(const char *path, eqs_recording *recording);
 void eqs_recording_close(eqs_recording *recording);

@@ -7,6 +7,7 @@
 #include "model/group.h"
 #include "model/match.h"
 #include "model/rename.h"
+#include "model/wrappers.h"
 
 enum { max_groups = 4096 };
 
@@ -130,7 +131,7 @@ static eqs_status read_roles(eqs_yaml_value value, eqs_config *config)
     EQS_TRY(eqs_grow(&config->role_pattern, config->role_patterns, sizeof *config->role_pattern));
     eqs_role_pattern *pattern = &config->role_pattern[config->role_patterns++];
     *pattern = (eqs_role_pattern){.role = (eqs_role)role};
-    EQS_TRY(eqs_copy_text(&pattern->glob, mapping.pairs[i].name));
+    EQS_TRY(eqs_copy_canonical_name(&pattern->glob, mapping.pairs[i].name));
   }
 cleanup:
   eqs_yaml_mapping_free(&mapping);

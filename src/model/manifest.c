@@ -8,6 +8,7 @@
 #include "base/text_file.h"
 #include "model/layout.h"
 #include "model/role.h"
+#include "model/wrappers.h"
 
 enum { largest_file = 64 << 20, longest_name = 1000 };
 
@@ -41,7 +42,7 @@ static eqs_status read_entry(const json_t *value, eqs_manifest_entry *entry)
   if (type != NULL && !json_is_string(type) && !json_is_null(type))
     return eqs_fail(EQS_USAGE, "module_type must be a text");
   EQS_TRY(read_shape(json_object_get(value, "shape"), entry));
-  EQS_TRY(eqs_copy_text(&entry->name, name));
+  EQS_TRY(eqs_copy_canonical_name(&entry->name, name));
   EQS_TRY(eqs_copy_text(&entry->module_type, json_string_value(type)));
 cleanup:
   return status;
@@ -53,7 +54,13 @@ static int compare_names(const void *a, const void *b)
   return strcmp((*left)->name, (*right)->name);
 }
 
-static eqs_status sort_by_name(eqs_manifest *manifest)
+/* An entry's name as the file has it. */
+static const char *given_name(const json_t *list, const eqs_manifest *manifest, const eqs_manifest_entry *entry)
+{
+  return json_string_value(json_object_get(json_array_get(list, (size_t)(entry - manifest->entries)), "name"));
+}
+
+static eqs_status sort_by_name(const json_t *list, eqs_manifest *manifest)
 {
   eqs_status status = eqs_allocate(&manifest->by_name, manifest->count, sizeof *manifest->by_name);
   if (status != EQS_OK || manifest->count == 0) return status;
@@ -61,13 +68,18 @@ static eqs_status sort_by_name(eqs_manifest *manifest)
   qsort(manifest->by_name, (size_t)manifest->count, sizeof *manifest->by_name, compare_names);
   for (int64_t i = 1; i < manifest->count; i++)
     if (strcmp(manifest->by_name[i - 1]->name, manifest->by_name[i]->name) == 0)
-      return eqs_fail(EQS_USAGE, "parameter %.500s is there twice", manifest->by_name[i]->name);
+      return eqs_fail_same_name(given_name(list, manifest, manifest->by_name[i - 1]),
+                                given_name(list, manifest, manifest->by_name[i]));
   return EQS_OK;
 }
 
 static eqs_status tie(const eqs_manifest *manifest, eqs_manifest_entry *entry, const char *name)
 {
-  const eqs_manifest_entry *target = eqs_manifest_find(manifest, name);
+  char *canonical;
+  eqs_status status = eqs_copy_canonical_name(&canonical, name);
+  if (status != EQS_OK) return status;
+  const eqs_manifest_entry *target = eqs_manifest_find(manifest, canonical);
+  free(canonical);
   if (target == NULL) return eqs_fail(EQS_USAGE, "%.500s: tied to %.500s, which is not there", entry->name, name);
   if (target == entry) return eqs_fail(EQS_USAGE, "%.500s: tied to itself", entry->name);
   if (entry->ndim != target->ndim || memcmp(entry->shape, target->shape, sizeof entry->shape) != 0)
@@ -144,7 +156,7 @@ static eqs_status read_entries(const json_t *root, eqs_manifest *manifest)
     status = read_entry(json_array_get(list, (size_t)i), &manifest->entries[i]);
     if (status != EQS_OK) return eqs_fail_in(status, "parameters[%lld]", (long long)i);
   }
-  EQS_TRY(sort_by_name(manifest));
+  EQS_TRY(sort_by_name(list, manifest));
   EQS_TRY(read_ties(list, manifest));
   EQS_TRY(tie_word_embeddings(root, manifest));
   put_embeddings_first(manifest);

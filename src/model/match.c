@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "model/wrappers.h"
 
 enum { max_alternatives = 1024 };
 
@@ -45,6 +46,13 @@ static eqs_status read_alternatives(eqs_yaml_value value, const char *what, alte
     EQS_TRY(eqs_copy_text(&list->globs[list->count], text));
   }
 cleanup:
+  return status;
+}
+
+static eqs_status read_names(eqs_yaml_value value, eqs_match *match)
+{
+  eqs_status status = read_alternatives(value, "name", &match->names);
+  for (int i = 0; i < match->names.count; i++) eqs_canonical_name(match->names.globs[i]);
   return status;
 }
 
@@ -106,7 +114,7 @@ static eqs_status read_pattern(const eqs_yaml_pair *pair, eqs_match *match)
   eqs_status status = eqs_yaml_key(pair, "match", keys, KEYS, &key);
   if (status != EQS_OK) return status;
   switch (key) {
-  case NAME: return read_alternatives(pair->value, "name", &match->names);
+  case NAME: return read_names(pair->value, match);
   case ROLE: return read_roles(pair->value, match);
   case TYPE: return read_alternatives(pair->value, "type", &match->types);
   case NDIM: return eqs_yaml_read_integer(pair->value, "ndim", 0, EQS_MAX_DIMS, &match->ndim);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "model/wrappers.h"
 
 enum { max_length = 1024 }; /* of a pattern and of a replacement, in bytes */
 
@@ -204,9 +205,22 @@ static eqs_status replace(const char *replacement, const char *name, const span 
 
 eqs_status eqs_renames_apply(const eqs_renames *renames, const char *name, char **renamed)
 {
+  eqs_status status = EQS_OK;
   span captures[max_length];
-  for (int i = 0; renames != NULL && i < renames->count; i++)
-    if (matches(&renames->rules[i], name, captures))
-      return replace(renames->rules[i].replacement, name, captures, renamed);
-  return eqs_copy_text(renamed, name);
+  char *canonical = NULL;
+  *renamed = NULL;
+  EQS_TRY(eqs_copy_canonical_name(&canonical, name));
+  for (int i = 0; renames != NULL && i < renames->count && *renamed == NULL; i++) {
+    const rule *pattern = &renames->rules[i];
+    const char *matching = matches(pattern, canonical, captures) ? canonical : name;
+    if (matching == name && !matches(pattern, name, captures)) continue;
+    EQS_TRY(replace(pattern->replacement, matching, captures, renamed));
+    eqs_canonical_name(*renamed);
+  }
+  if (*renamed != NULL) goto cleanup;
+  *renamed = canonical;
+  canonical = NULL;
+cleanup:
+  free(canonical);
+  return status;
 }

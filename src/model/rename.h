@@ -18,7 +18,8 @@ void eqs_renames_free(eqs_renames **renames);
 
 /*
  * The name by which a parameter is taken, allocated: the first pattern that matches decides, and where none does, or
- * renames is NULL, it is the parameter's own. The time is at most proportional to
+ * renames is NULL, it is the parameter's own. The segments of wrappers (model/wrappers.h) are no part of names: a
+ * pattern matches a name with or without them, and the result has none. The time is at most proportional to
  * the length of the name times those of the patterns, the memory to the name's and the longest replacement's.
  */
 eqs_status eqs_renames_apply(const eqs_renames *renames, const char *name, char **renamed);

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "model/wrappers.h"
+
 const char *const eqs_role_names[EQS_ROLES] = {"embedding",   "lm_head",  "router", "attention",
                                                "mlp_gate_up", "mlp_down", "mlp",    "expert_gate_up",
                                                "expert_down", "matrix",   "other"};
@@ -96,24 +98,11 @@ static bool ends_with(const char *text, const char *end)
   return length >= tail && strcmp(text + length - tail, end) == 0;
 }
 
-/* Names that torch.compile and DistributedDataParallel put in front. */
-static const char *without_wrappers(const char *name)
-{
-  static const char *const wrappers[] = {"module.", "_orig_mod."};
-  enum { count = sizeof wrappers / sizeof wrappers[0] };
-  for (int i = 0; i < count;) {
-    size_t length = strlen(wrappers[i]);
-    bool wrapped = strncmp(name, wrappers[i], length) == 0;
-    if (wrapped) name += length;
-    i = wrapped ? 0 : i + 1;
-  }
-  return name;
-}
-
 static eqs_role role_by_pattern(const char *name, const char *module_type)
 {
   char path[512];
-  snprintf(path, sizeof path, ".%s", without_wrappers(name));
+  snprintf(path, sizeof path, ".%s", name);
+  eqs_canonical_name(path + 1);
   if (ends_with(path, ".weight")) path[strlen(path) - strlen(".weight")] = '\0';
   for (size_t i = 0; i < sizeof patterns / sizeof patterns[0]; i++) {
     const char *by_path = patterns[i].path, *by_type = patterns[i].module_type;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "model/wrappers.h"
 #include "service/session.h"
 
 static eqs_status check_role(const eqs_parameter_info *info)
@@ -15,7 +16,7 @@ static eqs_status check_role(const eqs_parameter_info *info)
                   info->role);
 }
 
-static eqs_status check_info(const eqs_session *session, const eqs_parameter_info *info)
+static eqs_status check_info(const eqs_session *session, const eqs_parameter_info *info, const char *given_name)
 {
   if (info->name == NULL || info->name[0] == '\0') return eqs_fail(EQS_USAGE, "a parameter has no name");
   if (session->started) return eqs_fail(EQS_USAGE, "parameter '%s' is added after the session started", info->name);
@@ -38,7 +39,7 @@ static eqs_status check_info(const eqs_session *session, const eqs_parameter_inf
     return eqs_fail(EQS_USAGE, "parameter '%s': stacked needs at least 2 dimensions, has %d", info->name, info->ndim);
   for (int64_t p = 0; p < session->parameters; p++)
     if (strcmp(session->parameter[p].info.name, info->name) == 0)
-      return eqs_fail(EQS_USAGE, "parameter '%s' is added twice", info->name);
+      return eqs_fail_same_name(session->parameter[p].given_name, given_name);
   return check_role(info);
 }
 
@@ -78,23 +79,26 @@ static eqs_status find_tie(const eqs_session *session, const eqs_parameter_info 
 }
 
 /* One that is not tied; info is the library's copy. */
-static eqs_status add(eqs_session *session, const eqs_parameter_info *info, const void *weight, eqs_parameter **handle)
+static eqs_status add(eqs_session *session, const eqs_parameter_info *info, const char *given_name, const void *weight,
+                      eqs_parameter **handle)
 {
   eqs_status status = EQS_OK;
-  char *name = NULL, *module_type = NULL, *role = NULL;
+  char *given = NULL, *name = NULL, *module_type = NULL, *role = NULL;
+  EQS_TRY(eqs_copy_text(&given, given_name));
   EQS_TRY(eqs_copy_text(&name, info->name));
   EQS_TRY(eqs_copy_text(&module_type, info->module_type));
   EQS_TRY(eqs_copy_text(&role, info->role));
   EQS_TRY(eqs_grow(&session->parameter, session->parameters, sizeof *session->parameter));
   EQS_TRY(eqs_handle_create(session, session->parameters, &session->handles, handle));
   eqs_added_parameter *added = &session->parameter[session->parameters++];
-  *added = (eqs_added_parameter){.handle = *handle, .info = *info, .initial = weight};
+  *added = (eqs_added_parameter){.handle = *handle, .given_name = given, .info = *info, .initial = weight};
   added->info.name = name;
   added->info.module_type = module_type;
   added->info.role = role;
   added->info.tied_to = NULL;
 cleanup:
   if (status != EQS_OK) {
+    free(given);
     free(name);
     free(module_type);
     free(role);
@@ -108,17 +112,24 @@ eqs_status eqs_parameter_add(eqs_session *session, const eqs_parameter_info *giv
   eqs_status status = EQS_OK;
   eqs_parameter_info info;
   const eqs_added_parameter *tie;
+  char *name = NULL, *tied_to = NULL; /* without the segments of wrappers */
   EQS_TRY(eqs_check_session(session, "eqs_parameter_add"));
   EQS_TRY(eqs_check_pointer(parameter, "eqs_parameter_add", "parameter"));
   *parameter = NULL;
   EQS_TRY(eqs_read_struct(given, sizeof info, "eqs_parameter_info", &info));
-  EQS_TRY(check_info(session, &info));
+  EQS_TRY(eqs_copy_canonical_name(&name, info.name));
+  EQS_TRY(eqs_copy_canonical_name(&tied_to, info.tied_to));
+  const char *given_name = info.name;
+  info.name = name, info.tied_to = tied_to;
+  EQS_TRY(check_info(session, &info, given_name));
   EQS_TRY(find_tie(session, &info, weight, &tie));
   if (tie != NULL)
     *parameter = tie->handle;
   else
-    EQS_TRY(add(session, &info, weight, parameter));
+    EQS_TRY(add(session, &info, given_name, weight, parameter));
 cleanup:
+  free(name);
+  free(tied_to);
   return status;
 }
 

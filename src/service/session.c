@@ -10,6 +10,7 @@ void eqs_session_free(eqs_session **result)
   eqs_session *session = *result;
   if (session == NULL) return;
   eqs_saver_destroy(&session->saver);
+  eqs_directory_lock_release(&session->lock);
   eqs_work_destroy(&session->work);
   eqs_push_sender_destroy(&session->push_sender);
   eqs_push_receiver_destroy(&session->push_receiver);
@@ -19,6 +20,7 @@ void eqs_session_free(eqs_session **result)
   eqs_plan_free(&session->plan);
   eqs_config_free(&session->config);
   for (int64_t p = 0; p < session->parameters; p++) {
+    free(session->parameter[p].given_name);
     free((char *)session->parameter[p].info.name);
     free((char *)session->parameter[p].info.module_type);
     free((char *)session->parameter[p].info.role);

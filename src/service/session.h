@@ -7,6 +7,7 @@
 #ifndef EQS_SERVICE_SESSION_H
 #define EQS_SERVICE_SESSION_H
 
+#include "checkpoint/lock.h"
 #include "checkpoint/saver.h"
 #include "optimizer/optimizer.h"
 #include "service/handles.h"
@@ -43,6 +44,7 @@ typedef enum {
 /* A parameter that this trainer has added. */
 typedef struct {
   eqs_parameter *handle;
+  char *given_name;        /* as it was added; info has it without the segments of wrappers */
   eqs_parameter_info info; /* texts allocated */
   const void *initial;     /* until the session starts */
   const void *put;         /* its new weight, until the next step; NULL: none */
@@ -69,6 +71,7 @@ struct eqs_session {
   eqs_plan *plan;
   eqs_optimizer *optimizer; /* owners */
   eqs_saver *saver;         /* owners; NULL: checkpoints are written at once */
+  eqs_directory_lock *lock; /* the first owner's, on the checkpoint directory; NULL: none */
   eqs_policy policy;
   eqs_push_sender push_sender;
   eqs_push_receiver push_receiver;

@@ -305,6 +305,21 @@ cleanup:
   return status;
 }
 
+/*
+ * The first owner locks the directory that checkpoints are written to, so that no other job does too: before a restart
+ * reads what is in it, if it is there, and else when nothing stands in the way of the start any more.
+ */
+static eqs_status lock_directory(eqs_session *session, bool make)
+{
+  eqs_status status = EQS_OK;
+  const char *directory = session->config->checkpoint.directory;
+  if (directory == NULL) return EQS_OK;
+  if (session->roster.owner == 0 && session->lock == NULL)
+    status = eqs_directory_lock_take(directory, make, &session->lock);
+  if (eqs_owns(session)) status = eqs_agree(session->roster.owner_comm, status);
+  return eqs_share_outcome(session, status);
+}
+
 static eqs_status make_saver(eqs_session *session)
 {
   if (session->config->checkpoint.directory == NULL || session->config->checkpoint.at_once) return EQS_OK;
@@ -320,11 +335,13 @@ eqs_status eqs_run_start(eqs_session *session, eqs_wire *payload)
     status = eqs_optimizer_create(session->config, session->plan, session->roster.owner_comm, &session->optimizer);
   EQS_TRY(eqs_share_outcome(session, status));
   EQS_TRY(eqs_agree(comm, make_transports(session)));
+  EQS_TRY(lock_directory(session, false));
   if (session->resumes) EQS_TRY(look_for_checkpoint(session));
   if (session->resumes)
     EQS_TRY(restore(session));
   else
     EQS_TRY(move_initial_weights(session, NULL));
+  EQS_TRY(lock_directory(session, true));
   if (eqs_owns(session)) status = make_saver(session);
   EQS_TRY(eqs_share_outcome(session, status));
 

@@ -253,6 +253,20 @@ def refuse_to_import(directory, files):
     checks.that(output.read_text() == "as it was", "what was there stays")
 
 
+def wrapped_names(directory):
+    """What wraps a model is no part of a name: neither in recordings nor in files that are imported."""
+    recorded = checkpoint(directory, "wrapped", {"module.a.weight": np.ones(3, np.float32)})
+    checks.that([*stored(recorded)] == ["a.weight"], f"replayed: {[*stored(recorded)]}")
+    file, output = directory / "wrapped.safetensors", directory / "wrapped-imported.h5"
+    safetensors.write(file, {f"_orig_mod.layers.0.module.{name}": ("F32", np.full(3, value, np.float32))
+                             for name, value in (("a", 1), ("b", 2))})
+    command("import", file, "--output", output, "--match", "*.module.b")
+    checks.that([*stored(output)] == ["layers.0.b"], f"imported: {[*stored(output)]}")
+    safetensors.write(file, {name: ("F32", np.ones(3, np.float32)) for name in ("a", "module.a")})
+    said = command("import", file, "--output", output, status=2).stderr
+    checks.that("'a' and 'module.a' have one name" in said, said)
+
+
 def entry(dtype="F32", shape=(2, 3), offsets=(0, 24)):
     return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
 
@@ -428,7 +442,7 @@ with tempfile.TemporaryDirectory() as name, concurrent.futures.ThreadPoolExecuto
     tasks = [workers.submit(training, scratch), workers.submit(export, scratch, generators[0]),
              workers.submit(import_files, scratch, generators[1]), workers.submit(from_torch, scratch),
              *hostile(scratch, workers), workers.submit(hostile_files, scratch), workers.submit(full_disk, scratch),
-             workers.submit(usage)]
+             workers.submit(usage), workers.submit(wrapped_names, scratch)]
     for task in tasks:
         task.result()
 sys.exit(checks.failed > 0)

@@ -89,21 +89,21 @@ def frozen_and_unfrozen(restarts, whole, initial, part, name, ranks, other_ranks
 
 
 def other_names(restarts, whole):
-    """`rename`, onto names with a prefix and back, while the numbers of ranks change."""
+    """`rename`, onto names with a prefix and back, while the numbers of ranks change; prefixes of wrappers need none."""
     before = jobs.tensors(whole)
-    there, warnings = restarts.write("there", (1, 3), "prefix=module.", f"resume={whole}",
-                                     checkpoint='rename: {"*": "module.*"}, ')
-    same_bits(jobs.tensors(there), {f"module.{name}": values for name, values in before.items()}, "with a prefix")
+    there, warnings = restarts.write("there", (1, 3), "prefix=base.", f"resume={whole}",
+                                     checkpoint='rename: {"*": "base.*"}, ')
+    same_bits(jobs.tensors(there), {f"base.{name}": values for name, values in before.items()}, "with a prefix")
     warned(warnings, "with a prefix")
-    back, warnings = restarts.write("back", (3, 0), f"resume={there}",
-                                    checkpoint='rename: {"module.model.*": "model.*", "module.*": "*"}, ')
+    back, warnings = restarts.write("back", (3, 0), "prefix=module._orig_mod.", f"resume={there}",
+                                    checkpoint='rename: {"base.model.*": "model.*", "base.*": "*"}, ')
     same_bits(jobs.tensors(back), before, "without the prefix")
     warned(warnings, "without the prefix")
     restarts.refused("names-collide", (1, 2), f"resume={whole}",
                      checkpoint='rename: {"*.mlp.*": "*.mlp"}, partial: true, ',
                      texts=[UP, "model.layers.0.mlp.down_proj.weight", "both taken as model.layers.0.mlp"])
-    restarts.refused("not-renamed", (2, 0), "prefix=module.", f"resume={whole}",
-                     texts=["nothing in common", "module.lm_head.weight", "(lm_head.weight"])
+    restarts.refused("not-renamed", (2, 0), "prefix=base.", f"resume={whole}",
+                     texts=["nothing in common", "base.lm_head.weight", "(lm_head.weight"])
     restarts.refused("nothing-in-common", (2, 1), f"resume={whole}",
                      checkpoint='rename: {"*": "x.*"}, partial: true, ', texts=["nothing in common", "x.lm_head.weight"])
     restarts.refused("stars", (1, 1), f"resume={whole}", checkpoint='rename: {"a.*": "*.*"}, ',

@@ -24,7 +24,7 @@ static const struct {
 } cases[] = {
     {"", "a.b", "a.b"},
     {"'module.*': '*'", "module.lm_head.weight", "lm_head.weight"},
-    {"'module.*': '*'", "model.module.x", "model.module.x"},
+    {"'module.*': '*'", "model.module.x", "model.x"},
     {"'model.layers.*.attn.*': 'model.layers.*.self_attn.*'", "model.layers.11.attn.q_proj.weight",
      "model.layers.11.self_attn.q_proj.weight"},
     {"'model.layers.*.attn.*': 'model.layers.*.self_attn.*'", "model.layers.0.self_attn.q",
@@ -72,6 +72,29 @@ START_TEST(nothing_is_renamed_unless_asked)
   ck_assert_ok(eqs_renames_apply(NULL, "a.b", &taken));
   ck_assert_str_eq(taken, "a.b");
   free(taken);
+}
+END_TEST
+
+/* A pattern may have been written for the names with wrappers or for those without: the first that matches either. */
+START_TEST(wrappers_are_left_out)
+{
+  static const struct {
+    const char *renames, *name, *taken;
+  } wrapped[] = {
+      {"", "module.a._orig_mod.b", "a.b"},
+      {"'module.*': '*'", "module.lm_head.weight", "lm_head.weight"},
+      {"'layers.*': 'blocks.*', '*': 'x.*'", "module.layers.0.w", "blocks.0.w"},
+      {"'module.a.*': 'b.*', '*': 'x.*'", "module.a.w", "b.w"},
+      {"'*': 'module.*'", "a.w", "a.w"},
+  };
+  for (size_t i = 0; i < sizeof wrapped / sizeof *wrapped; i++) {
+    eqs_config *config = parse(wrapped[i].renames);
+    char *taken;
+    ck_assert_ok(eqs_renames_apply(config->checkpoint.rename, wrapped[i].name, &taken));
+    ck_assert_str_eq(taken, wrapped[i].taken);
+    free(taken);
+    eqs_config_free(&config);
+  }
 }
 END_TEST
 
@@ -144,6 +167,7 @@ Suite *make_suite(void)
   TCase *cases_of_all = tcase_create("rename");
   tcase_add_test(cases_of_all, names_are_taken);
   tcase_add_test(cases_of_all, nothing_is_renamed_unless_asked);
+  tcase_add_test(cases_of_all, wrappers_are_left_out);
   tcase_add_test(cases_of_all, patterns_match_as_in_groups);
   tcase_add_test(cases_of_all, many_stars_end);
   suite_add_tcase(suite, cases_of_all);

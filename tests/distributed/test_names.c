@@ -1,0 +1,221 @@
+/*
+ * Names of parameters: what wraps a model is no part of them, a tied tensor has several, and a restart finds them all.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/weights.h"
+#include "harness.h"
+#include "model/layout.h"
+
+enum { rows = 6, cols = 4, elements = rows * cols };
+
+static char folder[64];
+
+static void make_folder(void)
+{
+  strcpy(folder, "/tmp/equishard-test-XXXXXX");
+  if (test_rank() == 0) ck_assert_ptr_nonnull(mkdtemp(folder));
+  MPI_Bcast(folder, sizeof folder, MPI_CHAR, 0, MPI_COMM_WORLD);
+}
+
+static void remove_folder(void)
+{
+  MPI_Barrier(MPI_COMM_WORLD);
+  char command[128];
+  snprintf(command, sizeof command, "rm -rf %s", folder);
+  if (test_rank() == 0) ck_assert_int_eq(system(command), 0);
+}
+
+/* A configuration with checkpoints in the folder; `more` are keys of `checkpoint`. */
+static const char *write_config(int trainers, const char *more)
+{
+  static char path[96];
+  snprintf(path, sizeof path, "%s/config.yaml", folder);
+  MPI_Barrier(MPI_COMM_WORLD);
+  if (test_rank() == 0) {
+    FILE *file = fopen(path, "w");
+    ck_assert_ptr_nonnull(file);
+    fprintf(file, "mode: %s\ndeadline: 30\ncheckpoint: {directory: %s/checkpoints%s}\n",
+            trainers == test_size() ? "embedded" : "service", folder, more);
+    fprintf(file, "groups:\n  - {match: {name: 'module.head.*'}, rule: row_norm, lr: 0.5}\n"
+                  "  - {match: {}, rule: adamw, lr: 0.1}\n");
+    fclose(file);
+  }
+  MPI_Barrier(MPI_COMM_WORLD);
+  return path;
+}
+
+/* Run `body` on the trainers of all arrangements, the last of which is embedded; owners end with its status. */
+static void in_all_arrangements(eqs_status (*body)(const char *config_path), const char *more)
+{
+  for (int trainers = 1; trainers <= test_size(); trainers++) {
+    const char *path = write_config(trainers, more);
+    int expected, status;
+    if (test_rank() < trainers)
+      status = body(path);
+    else
+      status = eqs_serve(MPI_COMM_WORLD);
+    expected = status;
+    MPI_Bcast(&expected, 1, MPI_INT, 0, MPI_COMM_WORLD);
+    ck_assert_int_eq(status, expected);
+  }
+}
+
+static void assert_message_has(const char *part)
+{
+  ck_assert_msg(strstr(eqs_error_message(), part) != NULL, "\"%s\" is not in \"%s\"", part, eqs_error_message());
+}
+
+static eqs_parameter_info tensor(const char *name)
+{
+  return (eqs_parameter_info){.struct_size = sizeof(eqs_parameter_info),
+                              .name = name,
+                              .ndim = 2,
+                              .shape = {rows, cols},
+                              .gradient_placement = EQS_PARTIAL};
+}
+
+static float value(int p, int index)
+{
+  return (float)test_uniform(100 + (uint64_t)p, (uint64_t)index);
+}
+
+/* A file as an earlier version wrote it, which knew of no wrappers: weights alone, by the first rank. */
+static const char *write_old_file(int count, const char *const *names)
+{
+  static char path[96];
+  static float weight[4][elements];
+  eqs_checkpoint_parameter parameter[4];
+  eqs_tensor_matrix matrix[4];
+  eqs_view *view[4];
+  int64_t views;
+  const eqs_layout layout = {
+      .rows = rows, .cols = cols, .row_block = rows, .col_block = cols, .grid_rows = 1, .grid_cols = 1};
+  static const eqs_attribute step = {.name = "step", .kind = EQS_ATTRIBUTE_INTEGER};
+  snprintf(path, sizeof path, "%s/old.h5", folder);
+  for (int p = 0; p < count; p++) {
+    for (int i = 0; i < elements; i++) weight[p][i] = value(p, i);
+    ck_assert_ok(eqs_layout_whole(2, (int64_t[]){rows, cols}, &views, &view[p]));
+    matrix[p] = (eqs_tensor_matrix){.view = view[p], .layout = layout, .shard = weight[p]};
+    parameter[p] = (eqs_checkpoint_parameter){.name = names[p],
+                                              .ndim = 2,
+                                              .shape = {rows, cols},
+                                              .attributes = 1,
+                                              .attribute = &step,
+                                              .tensors = 1,
+                                              .tensor_name = {"weight"},
+                                              .tensor = {{rows, cols, 1, &matrix[p]}}};
+  }
+  eqs_checkpoint_contents contents = {.config = "", .parameters = count, .parameter = parameter};
+  if (test_rank() == 0) ck_assert_ok(eqs_checkpoint_write(MPI_COMM_SELF, path, &contents));
+  MPI_Barrier(MPI_COMM_WORLD);
+  for (int p = 0; p < count; p++) free(view[p]);
+  return path;
+}
+
+/* ----- wrappers ----- */
+
+static eqs_status wrapped(const char *config_path)
+{
+  eqs_session *session;
+  eqs_parameter *handle[3], *other;
+  float weight[3][elements] = {{0}};
+  eqs_parameter_info info = tensor("module.layers._orig_mod.a.weight");
+  eqs_parameter_description description = {.struct_size = sizeof description};
+  ck_assert_ok(eqs_session_open(MPI_COMM_WORLD, config_path, &session));
+  ck_assert_ok(eqs_parameter_add(session, &info, weight[0], &handle[0]));
+
+  info.name = "layers.a.weight";
+  ck_assert_int_eq(eqs_parameter_add(session, &info, weight[1], &other), EQS_USAGE);
+  assert_message_has("'module.layers._orig_mod.a.weight' and 'layers.a.weight' have one name");
+  info.name = "module.layers._orig_mod.a.weight";
+  ck_assert_int_eq(eqs_parameter_add(session, &info, weight[1], &other), EQS_USAGE);
+  assert_message_has("'module.layers._orig_mod.a.weight' is added twice");
+
+  info.name = "head._forward_module.weight";
+  ck_assert_ok(eqs_parameter_add(session, &info, weight[1], &handle[1]));
+  info.name = "b.weight";
+  info.tied_to = "module.head.weight";
+  ck_assert_ok(eqs_parameter_add(session, &info, NULL, &other));
+  ck_assert_ptr_eq(other, handle[1]);
+
+  ck_assert_ok(eqs_session_start(session));
+  ck_assert_ok(eqs_parameter_describe(handle[0], &description));
+  ck_assert_str_eq(description.name, "layers.a.weight");
+  ck_assert_ok(eqs_parameter_describe(handle[1], &description));
+  ck_assert_str_eq(description.name, "head.weight");
+  ck_assert_int_eq(description.group, 0);
+  ck_assert_ok(eqs_session_close(&session));
+  return EQS_OK;
+}
+
+START_TEST(test_wrappers)
+{
+  make_folder();
+  in_all_arrangements(wrapped, "");
+  remove_folder();
+}
+END_TEST
+
+static const char *old_file;
+
+static eqs_status resume_old(const char *config_path)
+{
+  static const char *const names[] = {"a.weight", "module.b.c.weight"};
+  eqs_session *session;
+  eqs_parameter *handle[2];
+  float weight[2][elements] = {{0}};
+  ck_assert_ok(eqs_session_open(MPI_COMM_WORLD, config_path, &session));
+  for (int p = 0; p < 2; p++) {
+    eqs_parameter_info info = tensor(names[p]);
+    ck_assert_ok(eqs_parameter_add(session, &info, weight[p], &handle[p]));
+  }
+  ck_assert_ok(eqs_session_resume(session, old_file));
+  ck_assert_ok(eqs_session_start(session));
+  for (int p = 0; p < 2; p++) {
+    ck_assert_ok(eqs_pull(handle[p], weight[p]));
+    for (int i = 0; i < elements; i++) ck_assert_float_eq(weight[p][i], value(p, i));
+  }
+  ck_assert_ok(eqs_session_close(&session));
+  return EQS_OK;
+}
+
+START_TEST(test_names_of_old_files)
+{
+  static const char *const names[] = {"module.a.weight", "b._orig_mod.c.weight"};
+  char exported[96];
+  eqs_weights_moved moved;
+  const char *wanted[] = {"b.c.*"};
+  make_folder();
+  old_file = write_old_file(2, names);
+  in_all_arrangements(resume_old, "");
+
+  if (test_rank() == 0) { /* only the second, by its name without wrappers; the header of safetensors is JSON */
+    snprintf(exported, sizeof exported, "%s/out.safetensors", folder);
+    eqs_name_choice choice = {.matches = 1, .match = wanted};
+    ck_assert_ok(eqs_weights_export(old_file, exported, EQS_FLOAT32, &choice, &moved));
+    ck_assert_int_eq(moved.tensors, 1);
+    char head[400] = "";
+    FILE *file = fopen(exported, "r");
+    ck_assert(file != NULL && fseek(file, 8, SEEK_SET) == 0 && fread(head, 1, sizeof head - 1, file) > 0);
+    fclose(file);
+    ck_assert_ptr_nonnull(strstr(head, "\"b.c.weight\""));
+  }
+  remove_folder();
+}
+END_TEST
+
+Suite *make_suite(void)
+{
+  Suite *suite = suite_create("names");
+  TCase *cases = tcase_create("names");
+  tcase_set_timeout(cases, 0);
+  tcase_add_test(cases, test_wrappers);
+  tcase_add_test(cases, test_names_of_old_files);
+  suite_add_tcase(suite, cases);
+  return suite;
+}
