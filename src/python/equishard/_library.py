@@ -7,7 +7,7 @@ from pathlib import Path
 
 MAX_DIMS = 8
 REPLICATE, SHARD, PARTIAL = range(3)  # eqs_placement
-USAGE, PEER_LOST = 2, 5  # eqs_status
+FAILED, USAGE, PEER_LOST = 1, 2, 5  # eqs_status
 
 
 class _Sized(ctypes.Structure):
@@ -112,12 +112,23 @@ _COLLECTIVE = {"eqs_session_open", "eqs_session_open_text", "eqs_session_start",
 
 
 class EquishardError(Exception):
-    """A call of the library failed. `status` is an eqs_status, and the exit status that the program should have."""
+    """A call failed. `status` is an eqs_status, and the exit status that the program should have."""
 
-    def __init__(self, message, status, printed=False):
+    def __init__(self, message, status=FAILED, printed=False):
         super().__init__(message)
         self.status = status
         self.printed = printed  # the library has printed the message, on the rank where it arose
+
+
+class EquishardUsageError(EquishardError, ValueError):
+    """The program has asked for what cannot be: a wrong argument, call or tensor."""
+
+    def __init__(self, message, status=USAGE, printed=False):
+        super().__init__(message, status, printed)
+
+
+class EquishardTypeError(EquishardUsageError, TypeError):
+    """A usage error that is one of types."""
 
 
 def _candidates():
@@ -171,7 +182,8 @@ def call(name, *arguments):
     status = getattr(_equishard, name)(*arguments)
     if status != 0:
         message = _equishard.eqs_error_message().decode(errors="replace")
-        raise EquishardError(message, status, printed=name in _COLLECTIVE)
+        kind = EquishardUsageError if status == USAGE else EquishardError
+        raise kind(message, status, printed=name in _COLLECTIVE)
 
 
 def checkpoint_due(session):
