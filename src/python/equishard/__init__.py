@@ -5,8 +5,8 @@
     loss.backward(); optimizer.step(); optimizer.zero_grad()
 """
 
-from ._library import EquishardError, libraries
+from ._library import EquishardError, EquishardTypeError, EquishardUsageError, libraries
 from .job import Trainers
 from .optimizer import Optimizer
 
-__all__ = ["EquishardError", "Optimizer", "Trainers", "libraries"]
+__all__ = ["EquishardError", "EquishardTypeError", "EquishardUsageError", "Optimizer", "Trainers", "libraries"]

@@ -2,84 +2,133 @@
 
 import ctypes
 import os
-from ctypes import POINTER, c_char, c_char_p, c_double, c_int, c_int64, c_size_t, c_void_p
+from ctypes import POINTER, c_char, c_char_p, c_double, c_int, c_int64, c_size_t, c_uint64, c_void_p
 from pathlib import Path
 
 MAX_DIMS = 8
 REPLICATE, SHARD, PARTIAL = range(3)  # eqs_placement
-USAGE, PEER_LOST = 2, 5  # eqs_status
+FAILED, USAGE, PEER_LOST = 1, 2, 5  # eqs_status
 
 
-class ParameterInfo(ctypes.Structure):
+class _Sized(ctypes.Structure):
+    """A struct of equishard.h: it begins with its size."""
+
+    def __init__(self, **members):
+        super().__init__(struct_size=ctypes.sizeof(self), **members)
+
+    @classmethod
+    def array(cls, count):
+        """`count` of them, of which each tells its size."""
+        elements = (cls * count)()
+        for element in elements:
+            element.struct_size = ctypes.sizeof(cls)
+        return elements
+
+
+class ParameterInfo(_Sized):
     _fields_ = [
+        ("struct_size", c_size_t),
         ("name", c_char_p),
         ("module_type", c_char_p),
         ("dtype", c_int),
         ("ndim", c_int),
         ("shape", c_int64 * MAX_DIMS),
-        ("gradient", c_int),
-        ("weight", c_int),
+        ("gradient_placement", c_int),
+        ("weight_placement", c_int),
         ("tied_to", c_char_p),
+        ("role", c_char_p),
+        ("stacked", c_int),
+        ("frozen", c_int),
     ]
 
 
-class GroupInfo(ctypes.Structure):
-    _fields_ = [("rule", c_char_p), ("lr", c_double), ("parameters", c_int64)]
+class ParameterDescription(_Sized):
+    _fields_ = [("struct_size", c_size_t), ("name", c_char_p), ("role", c_char_p), ("group", c_int),
+                ("matrices", c_int64), ("in_checkpoint", c_int), ("step", c_int64)]
 
 
-class StepInfo(ctypes.Structure):
-    _fields_ = [("step", c_int64), ("skipped", c_int64), ("skipped_last", c_int), ("gradient_norm", c_double)]
+class GroupInfo(_Sized):
+    _fields_ = [("struct_size", c_size_t), ("rule", c_char_p), ("lr", c_double), ("parameters", c_int64),
+                ("momentum", c_char_p), ("schedule", c_char_p), ("settings", POINTER(c_char_p))]
 
 
-class Phase(ctypes.Structure):
-    _fields_ = [("name", c_char * 32), ("minimum", c_double), ("mean", c_double), ("maximum", c_double),
-                ("slowest", c_int)]
+class StepInfo(_Sized):
+    _fields_ = [("struct_size", c_size_t), ("step", c_int64), ("skipped", c_int64), ("skipped_last", c_int),
+                ("gradient_norm", c_double)]
 
 
-class Traffic(ctypes.Structure):
-    _fields_ = [(name, c_int64) for name in ("gradient_sent", "gradient_received", "weight_sent", "weight_received",
-                                             "messages_sent", "messages_received")]
+class Phase(_Sized):
+    _fields_ = [("struct_size", c_size_t), ("name", c_char * 32), ("minimum", c_double), ("mean", c_double),
+                ("maximum", c_double), ("slowest", c_int)]
 
 
-class TrainerItem(ctypes.Structure):
-    _fields_ = [("key", c_char_p), ("bytes", c_char_p), ("size", c_size_t)]
+class Traffic(_Sized):
+    _fields_ = [("struct_size", c_size_t)] + [(name, c_int64) for name in (
+        "gradient_sent", "gradient_received", "weight_sent", "weight_received", "messages_sent", "messages_received")]
+
+
+class TrainerItem(_Sized):
+    _fields_ = [("struct_size", c_size_t), ("key", c_char_p), ("bytes", c_char_p), ("size", c_size_t),
+                ("per_trainer", c_int)]
 
 
 # MPI_Comm, eqs_session * and eqs_parameter * are pointers.
 _DECLARATIONS = {
     "eqs_session_open": [c_void_p, c_char_p, POINTER(c_void_p)],
+    "eqs_session_open_text": [c_void_p, c_char_p, c_char_p, POINTER(c_void_p)],
     "eqs_session_trainers": [c_void_p, POINTER(c_void_p)],
     "eqs_parameter_add": [c_void_p, POINTER(ParameterInfo), c_void_p, POINTER(c_void_p)],
     "eqs_session_resume": [c_void_p, c_char_p],
+    "eqs_session_resume_if_any": [c_void_p, c_char_p],
     "eqs_session_start": [c_void_p],
     "eqs_group_count": [c_void_p, POINTER(c_int)],
     "eqs_group_describe": [c_void_p, c_int, POINTER(GroupInfo)],
-    "eqs_parameter_group": [c_void_p, POINTER(c_int)],
+    "eqs_parameter_describe": [c_void_p, POINTER(ParameterDescription)],
+    "eqs_group_set": [c_void_p, c_int, c_char_p, c_double],
+    "eqs_group_get": [c_void_p, c_int, c_char_p, POINTER(c_double)],
     "eqs_group_set_lr": [c_void_p, c_int, c_double],
     "eqs_session_set_gradient_scale": [c_void_p, c_double],
     "eqs_push": [c_void_p, c_void_p],
+    "eqs_push_many": [c_int64, POINTER(c_void_p), POINTER(c_void_p)],
+    "eqs_put": [c_void_p, c_void_p],
+    "eqs_clip_grad_norm": [c_void_p, c_double, POINTER(c_double)],
+    "eqs_session_defer_updates": [c_void_p, c_int],
     "eqs_step": [c_void_p],
     "eqs_pull": [c_void_p, c_void_p],
+    "eqs_pull_many": [c_int64, POINTER(c_void_p), POINTER(c_void_p)],
     "eqs_session_step_info": [c_void_p, POINTER(StepInfo)],
     "eqs_checkpoint": [c_void_p, POINTER(TrainerItem), c_int],
     "eqs_trainer_data": [c_void_p, c_char_p, POINTER(c_void_p), POINTER(c_size_t)],
     "eqs_session_phases": [c_void_p, POINTER(Phase), c_int, POINTER(c_int)],
     "eqs_session_traffic": [c_void_p, POINTER(Traffic)],
     "eqs_session_close": [POINTER(c_void_p)],
+    "eqs_fingerprints": [c_int64, POINTER(c_void_p), POINTER(c_size_t), POINTER(c_uint64)],
+    "eqs_end_job_at_exit": [c_void_p, c_int],
 }
 
 # The library prints the message of these itself, once for all ranks.
-_COLLECTIVE = {"eqs_session_open", "eqs_session_start", "eqs_step", "eqs_checkpoint", "eqs_session_phases",
-               "eqs_session_close"}
+_COLLECTIVE = {"eqs_session_open", "eqs_session_open_text", "eqs_session_start", "eqs_clip_grad_norm", "eqs_step",
+               "eqs_checkpoint", "eqs_session_phases", "eqs_session_close"}
 
 
 class EquishardError(Exception):
-    """A call of the library failed. `status` is an eqs_status, and the exit status that the program should have."""
+    """A call failed. `status` is an eqs_status, and the exit status that the program should have."""
 
-    def __init__(self, message, status, printed=False):
+    def __init__(self, message, status=FAILED, printed=False):
         super().__init__(message)
         self.status = status
         self.printed = printed  # the library has printed the message, on the rank where it arose
+
+
+class EquishardUsageError(EquishardError, ValueError):
+    """The program has asked for what cannot be: a wrong argument, call or tensor."""
+
+    def __init__(self, message, status=USAGE, printed=False):
+        super().__init__(message, status, printed)
+
+
+class EquishardTypeError(EquishardUsageError, TypeError):
+    """A usage error that is one of types."""
 
 
 def _candidates():
@@ -112,8 +161,13 @@ def _load():
     except OSError as error:
         raise ImportError(f"libequishard.so cannot be loaded (build it with make, or set EQUISHARD_LIBRARY): {error}")
     for name, arguments in _DECLARATIONS.items():
-        getattr(library, name).argtypes = arguments
-    library.eqs_checkpoint_due.argtypes = library.eqs_stop_requested.argtypes = [c_void_p]
+        if hasattr(library, name):  # TODO: until all are there
+            getattr(library, name).argtypes = arguments
+    for name in ("eqs_checkpoint_due", "eqs_stop_requested", "eqs_session_resumed"):
+        if hasattr(library, name):
+            getattr(library, name).argtypes = [c_void_p]
+    if hasattr(library, "eqs_exit_status"):
+        library.eqs_exit_status.argtypes, library.eqs_exit_status.restype = [c_int], None
     for name in ("eqs_error_message", "eqs_libraries"):
         getattr(library, name).restype = c_char_p
     return library
@@ -128,7 +182,8 @@ def call(name, *arguments):
     status = getattr(_equishard, name)(*arguments)
     if status != 0:
         message = _equishard.eqs_error_message().decode(errors="replace")
-        raise EquishardError(message, status, printed=name in _COLLECTIVE)
+        kind = EquishardUsageError if status == USAGE else EquishardError
+        raise kind(message, status, printed=name in _COLLECTIVE)
 
 
 def checkpoint_due(session):
@@ -137,6 +192,14 @@ def checkpoint_due(session):
 
 def stop_requested(session):
     return bool(_equishard.eqs_stop_requested(session))
+
+
+def session_resumed(session):
+    return bool(_equishard.eqs_session_resumed(session))
+
+
+def exit_status(status):
+    _equishard.eqs_exit_status(status)
 
 
 def libraries():

@@ -122,9 +122,9 @@ class Optimizer(torch.optim.Optimizer):
         call("eqs_group_count", self._session, ctypes.byref(count))
         members = [[] for _ in range(count.value)]
         for parameter in self._parameters:
-            group = c_int()
-            call("eqs_parameter_group", parameter.handle, ctypes.byref(group))
-            members[group.value].append(parameter.tensor)
+            description = _library.ParameterDescription()
+            call("eqs_parameter_describe", parameter.handle, ctypes.byref(description))
+            members[description.group].append(parameter.tensor)
         groups = []
         self._group_numbers, self._lr_in_force = [], []
         for number, tensors in enumerate(members):
@@ -290,8 +290,9 @@ class Optimizer(torch.optim.Optimizer):
         encoded = {key: value if isinstance(value, bytes) else
                    value.encode() if isinstance(value, str) else json.dumps(value).encode()
                    for key, value in items.items()}
-        array = (_library.TrainerItem * len(encoded))(*((key.encode(), value, len(value))
-                                                         for key, value in encoded.items()))
+        array = _library.TrainerItem.array(len(encoded))
+        for item, (key, value) in zip(array, encoded.items()):
+            item.key, item.bytes, item.size = key.encode(), value, len(value)
         call("eqs_checkpoint", self._session, array, len(encoded))
 
     def checkpoint_due(self):
@@ -317,7 +318,7 @@ class Optimizer(torch.optim.Optimizer):
     def phases(self):
         """Seconds per phase since the start. Collective over the trainers."""
         capacity, count = 64, c_int()
-        phases = (_library.Phase * capacity)()
+        phases = _library.Phase.array(capacity)
         call("eqs_session_phases", self._session, phases, capacity, ctypes.byref(count))
         return [Phase(phase.name.decode(), phase.minimum, phase.mean, phase.maximum, phase.slowest)
                 for phase in phases[:count.value]]

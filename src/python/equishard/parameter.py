@@ -70,10 +70,10 @@ class Parameter:
             raise ValueError(f"{name}: the local tensor is {tuple(tensor.shape)}, its placement asks for {expected}")
 
     def info(self):
-        info = ParameterInfo(self.name.encode(), self.module_type and self.module_type.encode(),
-                             _DTYPES[self.tensor.dtype], len(self.shape))
+        info = ParameterInfo(name=self.name.encode(), module_type=self.module_type and self.module_type.encode(),
+                             dtype=_DTYPES[self.tensor.dtype], ndim=len(self.shape),
+                             gradient_placement=self.gradient, weight_placement=self.weight)
         info.shape[:len(self.shape)] = self.shape
-        info.gradient, info.weight = self.gradient, self.weight
         return info
 
     @property
