@@ -8,7 +8,7 @@ packages=(
   make gcc libc6-dev pkg-config git
   libopenmpi-dev openmpi-bin openssh-client
   libscalapack-openmpi-dev libblis-dev liblapack-dev
-  libhdf5-openmpi-dev libyaml-dev libjansson-dev libxxhash-dev
+  libhdf5-openmpi-dev libyaml-dev libjansson-dev libxxhash-dev uthash-dev
   # training
   python3 python3-torch python3-numpy python3-sentencepiece python3-tqdm python3-matplotlib
   bible-kjv bible-kjv-text

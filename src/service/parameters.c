@@ -37,9 +37,9 @@ static eqs_status check_info(const eqs_session *session, const eqs_parameter_inf
     return eqs_fail(EQS_USAGE, "parameter '%s': a scalar cannot be Shard(0)", info->name);
   if (info->stacked && info->ndim < 2)
     return eqs_fail(EQS_USAGE, "parameter '%s': stacked needs at least 2 dimensions, has %d", info->name, info->ndim);
-  for (int64_t p = 0; p < session->parameters; p++)
-    if (strcmp(session->parameter[p].info.name, info->name) == 0)
-      return eqs_fail_same_name(session->parameter[p].given_name, given_name);
+  int64_t other;
+  if (eqs_lookup_find_text(session->names, info->name, &other))
+    return eqs_fail_same_name(session->parameter[other].given_name, given_name);
   return check_role(info);
 }
 
@@ -59,23 +59,50 @@ static bool holds_some(const eqs_session *session, const eqs_parameter_info *inf
   return (info->shape[0] + trainers - 1) / trainers * session->roster.trainer < info->shape[0];
 }
 
+/* The index of the last parameter that was added with an initial weight; -1: none was. */
+static int64_t last_with_address(const eqs_session *session, const void *weight)
+{
+  int64_t p = -1;
+  return eqs_lookup_find(session->addresses, &weight, sizeof weight, &p) ? p : -1;
+}
+
+/* The one added before whose memory it shares. */
+static const eqs_added_parameter *find_shared(const eqs_session *session, const eqs_parameter_info *info,
+                                              const void *weight)
+{
+  if (weight == NULL || !holds_some(session, info)) return NULL;
+  for (int64_t p = last_with_address(session, weight); p >= 0; p = session->parameter[p].same_address) {
+    const eqs_added_parameter *other = &session->parameter[p];
+    if (same_tensor(&other->info, info) && holds_some(session, &other->info)) return other;
+  }
+  return NULL;
+}
+
 /* The parameter added before that this one is another name of; NULL if there is none. */
 static eqs_status find_tie(const eqs_session *session, const eqs_parameter_info *info, const void *weight,
                            const eqs_added_parameter **tie)
 {
-  *tie = NULL;
-  for (int64_t p = 0; p < session->parameters && *tie == NULL; p++) {
-    const eqs_added_parameter *other = &session->parameter[p];
-    bool declared = info->tied_to != NULL && strcmp(other->info.name, info->tied_to) == 0;
-    bool shared = weight != NULL && other->initial == weight && same_tensor(&other->info, info) &&
-                  holds_some(session, info) && holds_some(session, &other->info);
-    if (declared || shared) *tie = other;
+  int64_t declared;
+  if (info->tied_to == NULL) {
+    *tie = find_shared(session, info, weight);
+    return EQS_OK;
   }
-  if (info->tied_to != NULL && *tie == NULL)
+  if (!eqs_lookup_find_text(session->names, info->tied_to, &declared))
     return eqs_fail(EQS_USAGE, "parameter '%s' is tied to '%s', which was not added before", info->name, info->tied_to);
-  if (*tie != NULL && !same_tensor(&(*tie)->info, info))
+  *tie = &session->parameter[declared];
+  if (!same_tensor(&(*tie)->info, info))
     return eqs_fail(EQS_USAGE, "parameter '%s' is tied to '%s' of another shape or dtype", info->name, info->tied_to);
   return EQS_OK;
+}
+
+/* What find_tie and check_info look for: number `index` has this name; and it was added last with this weight. */
+static eqs_status remember(eqs_session *session, const char *name, const void *weight, int64_t index)
+{
+  eqs_status status = EQS_OK;
+  EQS_TRY(eqs_lookup_add_text(&session->names, name, index));
+  if (weight != NULL) EQS_TRY(eqs_lookup_set(&session->addresses, &weight, sizeof weight, index));
+cleanup:
+  return status;
 }
 
 /* One that is not tied; info is the library's copy. */
@@ -90,8 +117,11 @@ static eqs_status add(eqs_session *session, const eqs_parameter_info *info, cons
   EQS_TRY(eqs_copy_text(&role, info->role));
   EQS_TRY(eqs_grow(&session->parameter, session->parameters, sizeof *session->parameter));
   EQS_TRY(eqs_handle_create(session, session->parameters, &session->handles, handle));
+  int64_t before = last_with_address(session, weight);
+  EQS_TRY(remember(session, name, weight, session->parameters));
   eqs_added_parameter *added = &session->parameter[session->parameters++];
-  *added = (eqs_added_parameter){.handle = *handle, .given_name = given, .info = *info, .initial = weight};
+  *added = (eqs_added_parameter){
+      .handle = *handle, .given_name = given, .info = *info, .initial = weight, .same_address = before};
   added->info.name = name;
   added->info.module_type = module_type;
   added->info.role = role;
@@ -111,7 +141,7 @@ eqs_status eqs_parameter_add(eqs_session *session, const eqs_parameter_info *giv
 {
   eqs_status status = EQS_OK;
   eqs_parameter_info info;
-  const eqs_added_parameter *tie;
+  const eqs_added_parameter *tie = NULL;
   char *name = NULL, *tied_to = NULL; /* without the segments of wrappers */
   EQS_TRY(eqs_check_session(session, "eqs_parameter_add"));
   EQS_TRY(eqs_check_pointer(parameter, "eqs_parameter_add", "parameter"));

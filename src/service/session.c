@@ -26,6 +26,8 @@ void eqs_session_free(eqs_session **result)
     free((char *)session->parameter[p].info.role);
   }
   eqs_handles_close(&session->handles);
+  eqs_lookup_free(&session->names);
+  eqs_lookup_free(&session->addresses);
   free(session->parameter);
   free(session->resume_path);
   free(session->settings);

@@ -7,6 +7,7 @@
 #ifndef EQS_SERVICE_SESSION_H
 #define EQS_SERVICE_SESSION_H
 
+#include "base/lookup.h"
 #include "checkpoint/lock.h"
 #include "checkpoint/saver.h"
 #include "optimizer/optimizer.h"
@@ -47,6 +48,7 @@ typedef struct {
   char *given_name;        /* as it was added; info has it without the segments of wrappers */
   eqs_parameter_info info; /* texts allocated */
   const void *initial;     /* until the session starts */
+  int64_t same_address;    /* index of the one added before with the same `initial`; -1: none */
   const void *put;         /* its new weight, until the next step; NULL: none */
   bool pushed;
 } eqs_added_parameter;
@@ -57,6 +59,8 @@ struct eqs_session {
   eqs_config *config;
   int64_t parameters;
   eqs_added_parameter *parameter;
+  eqs_lookup *names;     /* of parameters, to their indices */
+  eqs_lookup *addresses; /* of initial weights, to the index of the last parameter with it */
   eqs_handle_block *handles;
   bool resumes, if_any; /* restore a checkpoint; if there is one */
   char *resume_path;
