@@ -21,6 +21,13 @@ static eqs_status open_regular(const char *path, int64_t largest, int *file, int
   return EQS_OK;
 }
 
+const char *eqs_skip_byte_order_mark(const char *text)
+{
+  static const char mark[] = "\xef\xbb\xbf";
+  size_t length = strlen(mark);
+  return strncmp(text, mark, length) == 0 ? text + length : text;
+}
+
 eqs_status eqs_text_file_read(const char *path, int64_t largest, char **text)
 {
   eqs_status status = EQS_OK;
@@ -40,6 +47,8 @@ eqs_status eqs_text_file_read(const char *path, int64_t largest, char **text)
   read_so_far[length] = '\0';
   if ((int64_t)strlen(read_so_far) != length)
     EQS_TRY(eqs_fail(EQS_USAGE, "%s: contains a zero byte: not a text", path));
+  const char *begin = eqs_skip_byte_order_mark(read_so_far);
+  memmove(read_so_far, begin, strlen(begin) + 1);
   *text = read_so_far;
   read_so_far = NULL;
 cleanup:

@@ -4,8 +4,11 @@
 
 #include "base/status.h"
 
+/* A text without the byte-order mark of UTF-8, which some editors write in front of it. */
+const char *eqs_skip_byte_order_mark(const char *text);
+
 /*
- * The whole of a file. Pipes and devices, which could block for ever, are refused.
+ * The whole of a file, but for a byte-order mark. Pipes and devices, which could block for ever, are refused.
  *
  * largest  [in]  bytes that a file of its kind can have
  * text     [out] allocated, zero-terminated

@@ -19,7 +19,7 @@ eqs_status eqs_bench_model_read(const char *config, const char *manifest, int ow
   EQS_TRY(eqs_config_calibrate(model->config));
   EQS_TRY(eqs_manifest_read(manifest, &model->manifest));
   EQS_TRY(eqs_manifest_parameters(&model->manifest, &model->info, &model->parameters));
-  EQS_TRY(eqs_plan_make(model->config, owners, model->parameters, model->info, &model->plan));
+  EQS_TRY(eqs_plan_make(model->config, &model->manifest.model, owners, model->parameters, model->info, &model->plan));
 cleanup:
   eqs_sources_free(&sources);
   return status;
@@ -63,7 +63,7 @@ eqs_status eqs_bench_model_make(const eqs_bench_matrices *matrices, int owners, 
   eqs_status status = EQS_OK;
   EQS_TRY(configure(matrices, &model->config));
   EQS_TRY(list_matrices(matrices, model));
-  EQS_TRY(eqs_plan_make(model->config, owners, model->parameters, model->info, &model->plan));
+  EQS_TRY(eqs_plan_make(model->config, &model->manifest.model, owners, model->parameters, model->info, &model->plan));
   /* the plan would spread matrices with a grid of their own over all ranks */
   for (int64_t p = 0; matrices->grid[0] > 0 && p < model->parameters; p++)
     model->plan->parameter[p].matrix[0].first_owner = 0;

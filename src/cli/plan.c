@@ -324,7 +324,7 @@ static eqs_status make_plan(const eqs_config *config, int owners, model *shown)
   eqs_parameter_info *info = NULL;
   int64_t parameters = 0;
   EQS_TRY(eqs_manifest_parameters(&shown->manifest, &info, &parameters));
-  EQS_TRY(eqs_plan_make(config, owners, parameters, info, &shown->plan));
+  EQS_TRY(eqs_plan_make(config, &shown->manifest.model, owners, parameters, info, &shown->plan));
 cleanup:
   free(info);
   return status;

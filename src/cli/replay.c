@@ -75,6 +75,7 @@ static eqs_status list_parameters(const eqs_recording *recording, const eqs_mani
     (*info)[p] = (eqs_parameter_info){.name = recorded->name,
                                       .module_type = entry != NULL ? entry->module_type : NULL,
                                       .ndim = recorded->ndim,
+                                      .stacked = entry != NULL && entry->stacked,
                                       .gradient_placement = EQS_REPLICATE};
     memcpy((*info)[p].shape, recorded->shape, sizeof recorded->shape);
   }
@@ -150,7 +151,7 @@ eqs_status eqs_command_replay(int argc, char **argv)
   if (status == EQS_OK && given.manifest != NULL) status = eqs_manifest_read(given.manifest, &manifest);
   if (status == EQS_OK) status = eqs_recording_open(given.gradients, &recording);
   if (status == EQS_OK) status = list_parameters(&recording, &manifest, &info);
-  if (status == EQS_OK) status = eqs_plan_make(config, ranks, recording.parameters, info, &plan);
+  if (status == EQS_OK) status = eqs_plan_make(config, &manifest.model, ranks, recording.parameters, info, &plan);
   EQS_TRY(eqs_agree(owners, status));
   EQS_TRY(eqs_optimizer_create(config, plan, owners, &optimizer));
   EQS_TRY(take_steps(&recording, optimizer));

@@ -3,6 +3,15 @@
 #include <stdbool.h>
 #include <string.h>
 
+eqs_view_part eqs_view_part_at(const eqs_view *view, int64_t index)
+{
+  if (index < 2) return view->part[index];
+  eqs_view_part part = view->part[0];
+  part.offset += index * (view->part[1].offset - part.offset);
+  part.first_col += index * (view->part[1].first_col - part.first_col);
+  return part;
+}
+
 /* Half-open. */
 typedef struct {
   int64_t begin, end;
@@ -49,10 +58,9 @@ static bool rows_follow_tensor_rows(const eqs_view_part *part, int64_t tensor_co
          part->offset % tensor_cols + (part->cols - 1) * part->col_stride < tensor_cols;
 }
 
-static rectangle rectangle_of_part(const eqs_fragment *fragment, int index)
+static rectangle rectangle_of_part(const eqs_fragment *fragment, const eqs_view_part *part)
 {
   const eqs_view *view = fragment->view;
-  const eqs_view_part *part = &view->part[index];
   const eqs_layout *layout = fragment->layout;
   int64_t tensor_cols = view->tensor_cols, start = part->offset / tensor_cols;
   range rows = {0, view->rows}, cols = {0, part->cols};
@@ -78,9 +86,10 @@ int64_t eqs_fragment_count(const eqs_fragment *fragment)
 {
   int64_t count = 0;
   if (fragment->view->tensor_cols == 0) return 0;
-  for (int index = 0; index < fragment->view->parts; index++) {
-    rectangle part = rectangle_of_part(fragment, index);
-    count += rectangle_size(&part);
+  for (int64_t index = 0; index < fragment->view->parts; index++) {
+    eqs_view_part part = eqs_view_part_at(fragment->view, index);
+    rectangle local = rectangle_of_part(fragment, &part);
+    count += rectangle_size(&local);
   }
   return count;
 }
@@ -146,12 +155,11 @@ static int64_t end_of_run(int64_t local, int64_t end, int64_t block, int procs)
   return next < end ? next : end;
 }
 
-static void copy_part(const eqs_fragment *fragment, int index, size_t element_size, char *tensor_rows, char *message,
-                      direction way)
+static void copy_part(const eqs_fragment *fragment, const eqs_view_part *part, size_t element_size, char *tensor_rows,
+                      char *message, direction way)
 {
   const eqs_layout *layout = fragment->layout;
-  const eqs_view_part *part = &fragment->view->part[index];
-  rectangle local = rectangle_of_part(fragment, index);
+  rectangle local = rectangle_of_part(fragment, part);
   int64_t start = part->offset - fragment->first_row * fragment->view->tensor_cols, width = length(local.cols);
   int64_t next_row, next_col;
   for (int64_t row = local.rows.begin; row < local.rows.end; row = next_row) {
@@ -179,10 +187,11 @@ static void copy_part(const eqs_fragment *fragment, int index, size_t element_si
 static void copy_fragment(const eqs_fragment *fragment, size_t element_size, char *rows, char *message, direction way)
 {
   if (fragment->view->tensor_cols == 0) return;
-  for (int index = 0; index < fragment->view->parts; index++) {
-    rectangle part = rectangle_of_part(fragment, index);
-    copy_part(fragment, index, element_size, rows, message, way);
-    message += rectangle_size(&part) * (int64_t)element_size;
+  for (int64_t index = 0; index < fragment->view->parts; index++) {
+    eqs_view_part part = eqs_view_part_at(fragment->view, index);
+    rectangle local = rectangle_of_part(fragment, &part);
+    copy_part(fragment, &part, element_size, rows, message, way);
+    message += rectangle_size(&local) * (int64_t)element_size;
   }
 }
 
@@ -224,8 +233,9 @@ static void convert_fragment(const eqs_fragment *fragment, eqs_dtype dtype, char
                              convert_row *convert)
 {
   if (fragment->view->tensor_cols == 0) return;
-  for (int index = 0; index < fragment->view->parts; index++) {
-    rectangle part = rectangle_of_part(fragment, index);
+  for (int64_t index = 0; index < fragment->view->parts; index++) {
+    eqs_view_part seen = eqs_view_part_at(fragment->view, index);
+    rectangle part = rectangle_of_part(fragment, &seen);
     int64_t width = length(part.cols);
     if (width == 0) continue;
     for (int64_t row = part.rows.begin; row < part.rows.end; row++) {

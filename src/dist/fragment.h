@@ -24,9 +24,16 @@ typedef struct {
 typedef struct {
   int64_t rows, cols; /* of the matrix */
   int64_t tensor_rows, tensor_cols;
-  int parts; /* 1, or 2 for a pair (gate and up) side by side */
+  /*
+   * 1; 2 for a pair (gate and up) side by side; for a convolution as many as kernel rows of all inputs. Of more than
+   * two, every part is as far from the one before it as part[1] is from part[0], in offset and first_col.
+   */
+  int64_t parts;
   eqs_view_part part[2];
 } eqs_view;
+
+/* Part `index` of a view. */
+eqs_view_part eqs_view_part_at(const eqs_view *view, int64_t index);
 
 /* One fragment: the shard at (row, col) of the layout's grid; tensor rows first_row ... end_row - 1. */
 typedef struct {

@@ -118,19 +118,57 @@ cleanup:
   return status;
 }
 
+/* ROLE, or {role: ROLE, type: CLASS, stacked: true}. */
+static eqs_status read_role(eqs_yaml_value value, eqs_role_pattern *pattern)
+{
+  enum { ROLE, TYPE, STACKED, NAMES };
+  static const char *const names[NAMES] = {"role", "type", "stacked"};
+  eqs_status status = EQS_OK;
+  eqs_yaml_mapping mapping = {0};
+  int role;
+  if (!eqs_yaml_is_mapping(value)) {
+    EQS_TRY(eqs_yaml_read_choice(value, "role", eqs_role_names, EQS_ROLES, &role));
+    pattern->role = (eqs_role)role;
+    return EQS_OK;
+  }
+  EQS_TRY(eqs_yaml_read_mapping(value, "an entry of roles", &mapping));
+  for (int i = 0; i < mapping.count; i++) {
+    const eqs_yaml_pair *pair = &mapping.pairs[i];
+    const char *text;
+    int key;
+    EQS_TRY(eqs_yaml_key(pair, "an entry of roles", names, NAMES, &key));
+    switch (key) {
+    case ROLE:
+      EQS_TRY(eqs_yaml_read_choice(pair->value, "role", eqs_role_names, EQS_ROLES, &role));
+      pattern->role = (eqs_role)role;
+      break;
+    case TYPE:
+      EQS_TRY(eqs_yaml_read_text(pair->value, "type", &text));
+      EQS_TRY(eqs_copy_text(&pattern->module_type, text));
+      break;
+    default: EQS_TRY(eqs_yaml_read_boolean(pair->value, "stacked", &pattern->stacked)); break;
+    }
+  }
+  if (pattern->role == EQS_ROLES && !pattern->stacked)
+    status = eqs_yaml_fail(value, "an entry of roles needs role, or stacked: true");
+cleanup:
+  eqs_yaml_mapping_free(&mapping);
+  return status;
+}
+
 static eqs_status read_roles(eqs_yaml_value value, eqs_config *config)
 {
   eqs_status status = EQS_OK;
   eqs_yaml_mapping mapping;
   EQS_TRY(eqs_yaml_read_mapping(value, "roles", &mapping));
   for (int i = 0; i < mapping.count; i++) {
-    int role;
-    EQS_TRY(eqs_yaml_read_choice(mapping.pairs[i].value, "role", eqs_role_names, EQS_ROLES, &role));
-    if (strlen(mapping.pairs[i].name) > EQS_LONGEST_GLOB)
-      EQS_TRY(eqs_yaml_fail(mapping.pairs[i].key, "roles: a pattern of more than %d characters", EQS_LONGEST_GLOB));
     EQS_TRY(eqs_grow(&config->role_pattern, config->role_patterns, sizeof *config->role_pattern));
     eqs_role_pattern *pattern = &config->role_pattern[config->role_patterns++];
-    *pattern = (eqs_role_pattern){.role = (eqs_role)role};
+    *pattern = (eqs_role_pattern){.role = EQS_ROLES};
+    EQS_TRY(read_role(mapping.pairs[i].value, pattern));
+    if (strlen(mapping.pairs[i].name) > EQS_LONGEST_GLOB ||
+        (pattern->module_type != NULL && strlen(pattern->module_type) > EQS_LONGEST_GLOB))
+      EQS_TRY(eqs_yaml_fail(mapping.pairs[i].key, "roles: a pattern of more than %d characters", EQS_LONGEST_GLOB));
     EQS_TRY(eqs_copy_canonical_name(&pattern->glob, mapping.pairs[i].name));
   }
 cleanup:
@@ -276,7 +314,10 @@ void eqs_config_free(eqs_config **config)
   if (freed == NULL) return;
   for (int i = 0; i < freed->files; i++) free(freed->file[i]);
   for (int i = 0; i < freed->groups; i++) eqs_group_free(&freed->group[i]);
-  for (int i = 0; i < freed->role_patterns; i++) free(freed->role_pattern[i].glob);
+  for (int i = 0; i < freed->role_patterns; i++) {
+    free(freed->role_pattern[i].glob);
+    free(freed->role_pattern[i].module_type);
+  }
   free(freed->file);
   free(freed->group);
   free(freed->role_pattern);

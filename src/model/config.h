@@ -6,6 +6,7 @@
 #define EQS_MODEL_CONFIG_H
 
 #include "dist/speeds.h"
+#include "model/model_shape.h"
 #include "model/role.h"
 #include "rules/rule.h"
 
@@ -49,25 +50,27 @@ typedef struct {
   int line;
   double lr;
   eqs_rule_options options;
-  bool center_given, layout_given;
-  eqs_tensor_layout layout; /* if layout_given, else the role's */
-  int64_t head_dim;         /* 0 if not given */
-  int64_t *split;           /* sizes of the pieces of a fused tensor; NULL if not given */
-  int splits;
-  int grid_rows, grid_cols;     /* 0 if not given */
-  int64_t row_block, col_block; /* 0 if not given */
-  eqs_schedule schedule;        /* the configuration's if not given */
+  bool center_given;
+  bool layout_given, layout_auto; /* `layout: auto` is not given, but asks for all that is inside of a tensor */
+  eqs_tensor_layout layout;       /* if layout_given, else the role's */
+  int64_t head_dim;               /* 0 if not given */
+  eqs_split split;                /* no pieces if not given */
+  int grid_rows, grid_cols;       /* 0 if not given */
+  int64_t row_block, col_block;   /* 0 if not given */
+  eqs_schedule schedule;          /* the configuration's if not given */
 } eqs_group_config;
 
-/* One entry of `roles`: parameters whose name the glob matches. */
+/* One entry of `roles`: parameters whose name the glob matches, and whose module's class. */
 typedef struct {
   char *glob;
-  eqs_role role;
+  char *module_type; /* a glob too; NULL: any */
+  eqs_role role;     /* EQS_ROLES: as without the entry */
+  bool stacked;      /* the first dimension counts layers */
 } eqs_role_pattern;
 
 typedef enum { EQS_MODE_SERVICE, EQS_MODE_EMBEDDED } eqs_mode;
 
-typedef struct {
+struct eqs_config {
   eqs_mode mode; /* default service */
   bool mode_given;
   bool reduce_sum;       /* `reduce: sum`; default mean */
@@ -99,7 +102,7 @@ typedef struct {
   int role_patterns; /* `roles:`, in order, first match wins */
   eqs_role_pattern *role_pattern;
   char *text; /* the YAML text, as it goes into checkpoints: the file's, followed by those it includes */
-} eqs_config;
+};
 
 /*
  * Read a file and the files it includes: relative to the including file, no cycles, each file once, after all that
@@ -123,29 +126,55 @@ eqs_status eqs_config_parse(const eqs_sources *sources, eqs_config **config);
 /* Free; sets *config to NULL. */
 void eqs_config_free(eqs_config **config);
 
+/* What is not sure about what a parameter gets, and worth a warning: bits. */
+enum {
+  EQS_DOUBT_SHAPE_ALONE = 1 << 0, /* nothing but two dimensions says that it is a matrix */
+  EQS_DOUBT_ROWS_ALONE = 1 << 1,  /* nothing but as many rows as the embedding has says that it is a head */
+  EQS_DOUBT_FUSED = 1 << 2,       /* it is fused of several matrices and treated as one */
+  EQS_DOUBT_HEADS = 1 << 3,       /* its heads are to be apart, and their size is not known */
+};
+
 /* What a parameter gets. */
 typedef struct {
   eqs_role role;
   int group;                /* index into config->group */
   eqs_rule_options options; /* with the role's default of `center` */
   eqs_tensor_layout layout; /* row for element-wise rules, which see the whole tensor as one matrix */
+  unsigned doubts;          /* EQS_DOUBT_... */
   int64_t count;            /* matrices */
   eqs_view *views;          /* allocated; free with eqs_assignment_free. Of one shape, but for `split` */
 } eqs_assignment;
 
 /*
+ * What a parameter is: by info->role, the configuration's `roles`, or name, class and shape (eqs_recognize). A matrix
+ * that nothing else is known of is a head if it has as many rows as the embedding.
+ *
+ * info     [in]  name, without the prefixes of wrappers; module_type, ndim, shape, role, stacked
+ * model    [in]  completed by eqs_model_survey; NULL: nothing is known
+ * stacked  [out] whether the first dimension counts layers
+ * doubts   [out] EQS_DOUBT_SHAPE_ALONE or EQS_DOUBT_ROWS_ALONE; or 0
+ */
+eqs_recognition eqs_config_recognize(const eqs_config *config, const eqs_model_shape *model,
+                                     const eqs_parameter_info *info, bool *stacked, unsigned *doubts);
+
+/*
  * Role, group, options and matrices of a parameter. The layout of a group that gives none:
  * - row_norm and hybrid, whose rows are units: eqs_role_unit_layout;
  * - muon, polar, right_spectral and left_spectral: eqs_role_matrix_layout. A polar factor has no units, so nothing is
- *   transposed but what a module stores as inputs × outputs (Conv1D), for the shape factors. A concatenated gate/up
- *   (OLMoE) stays whole, and so do heads: `layout` splits them;
+ *   transposed but what a module stores as inputs × outputs (Conv1D), for the shape factors;
+ * - rules with a polar factor: q, k and v that are fused in one tensor are apart, where the model's heads are known or
+ *   q, k and v are as large as its input; so are gate and up of a dense MLP under rules without units. Fused experts
+ *   (OLMoE) stay whole, and so do heads: `layout: auto`, or a layout, splits them;
  * - element-wise rules (adamw): none.
+ * `layout: auto` is the same, and takes heads apart, and gate and up everywhere, and flattens convolutions.
  *
- * EQS_USAGE: no group matches; the rule cannot apply to the shape; the layout does not fit. The message names the
- * parameter, and the group's file and line.
+ * info, model  [in] as eqs_config_recognize
+ *
+ * EQS_USAGE: no group matches; the rule cannot apply to the shape; the layout does not fit; info->role is none. The
+ * message names the parameter, and the group's file and line.
  */
-eqs_status eqs_config_assign(const eqs_config *config, const char *name, const char *module_type, int ndim,
-                             const int64_t *shape, eqs_assignment *assignment);
+eqs_status eqs_config_assign(const eqs_config *config, const eqs_model_shape *model, const eqs_parameter_info *info,
+                             eqs_assignment *assignment);
 void eqs_assignment_free(eqs_assignment *assignment);
 
 #endif

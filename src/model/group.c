@@ -71,19 +71,59 @@ cleanup:
   return status;
 }
 
-static eqs_status read_split(eqs_yaml_value value, eqs_group_config *group)
+static eqs_status read_pieces(eqs_yaml_value value, const char *what, eqs_split *split)
 {
   eqs_status status = EQS_OK;
   int length;
-  if (!eqs_yaml_is_list(value)) return eqs_yaml_fail(value, "split must be a list of sizes, like [2048, 1024, 1024]");
-  EQS_TRY(eqs_yaml_list_length(value, "split", max_pieces, &length));
-  if (length == 0) return eqs_yaml_fail(value, "split is an empty list");
-  EQS_TRY(eqs_allocate(&group->split, length, sizeof *group->split));
-  group->splits = length;
+  if (!eqs_yaml_is_list(value))
+    return eqs_yaml_fail(value, "%s must be a list of sizes, like [2048, 1024, 1024]", what);
+  EQS_TRY(eqs_yaml_list_length(value, what, max_pieces, &length));
+  if (length == 0) return eqs_yaml_fail(value, "%s is an empty list", what);
+  EQS_TRY(eqs_allocate(&split->size, length, sizeof *split->size));
+  split->pieces = length;
   for (int i = 0; i < length; i++)
-    EQS_TRY(eqs_yaml_read_integer(eqs_yaml_item(value, i), "split", 1, INT64_MAX, &group->split[i]));
+    EQS_TRY(eqs_yaml_read_integer(eqs_yaml_item(value, i), what, 1, INT64_MAX, &split->size[i]));
 cleanup:
   return status;
+}
+
+/* [2048, 1024, 1024], or {repeat: 8, pieces: [256, 128, 128]}. */
+static eqs_status read_split(eqs_yaml_value value, eqs_split *split)
+{
+  static const char *const names[] = {"repeat", "pieces"};
+  eqs_status status = EQS_OK;
+  eqs_yaml_mapping mapping = {0};
+  split->repeat = 1;
+  if (!eqs_yaml_is_mapping(value)) return read_pieces(value, "split", split);
+  EQS_TRY(eqs_yaml_read_mapping(value, "split", &mapping));
+  for (int i = 0; i < mapping.count; i++) {
+    int key;
+    EQS_TRY(eqs_yaml_key(&mapping.pairs[i], "split", names, 2, &key));
+    if (key == 0)
+      EQS_TRY(eqs_yaml_read_integer(mapping.pairs[i].value, names[0], 1, INT64_MAX, &split->repeat));
+    else
+      EQS_TRY(read_pieces(mapping.pairs[i].value, names[1], split));
+  }
+  if (split->pieces == 0)
+    status = eqs_yaml_fail(value, "split needs pieces, like {repeat: 8, pieces: [256, 128, 128]}");
+cleanup:
+  eqs_yaml_mapping_free(&mapping);
+  return status;
+}
+
+/* A layout, or auto. */
+static eqs_status read_layout(eqs_yaml_value value, eqs_group_config *group)
+{
+  const char *names[EQS_LAYOUTS + 1];
+  int choice;
+  memcpy(names, eqs_layout_names, sizeof eqs_layout_names);
+  names[EQS_LAYOUTS] = "auto";
+  eqs_status status = eqs_yaml_read_choice(value, "layout", names, EQS_LAYOUTS + 1, &choice);
+  if (status != EQS_OK) return status;
+  group->layout_auto = choice == EQS_LAYOUTS;
+  group->layout_given = !group->layout_auto;
+  if (group->layout_given) group->layout = (eqs_tensor_layout)choice;
+  return EQS_OK;
 }
 
 static eqs_status read_grid(eqs_yaml_value value, eqs_group_config *group)
@@ -154,10 +194,7 @@ static eqs_status read_value(int key, eqs_yaml_value value, eqs_group_config *gr
     break;
   case EQS_KEY_SCALE: READ_CHOICE("scale", eqs_scale_names, EQS_SCALES, options->scale); break;
   case EQS_KEY_NU_SCOPE: READ_CHOICE("nu_scope", eqs_nu_scope_names, EQS_NU_SCOPES, options->nu_scope); break;
-  case EQS_KEY_LAYOUT:
-    READ_CHOICE("layout", eqs_layout_names, EQS_LAYOUTS, group->layout);
-    group->layout_given = true;
-    break;
+  case EQS_KEY_LAYOUT: EQS_TRY(read_layout(value, group)); break;
   default: break;
   }
   switch (key) {
@@ -166,7 +203,7 @@ static eqs_status read_value(int key, eqs_yaml_value value, eqs_group_config *gr
     EQS_TRY(eqs_yaml_read_number(value, name, EQS_RANGE_NOT_NEGATIVE, &options->weight_decay));
     break;
   case EQS_GROUP_HEAD_DIM: EQS_TRY(eqs_yaml_read_integer(value, name, 1, INT64_MAX, &group->head_dim)); break;
-  case EQS_GROUP_SPLIT: EQS_TRY(read_split(value, group)); break;
+  case EQS_GROUP_SPLIT: EQS_TRY(read_split(value, &group->split)); break;
   case EQS_GROUP_GRID: EQS_TRY(read_grid(value, group)); break;
   case EQS_GROUP_BLOCK: EQS_TRY(read_block(value, group)); break;
   case EQS_GROUP_SCHEDULE: EQS_TRY(eqs_schedule_read(value, &group->schedule)); break;
@@ -216,27 +253,30 @@ static eqs_status refuse_unused(const eqs_group_keys *keys, const eqs_rule *rule
   return EQS_OK;
 }
 
+/* Whether a group's layout takes heads apart, or may do so. */
+static bool has_heads(const eqs_group_config *group)
+{
+  return group->layout_auto || (group->layout_given && eqs_layout_has_heads(group->layout));
+}
+
 /* Take what the group's rule uses of the defaults; head_dim only with heads. */
 static void inherit(eqs_group_keys *keys, const eqs_group_keys *defaults, const eqs_rule *rule)
 {
+  eqs_group_config scratch = {0};
   for (int key = 0; key < EQS_GROUP_KEYS; key++)
     if (is_absent(keys->value[key]) && rule_uses(rule, key) && key != EQS_GROUP_HEAD_DIM)
       keys->value[key] = defaults->value[key];
   eqs_yaml_value layout = keys->value[EQS_GROUP_LAYOUT];
-  int choice;
-  if (is_absent(keys->value[EQS_GROUP_HEAD_DIM]) && !is_absent(layout) &&
-      eqs_yaml_read_choice(layout, "layout", eqs_layout_names, EQS_LAYOUTS, &choice) == EQS_OK &&
-      eqs_layout_has_heads((eqs_tensor_layout)choice))
+  if (is_absent(keys->value[EQS_GROUP_HEAD_DIM]) && !is_absent(layout) && read_layout(layout, &scratch) == EQS_OK &&
+      has_heads(&scratch))
     keys->value[EQS_GROUP_HEAD_DIM] = defaults->value[EQS_GROUP_HEAD_DIM];
 }
 
 static eqs_status check_together(eqs_yaml_value at, const eqs_group_keys *keys, const eqs_group_config *group)
 {
-  bool heads = group->layout_given && eqs_layout_has_heads(group->layout);
-  if (heads && group->head_dim == 0)
-    return eqs_yaml_fail(at, "layout %s needs head_dim", eqs_layout_names[group->layout]);
-  if (!heads && group->head_dim > 0)
-    return eqs_yaml_fail(keys->value[EQS_GROUP_HEAD_DIM], "head_dim is used with layout heads_qkv and heads_o only");
+  if (!has_heads(group) && group->head_dim > 0)
+    return eqs_yaml_fail(keys->value[EQS_GROUP_HEAD_DIM],
+                         "head_dim is used with layout auto and those of heads (heads_qkv, heads_o) only");
   const char *refusal = eqs_rule_refusal(&group->options);
   return refusal == NULL ? EQS_OK : eqs_yaml_fail(at, "rule %s: %s", group->options.rule->name, refusal);
 }
@@ -264,6 +304,6 @@ cleanup:
 void eqs_group_free(eqs_group_config *group)
 {
   eqs_match_free(&group->match);
-  free(group->split);
-  group->split = NULL;
+  free(group->split.size);
+  group->split = (eqs_split){0};
 }

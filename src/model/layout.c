@@ -12,7 +12,10 @@ const char *const eqs_layout_names[EQS_LAYOUTS] = {"row",
                                                    "gate_up_concat_pair",
                                                    "gate_up_interleaved_pair",
                                                    "gate_up_concat_split",
-                                                   "gate_up_interleaved_split"};
+                                                   "gate_up_interleaved_split",
+                                                   "heads_qkv_col",
+                                                   "heads_o_col",
+                                                   "flatten"};
 
 /* More matrices in one tensor than this are a mistake (a stack of single numbers), not a model. */
 enum { max_matrices = 1 << 20 };
@@ -26,7 +29,14 @@ typedef struct {
 
 bool eqs_layout_has_heads(eqs_tensor_layout layout)
 {
-  return layout == EQS_LAYOUT_HEADS_QKV || layout == EQS_LAYOUT_HEADS_O;
+  return layout == EQS_LAYOUT_HEADS_QKV || layout == EQS_LAYOUT_HEADS_O || layout == EQS_LAYOUT_HEADS_QKV_COL ||
+         layout == EQS_LAYOUT_HEADS_O_COL;
+}
+
+/* Whether the tensor is stored as inputs × outputs, so that its columns are what pieces consist of. */
+static bool cuts_columns(eqs_tensor_layout layout)
+{
+  return layout == EQS_LAYOUT_COL || layout == EQS_LAYOUT_HEADS_QKV_COL || layout == EQS_LAYOUT_HEADS_O_COL;
 }
 
 void eqs_shape_text(int ndim, const int64_t *shape, char *text, size_t size)
@@ -61,6 +71,15 @@ eqs_status eqs_shape_elements(int ndim, const int64_t *shape, int64_t *elements)
   return EQS_OK;
 }
 
+static eqs_status count_heads(eqs_tensor_layout layout, int64_t size, const char *lines, int64_t head_dim,
+                              int64_t *count)
+{
+  *count = size / head_dim;
+  if (size % head_dim == 0) return EQS_OK;
+  return eqs_fail(EQS_USAGE, "%s: %lld %s are not a multiple of head_dim %lld", eqs_layout_names[layout],
+                  (long long)size, lines, (long long)head_dim);
+}
+
 /* Whether a layout fits a piece, and how many matrices it makes of it. */
 static eqs_status count_matrices(eqs_tensor_layout layout, int64_t head_dim, const piece *in, int64_t *count)
 {
@@ -69,17 +88,9 @@ static eqs_status count_matrices(eqs_tensor_layout layout, int64_t head_dim, con
   *count = 1;
   switch (layout) {
   case EQS_LAYOUT_HEADS_QKV:
-    *count = rows / head_dim;
-    if (rows % head_dim != 0)
-      return eqs_fail(EQS_USAGE, "%s: %lld rows are not a multiple of head_dim %lld", name, (long long)rows,
-                      (long long)head_dim);
-    break;
+  case EQS_LAYOUT_HEADS_O_COL: return count_heads(layout, rows, "rows", head_dim, count);
   case EQS_LAYOUT_HEADS_O:
-    *count = cols / head_dim;
-    if (cols % head_dim != 0)
-      return eqs_fail(EQS_USAGE, "%s: %lld columns are not a multiple of head_dim %lld", name, (long long)cols,
-                      (long long)head_dim);
-    break;
+  case EQS_LAYOUT_HEADS_QKV_COL: return count_heads(layout, cols, "columns", head_dim, count);
   case EQS_LAYOUT_GATE_UP_CONCAT_SPLIT: *count = 2; /* fall through */
   case EQS_LAYOUT_GATE_UP_CONCAT_PAIR:
     if (rows % 2 != 0)
@@ -108,6 +119,8 @@ static eqs_view view_of(eqs_tensor_layout layout, int64_t head_dim, const piece 
   case EQS_LAYOUT_COL: return one_part(cols, rows, offset, 1, stride);
   case EQS_LAYOUT_HEADS_QKV: return one_part(head_dim, cols, offset + index * head_dim * stride, stride, 1);
   case EQS_LAYOUT_HEADS_O: return one_part(rows, head_dim, offset + index * head_dim, stride, 1);
+  case EQS_LAYOUT_HEADS_QKV_COL: return one_part(head_dim, rows, offset + index * head_dim, 1, stride);
+  case EQS_LAYOUT_HEADS_O_COL: return one_part(cols, head_dim, offset + index * head_dim * stride, 1, stride);
   case EQS_LAYOUT_GATE_UP_CONCAT_SPLIT:
     return one_part(rows / 2, cols, offset + index * (rows / 2) * stride, stride, 1);
   case EQS_LAYOUT_GATE_UP_INTERLEAVED_SPLIT: return one_part(rows, cols / 2, offset + index, stride, 2);
@@ -128,81 +141,115 @@ static eqs_view view_of(eqs_tensor_layout layout, int64_t head_dim, const piece 
 static eqs_status check_form(eqs_tensor_layout layout, int64_t head_dim, int ndim)
 {
   const char *name = eqs_layout_names[layout];
-  if (ndim != 2 && ndim != 3)
+  if (ndim < 2)
     return eqs_fail(EQS_USAGE, "%s: %d dimensions, but a matrix or a stack of matrices is needed", name, ndim);
-  if (eqs_layout_has_heads(layout) && ndim != 2)
-    return eqs_fail(EQS_USAGE, "%s: %d dimensions, but heads are inside a matrix", name, ndim);
   if (eqs_layout_has_heads(layout) && head_dim < 1) return eqs_fail(EQS_USAGE, "%s: head_dim is missing", name);
   return EQS_OK;
 }
 
-static eqs_status check_split(int splits, const int64_t *split, int64_t size, const char *lines)
+static eqs_status check_split(const eqs_split *split, int64_t size, const char *lines)
 {
-  int64_t sum = 0;
-  for (int i = 0; i < splits; i++)
-    if (split[i] < 1 || __builtin_add_overflow(sum, split[i], &sum))
+  int64_t sum = 0, all;
+  for (int i = 0; i < split->pieces; i++)
+    if (split->size[i] < 1 || __builtin_add_overflow(sum, split->size[i], &sum))
       return eqs_fail(EQS_USAGE, "split: every piece needs at least one of the %s", lines);
-  if (splits > 0 && sum != size)
+  if (split->pieces == 0 || (eqs_multiply_sizes(sum, split->repeat, &all) && all == size)) return EQS_OK;
+  if (split->repeat == 1)
     return eqs_fail(EQS_USAGE, "split: the pieces have %lld %s together, the tensor %lld", (long long)sum, lines,
                     (long long)size);
-  return EQS_OK;
+  return eqs_fail(EQS_USAGE, "split: the pieces have %lld times %lld %s together, the tensor %lld",
+                  (long long)split->repeat, (long long)sum, lines, (long long)size);
 }
 
-/* Cut a matrix of the stack, `whole`, into pieces: its columns for col, whose units they are, else its rows. */
-static eqs_status cut(eqs_tensor_layout layout, int splits, const int64_t *split, const piece *whole, piece *pieces)
+/* Piece `index` of a matrix of the stack, `whole`, which begins at its row, or column, `begin`. */
+static piece cut(eqs_tensor_layout layout, const eqs_split *split, int index, int64_t begin, const piece *whole)
 {
-  bool columns = layout == EQS_LAYOUT_COL;
-  int64_t begin = 0;
-  eqs_status status = check_split(splits, split, columns ? whole->cols : whole->rows, columns ? "columns" : "rows");
-  if (status != EQS_OK) return status;
-  pieces[0] = *whole;
-  for (int p = 0; p < splits; p++) {
-    pieces[p] = *whole;
-    pieces[p].offset += columns ? begin : begin * whole->stride;
-    *(columns ? &pieces[p].cols : &pieces[p].rows) = split[p];
-    begin += split[p];
-  }
-  return EQS_OK;
+  piece cut = *whole;
+  if (split->pieces == 0) return cut;
+  cut.offset += cuts_columns(layout) ? begin : begin * whole->stride;
+  *(cuts_columns(layout) ? &cut.cols : &cut.rows) = split->size[index];
+  return cut;
 }
 
-eqs_status eqs_layout_views(eqs_tensor_layout layout, int64_t head_dim, int splits, const int64_t *split, int ndim,
-                            const int64_t *shape, int64_t *count, eqs_view **views)
+/* How many matrices the layout makes of a matrix of the stack. */
+static eqs_status count_in_whole(eqs_tensor_layout layout, int64_t head_dim, const eqs_split *split, const piece *whole,
+                                 int64_t *count)
 {
   eqs_status status = EQS_OK;
-  int64_t elements, matrices, per_stack = 0;
-  int count_pieces = splits > 0 ? splits : 1;
-  piece *pieces = NULL;
+  int64_t matrices, sum = 0;
+  EQS_TRY(
+      check_split(split, cuts_columns(layout) ? whole->cols : whole->rows, cuts_columns(layout) ? "columns" : "rows"));
+  for (int p = 0; p < (split->pieces > 0 ? split->pieces : 1); p++) {
+    piece in = cut(layout, split, p, 0, whole);
+    EQS_TRY(count_matrices(layout, head_dim, &in, &matrices));
+    sum += matrices;
+  }
+  if (!eqs_multiply_sizes(sum, split->repeat, count)) *count = INT64_MAX;
+cleanup:
+  return status;
+}
+
+/* The views of a matrix of the stack, of which `first` is the first. */
+static void fill_views(eqs_tensor_layout layout, int64_t head_dim, const eqs_split *split, const piece *whole,
+                       eqs_view *first)
+{
+  int64_t begin = 0;
+  for (int64_t group = 0; group < split->repeat; group++) {
+    for (int p = 0; p < (split->pieces > 0 ? split->pieces : 1); p++) {
+      piece in = cut(layout, split, p, begin, whole);
+      int64_t matrices = 1;
+      count_matrices(layout, head_dim, &in, &matrices); /* has succeeded before */
+      for (int64_t i = 0; i < matrices; i++) *first++ = view_of(layout, head_dim, &in, i);
+      if (split->pieces > 0) begin += split->size[p];
+    }
+  }
+}
+
+/* Rows of out, columns of all that follows. A part is what of a matrix's row is in one row of the tensor. */
+static eqs_view flat_view(int64_t offset, int64_t rows, int64_t cols, int64_t last)
+{
+  eqs_view view = one_part(rows, last, offset, cols, 1);
+  view.cols = cols;
+  view.parts = cols / last;
+  view.part[1] = view.part[0];
+  view.part[1].offset += last;
+  view.part[1].first_col += last;
+  return view;
+}
+
+eqs_status eqs_layout_views(eqs_tensor_layout layout, int64_t head_dim, const eqs_split *split, bool stacked, int ndim,
+                            const int64_t *shape, int64_t *count, eqs_view **views)
+{
+  static const eqs_split one_piece = {.repeat = 1};
+  eqs_status status = EQS_OK;
+  int64_t elements, per_stack = 1, stack = 1;
+  bool flat = layout == EQS_LAYOUT_FLATTEN;
+  if (split == NULL || split->pieces == 0) split = &one_piece;
   *count = 0;
   *views = NULL;
-  EQS_TRY(check_form(layout, head_dim, ndim));
+  EQS_TRY(check_form(layout, head_dim, flat ? ndim - stacked : ndim));
   EQS_TRY(eqs_shape_elements(ndim, shape, &elements));
-  int64_t stack = ndim == 3 ? shape[0] : 1, rows = shape[ndim - 2], cols = shape[ndim - 1];
-  EQS_TRY(eqs_allocate(&pieces, count_pieces, sizeof *pieces));
-  EQS_TRY(cut(layout, splits, split, &(piece){0, rows, cols, cols}, pieces));
-  for (int p = 0; p < count_pieces; p++) {
-    EQS_TRY(count_matrices(layout, head_dim, &pieces[p], &matrices));
-    per_stack += matrices;
-  }
+  if (flat && split->pieces > 0) EQS_TRY(eqs_fail(EQS_USAGE, "flatten: a convolution has no pieces to split"));
+  int first = flat ? stacked : ndim - 2; /* dimension of a matrix's rows; those before it count the stack */
+  int64_t rows = shape[first], cols = 1, last = shape[ndim - 1];
+  for (int d = 0; d < first; d++) stack *= shape[d];
+  for (int d = first + 1; d < ndim; d++) cols *= shape[d];
+  piece whole = {0, rows, cols, cols};
+  if (!flat) EQS_TRY(count_in_whole(layout, head_dim, split, &whole, &per_stack));
   if (elements == 0) goto cleanup;
   if (per_stack > max_matrices || stack > max_matrices / per_stack)
     EQS_TRY(eqs_fail(EQS_USAGE, "%s: more than %d matrices in one tensor", eqs_layout_names[layout], max_matrices));
 
   EQS_TRY(eqs_allocate(views, stack * per_stack, sizeof **views));
-  for (int64_t e = 0; e < stack; e++) {
-    for (int p = 0; p < count_pieces; p++) {
-      piece in = pieces[p];
-      in.offset += e * rows * cols;
-      EQS_TRY(count_matrices(layout, head_dim, &in, &matrices));
-      for (int64_t i = 0; i < matrices; i++) {
-        eqs_view *view = &(*views)[(*count)++];
-        *view = view_of(layout, head_dim, &in, i);
-        view->tensor_rows = stack * rows;
-        view->tensor_cols = cols;
-      }
-    }
+  for (; *count < stack * per_stack; *count += per_stack) {
+    if (flat)
+      (*views)[*count] = flat_view(whole.offset, rows, cols, last);
+    else
+      fill_views(layout, head_dim, split, &whole, &(*views)[*count]);
+    whole.offset += rows * cols;
   }
+  for (int64_t i = 0; i < *count; i++) (*views)[i].tensor_rows = elements / last, (*views)[i].tensor_cols = last;
 cleanup:
-  free(pieces);
   return status;
 }
 

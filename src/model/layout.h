@@ -16,6 +16,9 @@ typedef enum {
   EQS_LAYOUT_GATE_UP_INTERLEAVED_PAIR, /* E×d×2r, gate and up columns alternate: E matrices r×2d, likewise */
   EQS_LAYOUT_GATE_UP_CONCAT_SPLIT,     /* E×2r×d: 2E matrices r×d */
   EQS_LAYOUT_GATE_UP_INTERLEAVED_SPLIT, /* E×d×2r: 2E matrices d×r */
+  EQS_LAYOUT_HEADS_QKV_COL, /* d×(H·h), stored as inputs × outputs: H matrices h×d, the transposed columns of a head */
+  EQS_LAYOUT_HEADS_O_COL, /* (H·h)×d, likewise: H matrices d×h */
+  EQS_LAYOUT_FLATTEN,     /* out×in×k...: one matrix out×(in·k...), as convolutions act */
   EQS_LAYOUTS
 } eqs_tensor_layout;
 
@@ -25,19 +28,28 @@ extern const char *const eqs_layout_names[EQS_LAYOUTS];
 /* Whether the layout cuts heads out, and so needs head_dim. */
 bool eqs_layout_has_heads(eqs_tensor_layout layout);
 
+/* Sizes of the pieces of a fused tensor (q, k and v in one), which follow one another `repeat` times. */
+typedef struct {
+  int64_t repeat; /* 1: once */
+  int pieces;     /* 0: the tensor is one piece */
+  int64_t *size;
+} eqs_split;
+
 /*
- * The matrices of a tensor, in the order of the stack, then of the pieces, then of heads or gate and up.
+ * The matrices of a tensor, in the order of the stack, then of the repeated groups, then of the pieces, then of heads
+ * or gate and up.
  *
- * layout, head_dim  [in] head_dim with heads_qkv and heads_o only
- * splits, split     [in] sizes of the pieces of a fused tensor (q, k and v in one): of its rows, or, for col, of its
- *                        columns. Their sum is the tensor's; the layout applies to each piece. 0, NULL: one piece
- * ndim, shape       [in] 2 or 3 dimensions; of 3 the first is the stack E (for pairs and splits 2 mean E = 1)
+ * layout, head_dim  [in] head_dim with heads_qkv, heads_o and their _col only
+ * split             [in] the pieces are of the tensor's rows, or, for col and the _col, of its columns. Together they
+ * are all of them; the layout applies to each piece. NULL: one piece stacked           [in] for flatten: whether the
+ * first dimension counts layers ndim, shape       [in] 2 dimensions or more: the last two are those of a matrix, the
+ * others count the stack E (for pairs and splits 2 mean E = 1). For flatten all but the first are a matrix's columns
  * count, views      [out] allocated; free with free(). All of one shape, except that pieces of different sizes give
  *                        views of different shapes. None when the tensor has no elements
  *
  * EQS_USAGE: the layout does not fit the shape; the message says why.
  */
-eqs_status eqs_layout_views(eqs_tensor_layout layout, int64_t head_dim, int splits, const int64_t *split, int ndim,
+eqs_status eqs_layout_views(eqs_tensor_layout layout, int64_t head_dim, const eqs_split *split, bool stacked, int ndim,
                             const int64_t *shape, int64_t *count, eqs_view **views);
 
 /*

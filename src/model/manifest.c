@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "base/text_file.h"
 #include "model/layout.h"
+#include "model/parameter_name.h"
 #include "model/role.h"
 #include "model/wrappers.h"
 
@@ -31,6 +32,13 @@ cleanup:
   return status;
 }
 
+static eqs_status read_flag(const json_t *value, const char *what, int *flag)
+{
+  *flag = json_is_true(value);
+  if (value == NULL || json_is_boolean(value) || json_is_null(value)) return EQS_OK;
+  return eqs_fail(EQS_USAGE, "%s must be true or false", what);
+}
+
 static eqs_status read_entry(const json_t *value, eqs_manifest_entry *entry)
 {
   eqs_status status = EQS_OK;
@@ -41,7 +49,9 @@ static eqs_status read_entry(const json_t *value, eqs_manifest_entry *entry)
   if (strlen(name) > longest_name) return eqs_fail(EQS_USAGE, "name has more than %d characters", longest_name);
   if (type != NULL && !json_is_string(type) && !json_is_null(type))
     return eqs_fail(EQS_USAGE, "module_type must be a text");
+  EQS_TRY(eqs_check_parameter_name(name));
   EQS_TRY(read_shape(json_object_get(value, "shape"), entry));
+  EQS_TRY(read_flag(json_object_get(value, "stacked"), "stacked", &entry->stacked));
   EQS_TRY(eqs_copy_canonical_name(&entry->name, name));
   EQS_TRY(eqs_copy_text(&entry->module_type, json_string_value(type)));
 cleanup:
@@ -125,7 +135,8 @@ static eqs_status tie_word_embeddings(const json_t *root, eqs_manifest *manifest
 
 static bool is_embedding(const eqs_manifest_entry *entry)
 {
-  return eqs_role_infer(entry->name, entry->module_type, entry->ndim) == EQS_ROLE_EMBEDDING;
+  return eqs_recognize(entry->name, entry->module_type, entry->stacked, entry->ndim, entry->shape).role ==
+         EQS_ROLE_EMBEDDING;
 }
 
 /* An embedding that is tied to a head counts as the parameter, and the head as its other name. */
@@ -145,6 +156,21 @@ static void put_embeddings_first(eqs_manifest *manifest)
   }
 }
 
+/* What the model's configuration says of its heads. */
+static eqs_status read_model(const json_t *root, eqs_model_shape *model)
+{
+  const int64_t most = 1 << 30; /* so that products of two are far from overflow */
+  for (int i = 0; i < eqs_model_shape_key_count; i++) {
+    const eqs_model_shape_key *key = &eqs_model_shape_keys[i];
+    const json_t *value = json_object_get(root, key->name);
+    if (value == NULL || json_is_null(value)) continue;
+    if (!json_is_integer(value) || json_integer_value(value) < 1 || json_integer_value(value) > most)
+      return eqs_fail(EQS_USAGE, "%s must be a whole number from 1 to %lld", key->name, (long long)most);
+    *(int64_t *)(void *)((char *)model + key->offset) = json_integer_value(value);
+  }
+  return EQS_OK;
+}
+
 static eqs_status read_entries(const json_t *root, eqs_manifest *manifest)
 {
   eqs_status status = EQS_OK;
@@ -156,6 +182,7 @@ static eqs_status read_entries(const json_t *root, eqs_manifest *manifest)
     status = read_entry(json_array_get(list, (size_t)i), &manifest->entries[i]);
     if (status != EQS_OK) return eqs_fail_in(status, "parameters[%lld]", (long long)i);
   }
+  EQS_TRY(read_model(root, &manifest->model));
   EQS_TRY(sort_by_name(list, manifest));
   EQS_TRY(read_ties(list, manifest));
   EQS_TRY(tie_word_embeddings(root, manifest));
@@ -218,8 +245,11 @@ eqs_status eqs_manifest_parameters(const eqs_manifest *manifest, eqs_parameter_i
     const eqs_manifest_entry *entry = &manifest->entries[i];
     if (entry->tied_to != NULL) continue;
     eqs_parameter_info *next = &(*info)[(*count)++];
-    *next = (eqs_parameter_info){
-        .name = entry->name, .module_type = entry->module_type, .ndim = entry->ndim, .gradient_placement = EQS_PARTIAL};
+    *next = (eqs_parameter_info){.name = entry->name,
+                                 .module_type = entry->module_type,
+                                 .ndim = entry->ndim,
+                                 .stacked = entry->stacked,
+                                 .gradient_placement = EQS_PARTIAL};
     memcpy(next->shape, entry->shape, sizeof entry->shape);
   }
   return status;

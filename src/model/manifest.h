@@ -1,6 +1,9 @@
 /*
  * Manifests: the parameters of a model as JSON, {"parameters": [{"name", "shape", "module_type"}, ...]}; further
- * keys are ignored.
+ * keys are ignored. "stacked": true in an entry: the first dimension counts layers.
+ *
+ * Beside "parameters" may stand what a model's configuration says of its heads: "num_attention_heads",
+ * "num_key_value_heads", "head_dim", ... (eqs_model_shape_keys).
  *
  * "tied_to" in an entry names another of which it is the same tensor: one parameter under two names.
  * "tie_word_embeddings": true beside "parameters" says so of model.embed_tokens.weight and lm_head.weight.
@@ -9,12 +12,14 @@
 #define EQS_MODEL_MANIFEST_H
 
 #include "equishard.h"
+#include "model/model_shape.h"
 
 typedef struct eqs_manifest_entry {
   char *name;
   char *module_type; /* NULL if not given */
   int ndim;
   int64_t shape[EQS_MAX_DIMS];
+  int stacked; /* 0 or 1 */
   /* The parameter of which this is another name, itself not tied: the embedding, if one of them is; else NULL. */
   const struct eqs_manifest_entry *tied_to;
 } eqs_manifest_entry;
@@ -23,6 +28,7 @@ typedef struct {
   int64_t count;
   eqs_manifest_entry *entries;        /* in the file's order */
   const eqs_manifest_entry **by_name; /* sorted */
+  eqs_model_shape model;
 } eqs_manifest;
 
 /*

@@ -1,96 +1,23 @@
 #include "model/role.h"
 
+#include <ctype.h>
 #include <fnmatch.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "model/families.h"
 #include "model/wrappers.h"
 
-const char *const eqs_role_names[EQS_ROLES] = {"embedding",   "lm_head",  "router", "attention",
-                                               "mlp_gate_up", "mlp_down", "mlp",    "expert_gate_up",
-                                               "expert_down", "matrix",   "other"};
+const char *const eqs_role_names[EQS_ROLES] = {"embedding",   "position", "lm_head", "router",         "attention",
+                                               "mlp_gate_up", "mlp_down", "mlp",     "expert_gate_up", "expert_down",
+                                               "convolution", "matrix",   "other"};
 
-/*
- * What names and module types say, first match wins. Globs ('*' spans dots, case does not matter); paths are those of
- * the module, with a dot in front and without the final ".weight": ".model.layers.0.mlp.gate". NULL: not looked at.
- */
-static const struct {
-  const char *path, *module_type;
-  eqs_role role;
-} patterns[] = {
-    /* routers of Llama 4, Switch, Granite, DBRX; those called "gate" follow below */
-    {NULL, "*Router", EQS_ROLE_ROUTER},
-    {"*.router", NULL, EQS_ROLE_ROUTER},
-    {"*.router.*", NULL, EQS_ROLE_ROUTER},
-
-    {NULL, "*Embedding", EQS_ROLE_EMBEDDING},
-    {"*.embed_tokens", NULL, EQS_ROLE_EMBEDDING},
-    {"*.embed_positions", NULL, EQS_ROLE_EMBEDDING},
-    {"*.embed_in", NULL, EQS_ROLE_EMBEDDING},
-    {"*.embed", NULL, EQS_ROLE_EMBEDDING},
-    {"*embedding", NULL, EQS_ROLE_EMBEDDING},
-    {"*embeddings", NULL, EQS_ROLE_EMBEDDING},
-    {"*.wte", NULL, EQS_ROLE_EMBEDDING},
-    {"*.wpe", NULL, EQS_ROLE_EMBEDDING},
-
-    {"*.lm_head", NULL, EQS_ROLE_LM_HEAD},
-    {"*.lm_head.decoder", NULL, EQS_ROLE_LM_HEAD},     /* RoBERTa */
-    {"*.predictions.decoder", NULL, EQS_ROLE_LM_HEAD}, /* BERT */
-    {"*.shared_head.head", NULL, EQS_ROLE_LM_HEAD},    /* of DeepSeek V3's further tokens */
-    {"*.embed_out", NULL, EQS_ROLE_LM_HEAD},
-    {"*.output_layer", NULL, EQS_ROLE_LM_HEAD},
-    {".output", NULL, EQS_ROLE_LM_HEAD},
-    {".head", NULL, EQS_ROLE_LM_HEAD},
-
-    /* experts, as stacks ("experts.gate_up_proj") or a module each ("experts.7.gate_proj", "experts.3.w1") */
-    {"*.experts.*gate_up_proj", NULL, EQS_ROLE_EXPERT_GATE_UP},
-    {"*.experts.*gate_proj", NULL, EQS_ROLE_EXPERT_GATE_UP},
-    {"*.experts.*up_proj", NULL, EQS_ROLE_EXPERT_GATE_UP},
-    {"*.experts.*linear_fc1", NULL, EQS_ROLE_EXPERT_GATE_UP},
-    {"*.experts.*w[13]", NULL, EQS_ROLE_EXPERT_GATE_UP},
-    {"*.experts.*.wi", NULL, EQS_ROLE_EXPERT_GATE_UP},
-    {"*.experts.*down_proj", NULL, EQS_ROLE_EXPERT_DOWN},
-    {"*.experts.*linear_fc2", NULL, EQS_ROLE_EXPERT_DOWN},
-    {"*.experts.*w2", NULL, EQS_ROLE_EXPERT_DOWN},
-    {"*.experts.*.wo", NULL, EQS_ROLE_EXPERT_DOWN},
-
-    /* attention: q_proj, qkv_proj, c_attn, q_b_proj, kv_a_proj_with_mqa ...: whatever is inside of it */
-    {"*attn*.*", NULL, EQS_ROLE_ATTENTION},
-    {"*attention*.*", NULL, EQS_ROLE_ATTENTION},
-    {"*.[qkvo]_proj", NULL, EQS_ROLE_ATTENTION},
-    {"*.qkv_proj", NULL, EQS_ROLE_ATTENTION},
-    {"*.Wqkv", NULL, EQS_ROLE_ATTENTION},
-    {"*.c_attn", NULL, EQS_ROLE_ATTENTION},
-    {"*.query_key_value", NULL, EQS_ROLE_ATTENTION},
-
-    {"*.gate", NULL, EQS_ROLE_ROUTER}, /* after attention, which may have a gate too */
-    {"*.gate.wg", NULL, EQS_ROLE_ROUTER},
-
-    /* dense MLPs; shared experts ("shared_experts.gate_proj") are such: every token takes them */
-    {"*.gate_up_proj", NULL, EQS_ROLE_MLP_GATE_UP},
-    {"*.gate_proj", NULL, EQS_ROLE_MLP_GATE_UP},
-    {"*.up_proj", NULL, EQS_ROLE_MLP_GATE_UP},
-    {"*.w[13]", NULL, EQS_ROLE_MLP_GATE_UP},
-    {"*.wi", NULL, EQS_ROLE_MLP_GATE_UP},
-    {"*.wi_[01]", NULL, EQS_ROLE_MLP_GATE_UP},
-    {"*.c_fc", NULL, EQS_ROLE_MLP_GATE_UP},
-    {"*.fc1", NULL, EQS_ROLE_MLP_GATE_UP},
-    {"*.fc_in", NULL, EQS_ROLE_MLP_GATE_UP},
-    {"*.linear_fc1", NULL, EQS_ROLE_MLP_GATE_UP},
-    {"*.dense_h_to_4h", NULL, EQS_ROLE_MLP_GATE_UP},
-    {"*.intermediate.dense", NULL, EQS_ROLE_MLP_GATE_UP}, /* BERT */
-    {"*.down_proj", NULL, EQS_ROLE_MLP_DOWN},
-    {"*.w2", NULL, EQS_ROLE_MLP_DOWN},
-    {"*.wo", NULL, EQS_ROLE_MLP_DOWN},
-    {"*.mlp.c_proj", NULL, EQS_ROLE_MLP_DOWN},
-    {"*.fc2", NULL, EQS_ROLE_MLP_DOWN},
-    {"*.fc_out", NULL, EQS_ROLE_MLP_DOWN},
-    {"*.linear_fc2", NULL, EQS_ROLE_MLP_DOWN},
-    {"*.dense_4h_to_h", NULL, EQS_ROLE_MLP_DOWN},
-    {"*.output.dense", NULL, EQS_ROLE_MLP_DOWN},
-    {"*.mlp.*", NULL, EQS_ROLE_MLP}, /* Qwen-MoE's shared_expert_gate too: a sigmoid, which a shift does change */
-    {"*.feed_forward.*", NULL, EQS_ROLE_MLP},
-};
+eqs_role eqs_role_find(const char *name)
+{
+  int role = 0;
+  while (role < EQS_ROLES && strcmp(eqs_role_names[role], name) != 0) role++;
+  return (eqs_role)role;
+}
 
 static bool ends_with(const char *text, const char *end)
 {
@@ -98,67 +25,163 @@ static bool ends_with(const char *text, const char *end)
   return length >= tail && strcmp(text + length - tail, end) == 0;
 }
 
-static eqs_role role_by_pattern(const char *name, const char *module_type)
+/* A parameter as the table sees it. */
+typedef struct {
+  char path[1040];
+  const char *module_type;
+  bool in_layer; /* a part of the name is a number */
+  bool kernel;   /* JAX's name of what is stored as inputs × outputs */
+  int ndim;      /* of these the shape, without the one that counts layers */
+  const int64_t *shape;
+} subject;
+
+static void strip(char *path, const char *end)
 {
-  char path[512];
-  snprintf(path, sizeof path, ".%s", name);
-  eqs_canonical_name(path + 1);
-  if (ends_with(path, ".weight")) path[strlen(path) - strlen(".weight")] = '\0';
-  for (size_t i = 0; i < sizeof patterns / sizeof patterns[0]; i++) {
-    const char *by_path = patterns[i].path, *by_type = patterns[i].module_type;
-    if (by_path != NULL && fnmatch(by_path, path, FNM_CASEFOLD) != 0) continue;
-    if (by_type != NULL && (module_type == NULL || fnmatch(by_type, module_type, 0) != 0)) continue;
-    return patterns[i].role;
-  }
-  return EQS_ROLE_MATRIX;
+  if (ends_with(path, end)) path[strlen(path) - strlen(end)] = '\0';
 }
 
-/* A stack of matrices is known only as experts; other three-dimensional tensors (convolutions) are not matrices. */
-eqs_role eqs_role_infer(const char *name, const char *module_type, int ndim)
+static void describe(const char *name, const char *module_type, bool stacked, int ndim, const int64_t *shape,
+                     subject *of)
 {
-  if ((ndim != 2 && ndim != 3) || ends_with(name, "bias")) return EQS_ROLE_OTHER;
-  eqs_role role = role_by_pattern(name, module_type);
-  if (ndim == 3 && role != EQS_ROLE_EXPERT_GATE_UP && role != EQS_ROLE_EXPERT_DOWN) return EQS_ROLE_OTHER;
-  return role;
+  *of = (subject){.module_type = module_type, .ndim = ndim - stacked, .shape = shape + stacked};
+  snprintf(of->path, sizeof of->path, ".%s", name);
+  eqs_canonical_name(of->path + 1);
+  for (char *c = of->path; *c != '\0'; c++) *c = (char)tolower((unsigned char)*c);
+  of->kernel = ends_with(of->path, ".kernel");
+  strip(of->path, ".weight");
+  strip(of->path, ".kernel");
+  strip(of->path, ".base_layer");                       /* PEFT */
+  strip(of->path, ".parametrizations.weight.original"); /* torch.nn.utils.parametrize */
+  for (const char *dot = of->path; dot != NULL && !of->in_layer; dot = strchr(dot + 1, '.')) {
+    size_t digits = strspn(dot + 1, "0123456789");
+    of->in_layer = digits > 0 && (dot[1 + digits] == '.' || dot[1 + digits] == '\0');
+  }
+}
+
+static bool is_there(const subject *of, eqs_where where)
+{
+  const int64_t *shape = of->shape;
+  switch (where) {
+  case EQS_OUTSIDE_OF_LAYERS: return !of->in_layer;
+  case EQS_THREE_DIMENSIONS: return of->ndim >= 3;
+  case EQS_MORE_ROWS: return of->ndim >= 2 && shape[of->ndim - 2] > shape[of->ndim - 1];
+  case EQS_MORE_COLUMNS: return of->ndim >= 2 && shape[of->ndim - 2] < shape[of->ndim - 1];
+  case EQS_ONE_ROW: return of->ndim >= 2 && shape[of->ndim - 2] == 1;
+  default: return true;
+  }
+}
+
+/* Most patterns are "*" and an end, for which fnmatch is slow. */
+static bool matches(const char *pattern, const char *text)
+{
+  if (pattern[0] == '*' && strpbrk(pattern + 1, "*?[") == NULL) return ends_with(text, pattern + 1);
+  return fnmatch(pattern, text, 0) == 0;
+}
+
+static const eqs_family_pattern *find_pattern(const subject *of)
+{
+  for (int i = 0; i < eqs_family_pattern_count; i++) {
+    const eqs_family_pattern *next = &eqs_family_patterns[i];
+    if (next->name != NULL && !matches(next->name, of->path)) continue;
+    if (next->module_type != NULL && (of->module_type == NULL || !matches(next->module_type, of->module_type)))
+      continue;
+    if (is_there(of, next->where)) return next;
+  }
+  return NULL;
+}
+
+/* Classes whose weights are matrices, whatever they are called. */
+static bool is_linear(const subject *of)
+{
+  return of->module_type != NULL && (strstr(of->module_type, "Linear") || strcmp(of->module_type, "Conv1D") == 0);
+}
+
+static bool is_expert(eqs_role role)
+{
+  return role == EQS_ROLE_EXPERT_GATE_UP || role == EQS_ROLE_EXPERT_DOWN;
+}
+
+/* Whether a role is of matrices, of which a tensor of more dimensions may be a stack. */
+static bool has_matrices(eqs_role role)
+{
+  return role != EQS_ROLE_OTHER && role != EQS_ROLE_POSITION && role != EQS_ROLE_EMBEDDING &&
+         role != EQS_ROLE_CONVOLUTION;
 }
 
 /*
- * Modules that store weights as inputs × outputs. `in`, `out`: the units of weights that read from, and write to, the
- * residual stream; `whole`: outputs × inputs, but for the experts of gpt-oss, which the paper's runs take as stored.
+ * A tensor of three dimensions or more that has the name of a matrix. A stack, if its class or its experts say so or it
+ * looks like one; not one whose last dimension is a convolution's (out × in × k), nor JAX's kernels that have heads as
+ * a dimension (inputs × heads × rows of a head).
  */
-static const struct {
-  const char *module_type;
-  eqs_tensor_layout in, out, whole;
-} transposed[] = {
-    {"GptOssExperts", EQS_LAYOUT_GATE_UP_INTERLEAVED_PAIR, EQS_LAYOUT_ROW, EQS_LAYOUT_ROW},
-    {"Llama4TextExperts", EQS_LAYOUT_COL, EQS_LAYOUT_ROW, EQS_LAYOUT_COL},
-    {"Conv1D", EQS_LAYOUT_COL, EQS_LAYOUT_ROW, EQS_LAYOUT_COL}, /* GPT-2 */
-};
-
-/* Index into `transposed`, or -1. */
-static int find_transposed(const char *module_type)
+static void check_stack(const subject *of, eqs_recognition *found)
 {
-  int modules = sizeof transposed / sizeof transposed[0];
-  for (int i = 0; i < modules && module_type != NULL; i++)
-    if (strcmp(module_type, transposed[i].module_type) == 0) return i;
-  return -1;
+  const int64_t *shape = of->shape;
+  enum { widest_kernel = 11 };
+  if (is_linear(of) || is_expert(found->role)) return;
+  bool convolution = of->ndim > 3 || (shape[2] <= widest_kernel && shape[0] >= 2 * shape[2] && of->module_type == NULL);
+  bool heads = of->kernel && shape[0] > shape[1];
+  if (!convolution && !heads) return;
+  *found = (eqs_recognition){.role = convolution ? EQS_ROLE_CONVOLUTION : EQS_ROLE_OTHER, .guessed = true};
 }
 
-eqs_tensor_layout eqs_role_unit_layout(eqs_role role, const char *module_type, int ndim)
+static eqs_storage storage_of(const subject *of)
+{
+  const char *type = of->module_type;
+  if (of->kernel) return EQS_STORED_BY_INPUTS;
+  if (type == NULL) return EQS_STORED_BY_OUTPUTS;
+  if (strcmp(type, "GptOssExperts") == 0) return EQS_STORED_AS_GPT_OSS;
+  bool by_inputs = strcmp(type, "Llama4TextExperts") == 0 || strcmp(type, "Conv1D") == 0;
+  return by_inputs ? EQS_STORED_BY_INPUTS : EQS_STORED_BY_OUTPUTS;
+}
+
+eqs_recognition eqs_recognize(const char *name, const char *module_type, bool stacked, int ndim, const int64_t *shape)
+{
+  subject of;
+  eqs_recognition found = {.role = EQS_ROLE_OTHER, .named = true};
+  stacked = stacked && ndim > 0;
+  if (ndim - stacked < 2 || ends_with(name, "bias")) return found;
+  describe(name, module_type, stacked, ndim, shape, &of);
+  const eqs_family_pattern *pattern = find_pattern(&of);
+  if (pattern != NULL) {
+    found = (eqs_recognition){.role = pattern->role, .inside = pattern->inside, .named = true};
+    if (of.ndim > 2 && has_matrices(found.role)) check_stack(&of, &found);
+  } else if (of.ndim == 2 || is_linear(&of)) {
+    found = (eqs_recognition){.role = EQS_ROLE_MATRIX, .guessed = !is_linear(&of)};
+  } else {
+    found = (eqs_recognition){.role = of.ndim > 3 ? EQS_ROLE_CONVOLUTION : EQS_ROLE_OTHER, .guessed = true};
+  }
+  found.storage = storage_of(&of);
+  return found;
+}
+
+eqs_recognition eqs_recognize_as(eqs_role role, const char *name, const char *module_type, bool stacked, int ndim,
+                                 const int64_t *shape)
+{
+  eqs_recognition found = eqs_recognize(name, module_type, stacked, ndim, shape);
+  if (found.role != role) found.inside = EQS_INSIDE_NOTHING;
+  found.role = role;
+  found.named = true;
+  found.guessed = false;
+  return found;
+}
+
+eqs_tensor_layout eqs_role_unit_layout(eqs_role role, eqs_storage storage, int ndim)
 {
   bool down = role == EQS_ROLE_MLP_DOWN || role == EQS_ROLE_EXPERT_DOWN;
   bool up = role == EQS_ROLE_MLP_GATE_UP || role == EQS_ROLE_EXPERT_GATE_UP;
-  int module = find_transposed(module_type);
   if (ndim < 2) return EQS_LAYOUT_ROW;
-  if (module < 0) return down ? EQS_LAYOUT_COL : EQS_LAYOUT_ROW;
-  if (down) return transposed[module].out;
-  return up ? transposed[module].in : transposed[module].whole;
+  switch (storage) {
+  case EQS_STORED_BY_INPUTS: return down ? EQS_LAYOUT_ROW : EQS_LAYOUT_COL;
+  case EQS_STORED_AS_GPT_OSS: return up ? EQS_LAYOUT_GATE_UP_INTERLEAVED_PAIR : EQS_LAYOUT_ROW;
+  default: return down ? EQS_LAYOUT_COL : EQS_LAYOUT_ROW;
+  }
 }
 
-eqs_tensor_layout eqs_role_matrix_layout(eqs_role role, const char *module_type, int ndim)
+/* But for the experts of gpt-oss, which the paper's runs take as stored. */
+eqs_tensor_layout eqs_role_matrix_layout(eqs_role role, eqs_storage storage, int ndim)
 {
-  int module = find_transposed(module_type);
-  if (ndim < 2 || module < 0) return EQS_LAYOUT_ROW;
-  bool interleaved = eqs_role_unit_layout(role, module_type, ndim) == EQS_LAYOUT_GATE_UP_INTERLEAVED_PAIR;
-  return interleaved ? EQS_LAYOUT_GATE_UP_INTERLEAVED_SPLIT : transposed[module].whole;
+  if (ndim < 2) return EQS_LAYOUT_ROW;
+  if (storage == EQS_STORED_BY_INPUTS) return EQS_LAYOUT_COL;
+  bool interleaved = eqs_role_unit_layout(role, storage, ndim) == EQS_LAYOUT_GATE_UP_INTERLEAVED_PAIR;
+  return interleaved ? EQS_LAYOUT_GATE_UP_INTERLEAVED_SPLIT : EQS_LAYOUT_ROW;
 }

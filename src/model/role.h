@@ -1,4 +1,4 @@
-/* Roles: what a parameter is in the model, from its name, module type and shape. */
+/* Roles: what a parameter is in the model, from its name, module type and shape together. */
 #ifndef EQS_MODEL_ROLE_H
 #define EQS_MODEL_ROLE_H
 
@@ -7,7 +7,8 @@
 
 typedef enum {
   EQS_ROLE_EMBEDDING,
-  EQS_ROLE_LM_HEAD,
+  EQS_ROLE_POSITION, /* tables of positions, absolute or relative */
+  EQS_ROLE_LM_HEAD,  /* rows are what a softmax chooses from: of classifiers too */
   EQS_ROLE_ROUTER,
   EQS_ROLE_ATTENTION,
   EQS_ROLE_MLP_GATE_UP, /* rows are the hidden neurons; gated or not */
@@ -15,6 +16,7 @@ typedef enum {
   EQS_ROLE_MLP,         /* anything else in an MLP */
   EQS_ROLE_EXPERT_GATE_UP,
   EQS_ROLE_EXPERT_DOWN,
+  EQS_ROLE_CONVOLUTION,
   EQS_ROLE_MATRIX, /* any other two-dimensional weight */
   EQS_ROLE_OTHER,  /* norms, biases, everything else */
   EQS_ROLES
@@ -23,19 +25,63 @@ typedef enum {
 /* Names as in the configuration, indexed by the enum. */
 extern const char *const eqs_role_names[EQS_ROLES];
 
-/* The role by name patterns, module type and number of dimensions alone; module_type may be NULL. */
-eqs_role eqs_role_infer(const char *name, const char *module_type, int ndim);
+/* The role of a name, or EQS_ROLES. */
+eqs_role eqs_role_find(const char *name);
+
+/* What a tensor consists of: for H heads, K key/value heads, heads of h rows. */
+typedef enum {
+  EQS_INSIDE_NOTHING,    /* or nothing that is known */
+  EQS_INSIDE_Q,          /* H heads in its outputs */
+  EQS_INSIDE_KV,         /* K heads in its outputs: k or v */
+  EQS_INSIDE_O,          /* H heads in its inputs */
+  EQS_INSIDE_QKV,        /* q, k and v, one after the other: H·h, K·h and K·h outputs */
+  EQS_INSIDE_QKV_GROUPS, /* for every key/value head: its H/K heads of q, k, v */
+  EQS_INSIDE_K_AND_V,    /* k and v, one after the other */
+  EQS_INSIDE_KV_B,       /* for every head: the rows of k without position, those of v (DeepSeek) */
+  EQS_INSIDE_GATE_UP,    /* gate and up, one after the other */
+} eqs_inside;
+
+/* How a module stores a weight. */
+typedef enum {
+  EQS_STORED_BY_OUTPUTS, /* outputs × inputs: torch's Linear */
+  EQS_STORED_BY_INPUTS,  /* inputs × outputs: GPT-2's Conv1D, Llama 4's experts, JAX's kernels */
+  EQS_STORED_AS_GPT_OSS, /* the same, and columns of gate and up alternate */
+} eqs_storage;
+
+/* What is known of a parameter. */
+typedef struct {
+  eqs_role role;
+  eqs_inside inside;
+  eqs_storage storage;
+  bool named;   /* the name says so; else the module's class, or the shape */
+  bool guessed; /* neither name nor class says what it is: the role follows from the shape alone */
+} eqs_recognition;
+
+/*
+ * Recognise a parameter (src/model/families.c has the table of names and classes). The class of the module counts
+ * before the number of dimensions. A tensor of more dimensions than a matrix is a stack of them, of layers or experts,
+ * where its name or class is that of a matrix; else it is a convolution or something else.
+ *
+ * name         without the prefixes of wrappers
+ * module_type  may be NULL
+ * stacked      whether the first dimension counts layers
+ */
+eqs_recognition eqs_recognize(const char *name, const char *module_type, bool stacked, int ndim, const int64_t *shape);
+
+/* The same of a role that is given. */
+eqs_recognition eqs_recognize_as(eqs_role role, const char *name, const char *module_type, bool stacked, int ndim,
+                                 const int64_t *shape);
 
 /*
  * The layout in which a role's rows are its units (hidden neurons, vocabulary items, experts): what row norms and
  * hybrids use by default.
  */
-eqs_tensor_layout eqs_role_unit_layout(eqs_role role, const char *module_type, int ndim);
+eqs_tensor_layout eqs_role_unit_layout(eqs_role role, eqs_storage storage, int ndim);
 
 /*
  * The layout of the matrices as they act in the model, outputs × inputs: what rules without units use by default.
  * A tensor in whose columns gate and up alternate (gpt-oss) is two matrices.
  */
-eqs_tensor_layout eqs_role_matrix_layout(eqs_role role, const char *module_type, int ndim);
+eqs_tensor_layout eqs_role_matrix_layout(eqs_role role, eqs_storage storage, int ndim);
 
 #endif

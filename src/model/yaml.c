@@ -1,11 +1,13 @@
 #include "model/yaml.h"
 
+#include <float.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/text_file.h"
 
 /*
  * What a configuration may have. libyaml's time grows with the square of depth and of the number of anchors,
@@ -96,6 +98,7 @@ eqs_status eqs_yaml_load(const char *path, const char *text, eqs_yaml_file *file
   eqs_status status = EQS_OK;
   yaml_parser_t parser;
   *file = (eqs_yaml_file){.path = path};
+  text = eqs_skip_byte_order_mark(text);
   EQS_TRY(check_limits(path, text));
   if (!yaml_parser_initialize(&parser)) return eqs_fail(EQS_FAILED, "out of memory");
   start_parser(&parser, text);
@@ -146,6 +149,11 @@ bool eqs_yaml_is_null(eqs_yaml_value value)
 bool eqs_yaml_is_list(eqs_yaml_value value)
 {
   return value.node != NULL && value.node->type == YAML_SEQUENCE_NODE;
+}
+
+bool eqs_yaml_is_mapping(eqs_yaml_value value)
+{
+  return value.node != NULL && value.node->type == YAML_MAPPING_NODE;
 }
 
 /* What a value is, for "..., not <this>". */
@@ -244,6 +252,20 @@ eqs_status eqs_yaml_read_text(eqs_yaml_value value, const char *what, const char
   return EQS_OK;
 }
 
+/* Owners compute in float32: what becomes infinite, 0 or 1 there is another number than what is written. */
+static eqs_status check_float32(eqs_yaml_value value, const char *what, eqs_yaml_range range, double number)
+{
+  const char *text = scalar_text(value.node);
+  if (number > (double)FLT_MAX)
+    return eqs_yaml_fail(value, "%s must be at most 3.4e38, the largest number of float32, not %.80s", what, text);
+  if (number != 0 && (float)number == 0)
+    return eqs_yaml_fail(value, "%s must be 0 or at least 1e-45, the smallest number of float32, not %.80s", what,
+                         text);
+  if (range == EQS_RANGE_BELOW_ONE && (float)number >= 1)
+    return eqs_yaml_fail(value, "%s must be below 1 in float32, at most 0.9999999, not %.80s", what, text);
+  return EQS_OK;
+}
+
 eqs_status eqs_yaml_read_number(eqs_yaml_value value, const char *what, eqs_yaml_range range, double *number)
 {
   static const char *const wanted[EQS_RANGES] = {"a finite number of at least 0", "a finite number above 0",
@@ -256,7 +278,7 @@ eqs_status eqs_yaml_read_number(eqs_yaml_value value, const char *what, eqs_yaml
   if (!decimal || end == text || *end != '\0' || !(*number >= 0) || *number > 1e300 ||
       (range == EQS_RANGE_POSITIVE && *number == 0) || (range == EQS_RANGE_BELOW_ONE && *number >= 1))
     return wrong_type(value, what, wanted[range]);
-  return EQS_OK;
+  return check_float32(value, what, range, *number);
 }
 
 /* All of text as a decimal integer. */

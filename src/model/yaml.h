@@ -43,8 +43,9 @@ int eqs_yaml_line(eqs_yaml_value value);
 /* EQS_USAGE with "file:line: " before the message. */
 eqs_status eqs_yaml_fail(eqs_yaml_value at, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Whether a value is a list, and whether it is null (`~`, `null`, nothing). */
+/* Whether a value is a list, a mapping, and whether it is null (`~`, `null`, nothing). */
 bool eqs_yaml_is_list(eqs_yaml_value value);
+bool eqs_yaml_is_mapping(eqs_yaml_value value);
 bool eqs_yaml_is_null(eqs_yaml_value value);
 
 /* In the following, `what` names the value in messages, mostly by its key. */
@@ -67,6 +68,7 @@ typedef enum {
   EQS_RANGES
 } eqs_yaml_range;
 
+/* Of a size that float32 has. */
 eqs_status eqs_yaml_read_number(eqs_yaml_value value, const char *what, eqs_yaml_range range, double *number);
 eqs_status eqs_yaml_read_integer(eqs_yaml_value value, const char *what, int64_t minimum, int64_t maximum,
                                  int64_t *number);

@@ -273,7 +273,8 @@ static eqs_status check_forced_grid(const eqs_config *config, const eqs_planned_
                   group->file, group->line, parameter->info.name, group->grid_rows, group->grid_cols, owners);
 }
 
-static eqs_status describe(const eqs_config *config, const eqs_parameter_info *info, eqs_planned_parameter *parameter)
+static eqs_status describe(const eqs_config *config, const eqs_model_shape *model, const eqs_parameter_info *info,
+                           eqs_planned_parameter *parameter)
 {
   eqs_status status = EQS_OK;
   char *name = NULL, *module_type = NULL;
@@ -283,14 +284,15 @@ static eqs_status describe(const eqs_config *config, const eqs_parameter_info *i
   parameter->info.name = name;
   EQS_TRY(eqs_copy_text(&module_type, info->module_type));
   parameter->info.module_type = module_type;
-  EQS_TRY(eqs_config_assign(config, name, module_type, info->ndim, info->shape, &parameter->assignment));
+  EQS_TRY(eqs_config_assign(config, model, &parameter->info, &parameter->assignment));
+  if (info->role != NULL) parameter->info.role = eqs_role_names[parameter->assignment.role]; /* which lives on */
   EQS_TRY(eqs_allocate(&parameter->matrix, parameter->assignment.count, sizeof *parameter->matrix));
 cleanup:
   return status;
 }
 
-eqs_status eqs_plan_make(const eqs_config *config, int owners, int64_t parameters, const eqs_parameter_info *info,
-                         eqs_plan **result)
+eqs_status eqs_plan_make(const eqs_config *config, const eqs_model_shape *model, int owners, int64_t parameters,
+                         const eqs_parameter_info *info, eqs_plan **result)
 {
   eqs_status status = EQS_OK;
   eqs_plan *plan = NULL;
@@ -301,6 +303,7 @@ eqs_status eqs_plan_make(const eqs_config *config, int owners, int64_t parameter
 
   EQS_TRY(eqs_allocate(&plan, 1, sizeof *plan));
   plan->owners = owners;
+  eqs_model_survey(config, model, parameters, info, &plan->model);
   EQS_TRY(eqs_allocate(&plan->owner_seconds, owners, sizeof *plan->owner_seconds));
   EQS_TRY(eqs_allocate(&plan->owner_bytes, owners, sizeof *plan->owner_bytes));
   EQS_TRY(eqs_allocate(&plan->owner_peak, owners, sizeof *plan->owner_peak));
@@ -308,7 +311,7 @@ eqs_status eqs_plan_make(const eqs_config *config, int owners, int64_t parameter
   EQS_TRY(eqs_allocate(&plan->parameter, parameters, sizeof *plan->parameter));
   for (; plan->parameters < parameters; plan->parameters++) {
     eqs_planned_parameter *parameter = &plan->parameter[plan->parameters];
-    status = describe(config, &info[plan->parameters], parameter);
+    status = describe(config, &plan->model, &info[plan->parameters], parameter);
     if (status == EQS_OK) status = check_size(parameter, &count, &elements);
     if (status == EQS_OK) status = check_forced_grid(config, parameter, owners);
     if (status != EQS_OK) {

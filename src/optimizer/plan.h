@@ -20,6 +20,7 @@ typedef struct {
 } eqs_planned_parameter;
 
 typedef struct {
+  eqs_model_shape model; /* as the plan knows it */
   int owners;
   int64_t parameters;
   eqs_planned_parameter *parameter;
@@ -33,6 +34,7 @@ typedef struct {
  * Make the plan.
  *
  * config      [in]
+ * model       [in]  what is known of it besides the parameters; NULL: nothing
  * owners      [in]
  * parameters  [in]
  * info        [in]  copied
@@ -41,8 +43,8 @@ typedef struct {
  * EQS_USAGE: as eqs_config_assign; a forced grid with more ranks than owners; more than 2^48 elements or 2^20 matrices
  * together. Not collective.
  */
-eqs_status eqs_plan_make(const eqs_config *config, int owners, int64_t parameters, const eqs_parameter_info *info,
-                         eqs_plan **plan);
+eqs_status eqs_plan_make(const eqs_config *config, const eqs_model_shape *model, int owners, int64_t parameters,
+                         const eqs_parameter_info *info, eqs_plan **plan);
 
 /* Free; sets *plan to NULL. */
 void eqs_plan_free(eqs_plan **plan);

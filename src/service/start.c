@@ -146,7 +146,7 @@ static eqs_status make_plan(eqs_session *session, eqs_wire *payload)
   EQS_TRY(eqs_allocate(&info, count, sizeof *info));
   for (int64_t p = 0; p < count; p++) EQS_TRY(unpack_parameter(payload, &info[p]));
   if (eqs_trains(session)) EQS_TRY(compare_parameters(session, info, count));
-  EQS_TRY(eqs_plan_make(session->config, session->roster.owners, count, info, &session->plan));
+  EQS_TRY(eqs_plan_make(session->config, NULL, session->roster.owners, count, info, &session->plan));
   EQS_TRY(eqs_settings_create(session->config, &session->settings));
 cleanup:
   free(info);

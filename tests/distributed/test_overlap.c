@@ -317,7 +317,7 @@ static void step_at_once(MPI_Comm owners, int trainers, float *weights)
   MPI_Comm_size(owners, &size);
   ck_assert_ok(eqs_sources_read(config_path, &sources));
   ck_assert_ok(eqs_config_parse(&sources, &config));
-  ck_assert_ok(eqs_plan_make(config, size, model_size, model, &plan));
+  ck_assert_ok(eqs_plan_make(config, NULL, size, model_size, model, &plan));
   ck_assert_ok(eqs_optimizer_create(config, plan, owners, &optimizer));
   for (int p = 0; p < model_size; p++) {
     float *tensor = make_tensor(p, -1, 0);

@@ -58,7 +58,7 @@ static void open_job(job *made)
   eqs_source source = {.path = path, .text = text};
   eqs_sources sources = {1, &source};
   ck_assert_ok(eqs_config_parse(&sources, &made->config));
-  ck_assert_ok(eqs_plan_make(made->config, test_size(), parameters, model, &made->plan));
+  ck_assert_ok(eqs_plan_make(made->config, NULL, test_size(), parameters, model, &made->plan));
   ck_assert_ok(eqs_optimizer_create(made->config, made->plan, MPI_COMM_WORLD, &made->optimizer));
 }
 

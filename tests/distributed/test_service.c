@@ -191,7 +191,7 @@ static void compute_reference(const char *config_path, int trainers, int steps, 
   ck_assert_ok(eqs_sources_read(config_path, &sources));
   ck_assert_ok(eqs_config_parse(&sources, &config));
   for (int g = 0; g < config->groups; g++) config->group[g].grid_rows = config->group[g].grid_cols = 0;
-  ck_assert_ok(eqs_plan_make(config, 1, model_size, model, &plan));
+  ck_assert_ok(eqs_plan_make(config, NULL, 1, model_size, model, &plan));
   ck_assert_ok(eqs_optimizer_create(config, plan, MPI_COMM_SELF, &optimizer));
   for (int p = 0; p < model_size; p++) load_sum(optimizer, p, -1, trainers);
   for (int t = 0; t < steps; t++) {

@@ -19,7 +19,7 @@ void test_job_open(test_job *job, const char *configuration, int64_t parameters,
   eqs_source source = {.path = path, .text = (char *)(uintptr_t)configuration}; /* only read */
   eqs_sources sources = {1, &source};
   ck_assert_ok(eqs_config_parse(&sources, &job->config));
-  ck_assert_ok(eqs_plan_make(job->config, test_size(), parameters, info, &job->plan));
+  ck_assert_ok(eqs_plan_make(job->config, NULL, test_size(), parameters, info, &job->plan));
   ck_assert_ok(eqs_optimizer_create(job->config, job->plan, MPI_COMM_WORLD, &job->optimizer));
 }
 

@@ -30,7 +30,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
   text[size] = '\0';
   if (eqs_config_parse(&sources, &config) == EQS_OK &&
       eqs_calibration_parse("calibration.json", text, &config->speeds) == EQS_OK &&
-      eqs_plan_make(config, owners, parameters, model, &plan) == EQS_OK) {
+      eqs_plan_make(config, NULL, owners, parameters, model, &plan) == EQS_OK) {
     eqs_plan_message_seconds(config, plan, 3);
     eqs_plan_free(&plan);
   }

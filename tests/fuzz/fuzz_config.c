@@ -39,8 +39,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
   if (eqs_config_parse(&sources, &config) == EQS_OK) {
     /* one by one too: the plan ends at the first parameter that does not fit */
     for (int p = 0; p < parameters; p++)
-      if (eqs_plan_make(config, owners, 1, &model[p], &plan) == EQS_OK) eqs_plan_free(&plan);
-    if (eqs_plan_make(config, owners, parameters, model, &plan) == EQS_OK) eqs_plan_free(&plan);
+      if (eqs_plan_make(config, NULL, owners, 1, &model[p], &plan) == EQS_OK) eqs_plan_free(&plan);
+    if (eqs_plan_make(config, NULL, owners, parameters, model, &plan) == EQS_OK) eqs_plan_free(&plan);
   }
   eqs_config_free(&config);
   free(text);

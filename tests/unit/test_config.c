@@ -35,7 +35,9 @@ static eqs_assignment assign(const eqs_config *config, const char *name, const c
   int64_t shape[3] = {stack, m, n};
   eqs_assignment assignment;
   int first = stack == 0, dimensions = n == 0 ? 1 : 3 - first;
-  ck_assert_ok(eqs_config_assign(config, name, type, dimensions, shape + first, &assignment));
+  eqs_parameter_info info = {.name = name, .module_type = type, .ndim = dimensions};
+  memcpy(info.shape, shape + first, (size_t)dimensions * sizeof *shape);
+  ck_assert_ok(eqs_config_assign(config, NULL, &info, &assignment));
   return assignment;
 }
 
@@ -45,6 +47,22 @@ static int group_of(const eqs_config *config, const char *name, const char *type
   eqs_assignment_free(&assignment);
   return assignment.group;
 }
+
+/* A byte-order mark before the text, of the file and of one that it includes, and numbers as large as float32 has. */
+START_TEST(marks_and_large_numbers)
+{
+  eqs_config *config = parse("\xef\xbb\xbfgroups:\n- {rule: adamw, lr: 3.4028234e38, eps: 1.0e-45}\n");
+  ck_assert(config->group[0].lr == 3.4028234e38 && config->group[0].options.eps == 1e-45 && config->group[0].line == 2);
+  eqs_config_free(&config);
+  char path[] = "/tmp/equishard-test-XXXXXX";
+  int file = mkstemp(path);
+  ck_assert(file >= 0 && write(file, "\xef\xbb\xbfgroups: [{rule: adamw, lr: 1}]", 33) == 33 && close(file) == 0);
+  config = read_file(path);
+  ck_assert_str_eq(config->text, "groups: [{rule: adamw, lr: 1}]");
+  eqs_config_free(&config);
+  unlink(path);
+}
+END_TEST
 
 START_TEST(defaults_of_the_whole)
 {
@@ -123,7 +141,8 @@ START_TEST(all_keys_of_a_group)
   ck_assert(options->solver == EQS_NEWTON_SCHULZ && options->form == EQS_FORM_GRAM_RESTART);
   ck_assert(options->row_mode == EQS_ROW_INVERSE && options->side == EQS_LEFT && options->order == EQS_POLAR_THEN_ROW);
   ck_assert(group->center_given && options->center && group->layout_given && group->layout == EQS_LAYOUT_HEADS_QKV);
-  ck_assert(group->head_dim == 16 && group->splits == 2 && group->split[0] == 32 && group->split[1] == 16);
+  ck_assert(group->head_dim == 16 && group->split.pieces == 2 && group->split.size[0] == 32 &&
+            group->split.size[1] == 16);
   ck_assert(group->grid_rows == 2 && group->grid_cols == 3 && group->row_block == 64 && group->col_block == 32);
   ck_assert(options->scale == EQS_SCALE_02_SQRT_MAX_DIM && options->nu_scope == EQS_NU_MATRIX);
   ck_assert(config->group[1].options.betas[0] == 0.8 && config->group[1].options.betas[1] == 0.99);
@@ -401,6 +420,7 @@ Suite *make_suite(void)
 {
   Suite *suite = suite_create("config");
   TCase *tests = tcase_create("config");
+  tcase_add_test(tests, marks_and_large_numbers);
   tcase_add_test(tests, defaults_of_the_whole);
   tcase_add_test(tests, all_keys_of_the_whole);
   tcase_add_test(tests, defaults_of_a_group_are_its_rules);

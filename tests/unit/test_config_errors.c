@@ -61,8 +61,13 @@ static const struct {
     {GROUP "checkpoint: {rename: {a: b, a: c}}\n", "c.yaml:2: a is given twice"},
     {GROUP "metrics: {every: 0}\n", "c.yaml:2: every must be a whole number of at least 1, not 0"},
     {GROUP "metrics: {keep: 2}\n", "c.yaml:2: unknown key \"keep\" in metrics"},
-    {GROUP "roles:\n  \"*.x\": heads\n", "c.yaml:3: unknown role \"heads\"; there are embedding, lm_head, router"},
+    {GROUP "roles:\n  \"*.x\": heads\n", "c.yaml:3: unknown role \"heads\"; there are embedding, position, lm_head"},
     {GROUP "roles: [a]\n", "c.yaml:2: roles must be a mapping, not a list"},
+    {GROUP "roles: {a: [b]}\n", "c.yaml:2: role must be a text, not a list"},
+    {GROUP "roles:\n  a: {type: b}\n", "c.yaml:3: an entry of roles needs role, or stacked: true"},
+    {GROUP "roles:\n  a: {roll: b}\n", "c.yaml:3: unknown key \"roll\" in an entry of roles (did you mean role?)"},
+    {GROUP "roles:\n  a: {role: b}\n", "c.yaml:3: unknown role \"b\""},
+    {GROUP "roles:\n  a: {stacked: 1}\n", "c.yaml:3: stacked must be true or false, not 1"},
     {GROUP "include: {a: b}\n", NULL}, /* the sources are read before; see files() */
     /* schedules */
     {GROUP "schedule: cosine\n", "c.yaml:2: schedule must be a mapping, not cosine"},
@@ -94,6 +99,17 @@ static const struct {
     {"groups:\n- {rule: adamw, lr: nan}\n", "c.yaml:2: lr must be a finite number of at least 0, not nan"},
     {"groups:\n- {rule: adamw, lr: .inf}\n", "c.yaml:2: lr must be a finite number of at least 0, not .inf"},
     {"groups:\n- {rule: adamw, lr: 1e999}\n", "c.yaml:2: lr must be a finite number of at least 0, not 1e999"},
+    {"groups:\n- {rule: adamw, lr: 1e39}\n",
+     "c.yaml:2: lr must be at most 3.4e38, the largest number of float32, not 1e39"},
+    {"\xef\xbb\xbfgroups:\n- {rule: adamw,\n   lr: 1e300}\n", "c.yaml:3: lr must be at most 3.4e38"},
+    {"groups:\n- {rule: adamw, lr: 1e-46}\n",
+     "c.yaml:2: lr must be 0 or at least 1e-45, the smallest number of float32, not 1e-46"},
+    {IN_GROUP("adamw", "eps: 1e-50"), "c.yaml:4: eps must be 0 or at least 1e-45"},
+    {IN_GROUP("adamw", "weight_decay: 4e38"), "c.yaml:4: weight_decay must be at most 3.4e38"},
+    {IN_GROUP("muon", "beta: 0.99999999"),
+     "c.yaml:4: beta must be below 1 in float32, at most 0.9999999, not 0.99999999"},
+    {GROUP "clip_grad_norm: 1e40\n", "c.yaml:2: clip_grad_norm must be at most 3.4e38"},
+    {GROUP "schedule: {kind: linear, steps: 5, final: 1e40}\n", "c.yaml:2: final must be at most 3.4e38"},
     {"groups:\n- {rule: adamw, lr: 0x10}\n", "c.yaml:2: lr must be a finite number of at least 0, not 0x10"},
     {"groups:\n- {rule: adamw, lr: 1 2}\n", "c.yaml:2: lr must be a finite number of at least 0, not 1 2"},
     {"groups:\n- {rule: adamw, lr: \"1\"}\n", "c.yaml:2: lr must be a finite number of at least 0, not \"1\""},
@@ -124,13 +140,18 @@ static const struct {
     {IN_GROUP("hybrid", "nu_scope: head"), "c.yaml:4: unknown nu_scope \"head\"; there are tensor, matrix"},
     {IN_GROUP("hybrid", "center: yes"), "c.yaml:4: center must be true or false, not yes"},
     {IN_GROUP("hybrid", "center: \"true\""), "c.yaml:4: center must be true or false, not \"true\""},
-    {IN_GROUP("muon", "head_dim: 64"), "c.yaml:4: head_dim is used with layout heads_qkv and heads_o only"},
-    {IN_GROUP("muon", "layout: heads_o"), "c.yaml:2: layout heads_o needs head_dim"},
+    {IN_GROUP("muon", "head_dim: 64"),
+     "c.yaml:4: head_dim is used with layout auto and those of heads (heads_qkv, heads_o) only"},
     {IN_GROUP("muon", "{layout: heads_o, head_dim: 0}"), NULL}, /* YAML syntax: a mapping where a key is due */
     {IN_GROUP("muon", "layout: heads_o\n  head_dim: 0"),
      "c.yaml:5: head_dim must be a whole number of at least 1, not 0"},
     {IN_GROUP("muon", "split: 5"), "c.yaml:4: split must be a list of sizes"},
     {IN_GROUP("muon", "split: []"), "c.yaml:4: split is an empty list"},
+    {IN_GROUP("muon", "split: {repeat: 2}"), "c.yaml:4: split needs pieces, like {repeat: 8, pieces: [256, 128, 128]}"},
+    {IN_GROUP("muon", "split: {repeat: 0, pieces: [1]}"),
+     "c.yaml:4: repeat must be a whole number of at least 1, not 0"},
+    {IN_GROUP("muon", "split: {pieces: 5}"), "c.yaml:4: pieces must be a list of sizes, like [2048, 1024, 1024]"},
+    {IN_GROUP("muon", "split: {peices: [5]}"), "c.yaml:4: unknown key \"peices\" in split (did you mean pieces?)"},
     {IN_GROUP("muon", "split: [4, 0]"), "c.yaml:4: split must be a whole number of at least 1, not 0"},
     {IN_GROUP("muon", "grid: 2"), "c.yaml:4: grid must be rows by columns, like 2x1, not 2"},
     {IN_GROUP("muon", "grid: 0x2"), "c.yaml:4: grid must be rows by columns, like 2x1, not 0x2"},
@@ -215,10 +236,20 @@ START_TEST(wrong_parameters)
        {4},
        "c.yaml:3: rule muon: parameter layers.0.w: rule muon needs a matrix or a stack of matrices, and the shape is "
        "[4]"},
-      {"groups:\n- {rule: row_norm, lr: 1}\n",
+      {"roles: {\"*.w\": convolution}\ngroups:\n- {rule: row_norm, lr: 1}\n",
        4,
        {4, 4, 2, 2},
-       "c.yaml:2: rule row_norm: parameter layers.0.w: rule row_norm needs a matrix or a stack"},
+       "c.yaml:3: rule row_norm: parameter layers.0.w: rule row_norm needs matrices, and it is a convolution of shape "
+       "[4, 4, 2, 2]: write `layout: flatten` in the group"},
+      {"groups:\n- {rule: muon, lr: 1, layout: heads_o}\n",
+       2,
+       {4, 4},
+       "c.yaml:2: rule muon: parameter layers.0.w: layout heads_o needs head_dim: write it in the group, or "
+       "num_attention_heads and head_dim at the top of the manifest"},
+      {"groups:\n- {rule: muon, lr: 1, split: {repeat: 3, pieces: [2, 3]}}\n",
+       2,
+       {4, 4},
+       "c.yaml:2: rule muon: parameter layers.0.w: split: the pieces have 3 times 5 rows together, the tensor 4"},
       {"groups:\n- {rule: muon, lr: 1, layout: heads_qkv, head_dim: 128}\n",
        2,
        {1000, 4},
@@ -236,8 +267,9 @@ START_TEST(wrong_parameters)
     eqs_config *config;
     eqs_assignment assignment;
     ck_assert_ok(parse(misfits[i].text, &config));
-    ck_assert_int_eq(eqs_config_assign(config, "layers.0.w", "Linear", misfits[i].ndim, misfits[i].shape, &assignment),
-                     EQS_USAGE);
+    eqs_parameter_info info = {.name = "layers.0.w", .module_type = "Linear", .ndim = misfits[i].ndim};
+    memcpy(info.shape, misfits[i].shape, sizeof misfits[i].shape);
+    ck_assert_int_eq(eqs_config_assign(config, NULL, &info, &assignment), EQS_USAGE);
     ck_assert_msg(strncmp(eqs_error_message(), misfits[i].message, strlen(misfits[i].message)) == 0, "case %zu: %s", i,
                   eqs_error_message());
     ck_assert(assignment.views == NULL);

@@ -27,6 +27,9 @@ static const test_view views[] = {
     {"gate_up_interleaved_split", {7, 5, 14, 10, 1, {{0, 10, 2, 0, 5}}}, 2, 70}, /* gates only */
     {"every second row", {6, 7, 12, 7, 1, {{0, 14, 1, 0, 7}}}, 2, 7},
     {"every second row, transposed", {7, 6, 12, 7, 1, {{0, 1, 14, 0, 6}}}, 2, 7},
+    {"flatten", {5, 24, 30, 4, 6, {{0, 24, 1, 0, 4}, {4, 24, 1, 4, 4}}}, 1, 0}, /* 5×3×2×4 */
+    {"flatten of kernels of one element", {5, 3, 15, 1, 3, {{0, 3, 1, 0, 1}, {1, 3, 1, 1, 1}}}, 1, 0},
+    {"flatten of a stack", {3, 8, 12, 4, 2, {{0, 8, 1, 0, 4}, {4, 8, 1, 4, 4}}}, 2, 24},
     {"one dimension", {17, 1, 17, 1, 1, {{0, 1, 1, 0, 1}}}, 1, 0},
     {"one dimension, transposed", {1, 17, 17, 1, 1, {{0, 1, 1, 0, 17}}}, 1, 0},
     {"one row", {1, 17, 1, 17, 1, {{0, 17, 1, 0, 17}}}, 1, 0},
@@ -38,15 +41,15 @@ enum { view_count = sizeof views / sizeof views[0] };
 static eqs_view view_of_matrix(const test_view *test, int matrix)
 {
   eqs_view view = test->view;
-  for (int part = 0; part < view.parts; part++) view.part[part].offset += matrix * test->next;
+  for (int part = 0; part < 2; part++) view.part[part].offset += matrix * test->next;
   return view;
 }
 
 /* The tensor's element of the matrix's (i, j). */
 static int64_t tensor_place(const eqs_view *view, int64_t i, int64_t j)
 {
-  const eqs_view_part *part = &view->part[view->parts == 2 && j >= view->part[1].first_col];
-  return part->offset + i * part->row_stride + (j - part->first_col) * part->col_stride;
+  eqs_view_part part = eqs_view_part_at(view, j / view->part[0].cols);
+  return part.offset + i * part.row_stride + (j - part.first_col) * part.col_stride;
 }
 
 static void *numbers(int64_t count, size_t size)

@@ -57,7 +57,7 @@ START_TEST(ties)
 {
 #define EMBEDDING "{\"name\": \"model.embed_tokens.weight\", \"shape\": [9, 2]"
 #define HEAD "{\"name\": \"lm_head.weight\", \"shape\": [9, 2]"
-#define THIRD "{\"name\": \"shared.weight\", \"shape\": [9, 2]"
+#define THIRD "{\"name\": \"third.weight\", \"shape\": [9, 2]"
 #define TO_EMBEDDING ", \"tied_to\": \"model.embed_tokens.weight\"}"
 #define TO_HEAD ", \"tied_to\": \"lm_head.weight\"}"
 #define LIST(...) "{\"parameters\": [" __VA_ARGS__ "]"
@@ -85,6 +85,40 @@ START_TEST(ties)
     }
     eqs_manifest_free(&manifest);
   }
+}
+END_TEST
+
+/* What the model's configuration says, by the names of several programs; a byte-order mark is no part of the text. */
+START_TEST(model_and_stacks)
+{
+  static const struct {
+    const char *text;
+    int64_t heads, key_value_heads, head_dim, nope_head_dim;
+  } cases[] = {
+      {LIST() ", \"num_attention_heads\": 16, \"num_key_value_heads\": 8, \"head_dim\": 128}", 16, 8, 128, 0},
+      {"\xef\xbb\xbf" LIST() ", \"n_head\": 12, \"n_embd\": 768}", 12, 0, 0, 0},
+      {LIST() ", \"n_heads\": 32, \"n_kv_heads\": 4, \"head_dim\": null}", 32, 4, 0, 0},
+      {LIST() ", \"num_attention_heads\": 128, \"qk_nope_head_dim\": 96, \"v_head_dim\": 64}", 128, 0, 0, 96},
+      {LIST() "}", 0, 0, 0, 0},
+  };
+  for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
+    eqs_manifest manifest;
+    ck_assert_ok(read_text(cases[c].text, &manifest));
+    ck_assert(manifest.model.attention_heads == cases[c].heads &&
+              manifest.model.key_value_heads == cases[c].key_value_heads &&
+              manifest.model.head_dim == cases[c].head_dim && manifest.model.nope_head_dim == cases[c].nope_head_dim);
+    eqs_manifest_free(&manifest);
+  }
+  eqs_manifest manifest;
+  eqs_parameter_info *info;
+  int64_t count;
+  ck_assert_ok(read_text(LIST("{\"name\": \"a\", \"shape\": [4, 2, 3], \"stacked\": true},"
+                              "{\"name\": \"b\", \"shape\": [4, 2, 3]}") "}",
+                         &manifest));
+  ck_assert_ok(eqs_manifest_parameters(&manifest, &info, &count));
+  ck_assert(count == 2 && info[0].stacked == 1 && info[1].stacked == 0);
+  free(info);
+  eqs_manifest_free(&manifest);
 }
 END_TEST
 
@@ -123,6 +157,12 @@ START_TEST(refused)
       {LIST("{\"name\": \"a\", \"shape\": [1], \"tied_to\": \"b\"}, {\"name\": \"b\", \"shape\": [1], \"tied_to\": "
             "\"a\"}") "}",
        "parameters[0]: a: tied to b, which is itself tied"},
+      {ENTRY("\"name\": \"b/c\", \"shape\": [1]"),
+       "parameters[1]: parameter 'b/c': a checkpoint cannot have a name with '/': call it 'b.c'"},
+      {ENTRY("\"name\": \".\", \"shape\": [1]"), "parameters[1]: parameter '.': a checkpoint cannot have this name"},
+      {ENTRY("\"name\": \"b\", \"shape\": [1], \"stacked\": 1"), "parameters[1]: stacked must be true or false"},
+      {LIST() ", \"num_attention_heads\": 0}", "num_attention_heads must be a whole number from 1 to 1073741824"},
+      {LIST() ", \"head_dim\": \"64\"}", "head_dim must be a whole number from 1 to 1073741824"},
       {LIST() ", \"tie_word_embeddings\": 1}", "tie_word_embeddings must be true or false"},
       {LIST(EMBEDDING "}, {\"name\": \"lm_head.weight\", \"shape\": [8, 2]}") ", \"tie_word_embeddings\": true}",
        "lm_head.weight: tied to model.embed_tokens.weight, which has another shape"},
@@ -152,7 +192,7 @@ START_TEST(hostile)
   stpcpy(end, "x\"}]}");
   ck_assert_int_eq(read_text(text, &manifest), EQS_USAGE);
   ck_assert_ptr_nonnull(strstr(eqs_error_message(), "parameters[0]: name has more than 1000 characters"));
-  ck_assert_int_eq(eqs_role_infer(name, NULL, 2), EQS_ROLE_MATRIX);
+  ck_assert_int_eq(eqs_recognize(name, NULL, false, 2, (int64_t[]){2, 3}).role, EQS_ROLE_MATRIX);
   free(text);
   ck_assert_int_eq(eqs_manifest_read("/nonexistent/m.json", &manifest), EQS_IO);
   ck_assert_int_eq(eqs_manifest_read("/tmp", &manifest), EQS_IO);
@@ -170,6 +210,7 @@ Suite *make_suite(void)
   tcase_add_test(tests, a_published_model);
   tcase_add_test(tests, forms);
   tcase_add_test(tests, ties);
+  tcase_add_test(tests, model_and_stacks);
   tcase_add_test(tests, refused);
   tcase_add_test(tests, hostile);
   suite_add_tcase(suite, tests);

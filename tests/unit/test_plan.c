@@ -50,7 +50,7 @@ START_TEST(test_balance)
   make_model(info, names);
   for (int owners = 1; owners <= 8; owners++) {
     eqs_plan *plan;
-    ck_assert_ok(eqs_plan_make(config, owners, parameters, info, &plan));
+    ck_assert_ok(eqs_plan_make(config, NULL, owners, parameters, info, &plan));
     double least = INFINITY, most = 0, total = 0;
     int64_t bytes = 0, expected = 0;
     for (int o = 0; o < owners; o++) {
@@ -87,7 +87,7 @@ START_TEST(test_bytes)
   eqs_config *config = parse(rules);
   eqs_plan *plan;
   make_model(info, names);
-  ck_assert_ok(eqs_plan_make(config, 3, parameters, info, &plan));
+  ck_assert_ok(eqs_plan_make(config, NULL, 3, parameters, info, &plan));
   ck_assert_int_eq(eqs_planned_bytes(&plan->parameter[0]), 1024 * 512 * 4 * 3);
   ck_assert_int_eq(eqs_planned_bytes(&plan->parameter[1]), 512 * 4 * 4);
   eqs_plan_free(&plan);
@@ -103,7 +103,7 @@ START_TEST(test_peak)
   eqs_config *config = parse(rules);
   eqs_plan *plan;
   make_model(info, names);
-  ck_assert_ok(eqs_plan_make(config, 1, parameters, info, &plan));
+  ck_assert_ok(eqs_plan_make(config, NULL, 1, parameters, info, &plan));
   int64_t squares = 4 * 512 * 528 * 4, block = eqs_whole_product_rows(512) * 512 * 4, process = (28 + 32) << 20;
   ck_assert_int_eq(plan->owner_peak[0] - plan->owner_bytes[0], squares + block + process);
   eqs_plan_free(&plan);
@@ -117,11 +117,11 @@ START_TEST(test_grid_by_cost)
   eqs_config *config = parse("groups: [{match: {}, rule: muon, lr: 1, layout: row}]");
   eqs_parameter_info tall = {.name = "x.weight", .ndim = 2, .shape = {16384, 8192}};
   eqs_plan *plan;
-  ck_assert_ok(eqs_plan_make(config, 4, 1, &tall, &plan));
+  ck_assert_ok(eqs_plan_make(config, NULL, 4, 1, &tall, &plan));
   ck_assert_int_eq(plan->parameter[0].matrix[0].layout.grid_rows, 4);
   ck_assert_int_eq(plan->parameter[0].matrix[0].layout.grid_cols, 1);
   eqs_plan_free(&plan);
-  ck_assert_ok(eqs_plan_make(config, 4096, 1, &tall, &plan));
+  ck_assert_ok(eqs_plan_make(config, NULL, 4096, 1, &tall, &plan));
   ck_assert_int_gt(plan->parameter[0].matrix[0].layout.grid_rows, 1);
   ck_assert_int_gt(plan->parameter[0].matrix[0].layout.grid_cols, 1);
   eqs_plan_free(&plan);
@@ -173,18 +173,18 @@ START_TEST(test_impossible_models)
   eqs_parameter_info info[3];
   eqs_plan *plan;
   for (int i = 0; i < 3; i++) info[i] = (eqs_parameter_info){.name = "x", .ndim = 2, .shape = {side, side}};
-  ck_assert_ok(eqs_plan_make(config, 2, 1, info, &plan)); /* 2^48 elements, 16 bytes each */
+  ck_assert_ok(eqs_plan_make(config, NULL, 2, 1, info, &plan)); /* 2^48 elements, 16 bytes each */
   ck_assert_int_eq(eqs_planned_bytes(&plan->parameter[0]), INT64_C(1) << 52);
   eqs_plan_free(&plan);
-  ck_assert_int_eq(eqs_plan_make(config, 2, 2, info, &plan), EQS_USAGE);
+  ck_assert_int_eq(eqs_plan_make(config, NULL, 2, 2, info, &plan), EQS_USAGE);
   ck_assert_ptr_nonnull(strstr(eqs_error_message(), "parameter x: with those before it more than 2^48 elements"));
   info[0].shape[0]++;
-  ck_assert_int_eq(eqs_plan_make(config, 2, 1, info, &plan), EQS_USAGE);
+  ck_assert_int_eq(eqs_plan_make(config, NULL, 2, 1, info, &plan), EQS_USAGE);
   ck_assert_ptr_nonnull(strstr(eqs_error_message(), "the tensor has more than 2^48 elements"));
   info[0] = (eqs_parameter_info){.name = "x", .ndim = 3, .shape = {0, INT64_C(1) << 40, INT64_C(1) << 40}};
-  ck_assert_int_eq(eqs_plan_make(config, 2, 1, info, &plan), EQS_USAGE);
+  ck_assert_int_eq(eqs_plan_make(config, NULL, 2, 1, info, &plan), EQS_USAGE);
   for (int i = 0; i < 3; i++) info[i] = (eqs_parameter_info){.name = "x", .ndim = 3, .shape = {1 << 19, 1, 1}};
-  ck_assert_int_eq(eqs_plan_make(config, 2, 3, info, &plan), EQS_USAGE);
+  ck_assert_int_eq(eqs_plan_make(config, NULL, 2, 3, info, &plan), EQS_USAGE);
   ck_assert_ptr_nonnull(strstr(eqs_error_message(), "more than 2^20 matrices"));
   eqs_config_free(&config);
 }
@@ -195,14 +195,14 @@ START_TEST(test_forced_grid)
   eqs_config *config = parse("groups: [{match: {}, rule: muon, lr: 1, grid: 2x3, block: [5, 7], layout: row}]");
   eqs_parameter_info info = {.name = "x.weight", .ndim = 2, .shape = {40, 30}};
   eqs_plan *plan;
-  ck_assert_ok(eqs_plan_make(config, 6, 1, &info, &plan));
+  ck_assert_ok(eqs_plan_make(config, NULL, 6, 1, &info, &plan));
   const eqs_layout *layout = &plan->parameter[0].matrix[0].layout;
   ck_assert_int_eq(layout->grid_rows, 2);
   ck_assert_int_eq(layout->grid_cols, 3);
   ck_assert_int_eq(layout->row_block, 5);
   ck_assert_int_eq(layout->col_block, 7);
   eqs_plan_free(&plan);
-  ck_assert_int_eq(eqs_plan_make(config, 5, 1, &info, &plan), EQS_USAGE);
+  ck_assert_int_eq(eqs_plan_make(config, NULL, 5, 1, &info, &plan), EQS_USAGE);
   ck_assert_ptr_nonnull(strstr(eqs_error_message(), "plan.yaml:1: parameter 'x.weight'"));
   ck_assert_ptr_null(plan);
   eqs_config_free(&config);
@@ -216,8 +216,8 @@ START_TEST(test_same_plan)
   eqs_config *config = parse(rules);
   eqs_plan *first, *second;
   make_model(info, names);
-  ck_assert_ok(eqs_plan_make(config, 5, parameters, info, &first));
-  ck_assert_ok(eqs_plan_make(config, 5, parameters, info, &second));
+  ck_assert_ok(eqs_plan_make(config, NULL, 5, parameters, info, &first));
+  ck_assert_ok(eqs_plan_make(config, NULL, 5, parameters, info, &second));
   for (int p = 0; p < parameters; p++)
     ck_assert_mem_eq(first->parameter[p].matrix, second->parameter[p].matrix, sizeof *first->parameter[p].matrix);
   eqs_plan_free(&first);

@@ -38,6 +38,13 @@ static void free_manifests(void)
   for (int m = 0; m < model_count; m++) eqs_manifest_free(&manifests[m]);
 }
 
+static eqs_parameter_info info_of(const eqs_manifest_entry *entry)
+{
+  eqs_parameter_info info = {.name = entry->name, .module_type = entry->module_type, .ndim = entry->ndim};
+  memcpy(info.shape, entry->shape, sizeof info.shape);
+  return info;
+}
+
 /* Every parameter has a group, and matrices cover its tensor. */
 static void check_model(const eqs_config *config, const char *path, const eqs_manifest *manifest)
 {
@@ -45,8 +52,9 @@ static void check_model(const eqs_config *config, const char *path, const eqs_ma
     const eqs_manifest_entry *entry = &manifest->entries[i];
     eqs_assignment got;
     int64_t elements = 1, covered = 0;
-    ck_assert_msg(eqs_config_assign(config, entry->name, entry->module_type, entry->ndim, entry->shape, &got) == EQS_OK,
-                  "%s: %s", path, eqs_error_message());
+    eqs_parameter_info info = info_of(entry);
+    ck_assert_msg(eqs_config_assign(config, &manifest->model, &info, &got) == EQS_OK, "%s: %s", path,
+                  eqs_error_message());
     for (int d = 0; d < entry->ndim; d++) elements *= entry->shape[d];
     for (int64_t v = 0; v < got.count; v++) covered += got.views[v].rows * got.views[v].cols;
     ck_assert_int_eq(covered, elements);
@@ -120,10 +128,11 @@ static bool concerns(const char *choice, eqs_role role)
   return false;
 }
 
-static eqs_assignment assign(const eqs_config *config, const eqs_manifest_entry *entry)
+static eqs_assignment assign(const eqs_config *config, const eqs_manifest *manifest, int64_t i)
 {
   eqs_assignment got;
-  ck_assert_ok(eqs_config_assign(config, entry->name, entry->module_type, entry->ndim, entry->shape, &got));
+  eqs_parameter_info info = info_of(&manifest->entries[i]);
+  ck_assert_ok(eqs_config_assign(config, &manifest->model, &info, &got));
   return got;
 }
 
@@ -150,7 +159,7 @@ START_TEST(variants_are_what_their_names_say)
       snprintf(path, sizeof path, "configs/%s/%s.yaml", families[f], choice);
       eqs_config *config = read_file(path);
       for (int64_t i = 0; i < manifests[f].count; i++) {
-        eqs_assignment got = assign(config, &manifests[f].entries[i]), before = assign(base, &manifests[f].entries[i]);
+        eqs_assignment got = assign(config, &manifests[f], i), before = assign(base, &manifests[f], i);
         const char *rule = got.options.rule->name;
         if (got.role == choices[c].role)
           ck_assert_msg(strcmp(rule, choices[c].rule) == 0, "%s: %s by %s", path, manifests[f].entries[i].name, rule);
@@ -167,7 +176,22 @@ START_TEST(variants_are_what_their_names_say)
 }
 END_TEST
 
-/* The paper's assignments, on the published shapes; and a small Qwen3 trains with the same file. */
+#define HEADS(all, key_value, rows)                                                                                    \
+  {                                                                                                                    \
+    .attention_heads = all, .key_value_heads = key_value, .head_dim = rows                                             \
+  }
+
+/* Heads of the published models: attention, key/value, rows of one. */
+static const eqs_model_shape *model_of(const char *config)
+{
+  static const eqs_model_shape qwen3 = HEADS(16, 8, 128), gemma3 = HEADS(4, 1, 256), olmoe = HEADS(16, 16, 128),
+                               gpt_oss = HEADS(64, 8, 64);
+  if (strncmp(config, "qwen3", 5) == 0) return &qwen3;
+  if (strncmp(config, "gemma3", 6) == 0) return &gemma3;
+  return strncmp(config, "olmoe", 5) == 0 ? &olmoe : &gpt_oss;
+}
+
+/* The paper's assignments, on the published shapes. */
 START_TEST(numbers)
 {
   enum { row = EQS_LAYOUT_ROW, col = EQS_LAYOUT_COL };
@@ -184,8 +208,6 @@ START_TEST(numbers)
       {"qwen3", "l.0.self_attn.q_proj.weight", "Linear", 0, 2048, 1024, "muon", 2e-2, 1e-3, 16, false},
       {"qwen3", "l.0.self_attn.v_proj.weight", "Linear", 0, 1024, 1024, "muon", 2e-2, 1e-3, 8, false},
       {"qwen3", "l.0.self_attn.o_proj.weight", "Linear", 0, 1024, 2048, "muon", 2e-2, 1e-3, 16, false},
-      {"qwen3", "l.0.self_attn.q_proj.weight", "Linear", 0, 160, 160, "muon", 2e-2, 1e-3, 1, false},
-      {"qwen3", "l.0.self_attn.o_proj.weight", "Linear", 0, 160, 160, "muon", 2e-2, 1e-3, 1, false},
       {"qwen3", "l.0.mlp.down_proj.weight", "Linear", 0, 1024, 3072, "muon", 2e-2, 1e-3, 1, false},
       {"qwen3", "l.0.self_attn.q_norm.weight", "Qwen3RMSNorm", 0, 128, 0, "adamw", 5e-2, 1e-3, 1, false},
       {"gemma3", "l.0.self_attn.q_proj.weight", "Linear", 0, 1024, 1152, "muon", 2e-2, 1e-3, 4, false},
@@ -238,13 +260,54 @@ START_TEST(numbers)
     snprintf(path, sizeof path, "configs/%s.yaml", cases[i].config);
     eqs_config *config = read_file(path);
     eqs_assignment got;
-    ck_assert_ok(eqs_config_assign(config, cases[i].name, cases[i].type, dimensions, shape + first, &got));
+    eqs_parameter_info info = {.name = cases[i].name, .module_type = cases[i].type, .ndim = dimensions};
+    memcpy(info.shape, shape + first, (size_t)dimensions * sizeof *shape);
+    ck_assert_ok(eqs_config_assign(config, model_of(cases[i].config), &info, &got));
     ck_assert_str_eq(got.options.rule->name, cases[i].rule);
     ck_assert_msg(got.count == cases[i].count, "%s %s: %lld matrices", cases[i].config, cases[i].name,
                   (long long)got.count);
     ck_assert(config->group[got.group].lr == cases[i].lr && got.options.weight_decay == cases[i].weight_decay);
     ck_assert(got.options.center == cases[i].center);
     eqs_assignment_free(&got);
+    eqs_config_free(&config);
+  }
+}
+END_TEST
+
+/* Models of the four families that are as large as one likes: attention is head by head by the same files. */
+START_TEST(any_size)
+{
+  static const struct {
+    const char *config;
+    int64_t heads, key_value_heads, head_dim, hidden;
+  } sizes[] = {{"qwen3", 4, 2, 24, 80},  {"qwen3", 16, 8, 64, 1024}, {"gemma3", 3, 1, 40, 96},
+               {"olmoe", 8, 8, 16, 128}, {"gpt-oss", 6, 2, 10, 72},  {"gpt-oss", 32, 4, 64, 2048}};
+  static const char *const names[] = {"q_proj", "k_proj", "v_proj", "o_proj"};
+  for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
+    char path[80], name[80];
+    eqs_model_shape model = HEADS(sizes[s].heads, sizes[s].key_value_heads, sizes[s].head_dim);
+    snprintf(path, sizeof path, "configs/%s.yaml", sizes[s].config);
+    eqs_config *config = read_file(path);
+    for (int i = 0; i < 4; i++) {
+      int64_t heads = i == 1 || i == 2 ? sizes[s].key_value_heads : sizes[s].heads, outer = heads * sizes[s].head_dim;
+      eqs_parameter_info info = {.name = name, .module_type = "Linear", .ndim = 2};
+      info.shape[i == 3] = outer, info.shape[i != 3] = sizes[s].hidden;
+      snprintf(name, sizeof name, "model.layers.3.self_attn.%s.weight", names[i]);
+      eqs_assignment got;
+      ck_assert_ok(eqs_config_assign(config, &model, &info, &got));
+      ck_assert(got.count == heads && got.doubts == 0);
+      ck_assert_str_eq(got.options.rule->name, "muon");
+      ck_assert_int_eq(got.views[0].rows, i == 3 ? sizes[s].hidden : sizes[s].head_dim);
+      ck_assert_int_eq(got.views[0].cols, i == 3 ? sizes[s].head_dim : sizes[s].hidden);
+      eqs_assignment_free(&got);
+      /* not known: whole, and said; another model's: an error */
+      ck_assert_ok(eqs_config_assign(config, NULL, &info, &got));
+      ck_assert(got.count == 1 && got.doubts == EQS_DOUBT_HEADS);
+      eqs_assignment_free(&got);
+      info.shape[i == 3] += sizes[s].head_dim;
+      ck_assert_int_eq(eqs_config_assign(config, &model, &info, &got), EQS_USAGE);
+      ck_assert(strstr(eqs_error_message(), "layout auto: it has") && strstr(eqs_error_message(), name));
+    }
     eqs_config_free(&config);
   }
 }
@@ -286,8 +349,10 @@ START_TEST(layouts)
     snprintf(path, sizeof path, "configs/%s.yaml", cases[i].config);
     eqs_config *config = read_file(path);
     eqs_assignment got;
-    ck_assert_ok(
-        eqs_config_assign(config, cases[i].name, cases[i].type, cases[i].shape[2] > 0 ? 3 : 2, cases[i].shape, &got));
+    eqs_parameter_info info = {
+        .name = cases[i].name, .module_type = cases[i].type, .ndim = cases[i].shape[2] > 0 ? 3 : 2};
+    memcpy(info.shape, cases[i].shape, sizeof cases[i].shape);
+    ck_assert_ok(eqs_config_assign(config, NULL, &info, &got));
     ck_assert_msg(got.layout == cases[i].layout, "%s: %s", path, eqs_layout_names[got.layout]);
     ck_assert(got.views[0].rows == cases[i].rows && got.views[0].cols == cases[i].cols);
     eqs_assignment_free(&got);
@@ -303,6 +368,7 @@ Suite *make_suite(void)
   tcase_add_test(tests, all_files_fit_all_models);
   tcase_add_test(tests, variants_are_what_their_names_say);
   tcase_add_test(tests, numbers);
+  tcase_add_test(tests, any_size);
   tcase_add_test(tests, layouts);
   suite_add_tcase(suite, tests);
   return suite;

@@ -1,18 +1,25 @@
-/* Roles and their default layouts: every parameter of four published models, and the names of other families. */
+/* Roles and their default layouts: every parameter of four published models; tests/unit/test_families.c has others. */
 #include <jansson.h>
 #include <string.h>
 
 #include "harness.h"
 #include "model/role.h"
 
-static void check(const char *name, const char *module_type, int ndim, const char *role, const char *layout)
+static void check(const char *name, const char *module_type, const json_t *shape, const char *role, const char *layout)
 {
-  eqs_role inferred = eqs_role_infer(name, module_type, ndim);
-  ck_assert_msg(strcmp(eqs_role_names[inferred], role) == 0, "%s (%s): %s instead of %s", name,
-                module_type ? module_type : "no type", eqs_role_names[inferred], role);
-  if (layout == NULL) return;
-  const char *found = eqs_layout_names[eqs_role_unit_layout(inferred, module_type, ndim)];
-  ck_assert_msg(strcmp(found, layout) == 0, "%s: layout %s instead of %s", name, found, layout);
+  int64_t sizes[EQS_MAX_DIMS];
+  int ndim = (int)json_array_size(shape);
+  for (int d = 0; d < ndim; d++) sizes[d] = json_integer_value(json_array_get(shape, (size_t)d));
+  for (int typed = 0; typed < 2;
+       typed++) { /* the class of the module is a help, not a need, but for gpt-oss's experts */
+    eqs_recognition found = eqs_recognize(name, typed ? module_type : NULL, false, ndim, sizes);
+    ck_assert_msg(strcmp(eqs_role_names[found.role], role) == 0, "%s (%s): %s instead of %s", name, module_type,
+                  eqs_role_names[found.role], role);
+    ck_assert_msg(!found.guessed, "%s", name);
+    if (layout == NULL || !typed) continue;
+    const char *unit_layout = eqs_layout_names[eqs_role_unit_layout(found.role, found.storage, ndim)];
+    ck_assert_msg(strcmp(unit_layout, layout) == 0, "%s: layout %s instead of %s", name, unit_layout, layout);
+  }
 }
 
 START_TEST(published_models)
@@ -33,146 +40,44 @@ START_TEST(published_models)
   json_array_foreach(parameters, index, entry)
   {
     check(json_string_value(json_object_get(entry, "name")), json_string_value(json_object_get(entry, "module_type")),
-          (int)json_array_size(json_object_get(entry, "shape")), json_string_value(json_object_get(entry, "role")),
+          json_object_get(entry, "shape"), json_string_value(json_object_get(entry, "role")),
           json_string_value(json_object_get(entry, "layout")));
   }
   json_decref(root);
 }
 END_TEST
 
-START_TEST(other_families)
+/* The layouts in which rows are units: of the modules that store a weight as inputs × outputs, the other way around. */
+START_TEST(unit_layouts)
 {
   static const struct {
     const char *name, *module_type;
     int ndim;
-    const char *role, *layout;
+    const char *layout;
   } cases[] = {
-      /* experts as modules: OLMoE before fusion, Mixtral */
-      {"model.layers.0.mlp.experts.7.gate_proj.weight", "Linear", 2, "expert_gate_up", "row"},
-      {"model.layers.0.mlp.experts.7.up_proj.weight", NULL, 2, "expert_gate_up", "row"},
-      {"model.layers.0.mlp.experts.63.down_proj.weight", "Linear", 2, "expert_down", "col"},
-      {"model.layers.0.mlp.gate.weight", "Linear", 2, "router", "row"},
-      {"model.layers.3.block_sparse_moe.experts.3.w1.weight", "Linear", 2, "expert_gate_up", "row"},
-      {"model.layers.3.block_sparse_moe.experts.3.w3.weight", "Linear", 2, "expert_gate_up", "row"},
-      {"model.layers.3.block_sparse_moe.experts.3.w2.weight", "Linear", 2, "expert_down", "col"},
-      {"model.layers.3.block_sparse_moe.gate.weight", "Linear", 2, "router", "row"},
-      /* stacks without a module type: as OLMoE's */
-      {"model.layers.0.mlp.experts.gate_up_proj", NULL, 3, "expert_gate_up", "row"},
-      {"model.layers.0.mlp.experts.down_proj", NULL, 3, "expert_down", "col"},
-      /* Llama, Mistral, Phi */
-      {"model.layers.0.self_attn.q_proj.weight", "Linear", 2, "attention", "row"},
-      {"model.layers.0.self_attn.qkv_proj.weight", NULL, 2, "attention", "row"},
-      {"model.layers.0.mlp.gate_up_proj.weight", "Linear", 2, "mlp_gate_up", "row"},
-      {"model.layers.0.mlp.down_proj.weight", "Linear", 2, "mlp_down", "col"},
-      {"model.layers.0.post_attention_layernorm.weight", "LlamaRMSNorm", 1, "other", "row"},
-      {"layers.0.attention.wq.weight", "Linear", 2, "attention", "row"},
-      {"layers.0.feed_forward.w1.weight", "Linear", 2, "mlp_gate_up", "row"},
-      {"layers.0.feed_forward.w2.weight", "Linear", 2, "mlp_down", "col"},
-      {"tok_embeddings.weight", NULL, 2, "embedding", "row"},
-      {"output.weight", NULL, 2, "lm_head", "row"},
-      /* GPT-2, whose Conv1D is inputs × outputs */
-      {"transformer.wte.weight", "Embedding", 2, "embedding", "row"},
-      {"transformer.wpe.weight", NULL, 2, "embedding", "row"},
-      {"transformer.h.0.attn.c_attn.weight", "Conv1D", 2, "attention", "col"},
-      {"transformer.h.0.attn.c_proj.weight", "Conv1D", 2, "attention", "col"},
-      {"transformer.h.0.mlp.c_fc.weight", "Conv1D", 2, "mlp_gate_up", "col"},
-      {"transformer.h.0.mlp.c_proj.weight", "Conv1D", 2, "mlp_down", "row"},
-      {"transformer.h.0.mlp.c_fc.weight", "Linear", 2, "mlp_gate_up", "row"},
-      {"transformer.h.0.mlp.c_proj.weight", "Linear", 2, "mlp_down", "col"},
-      {"transformer.h.0.ln_1.weight", "LayerNorm", 1, "other", "row"},
-      {"transformer.h.0.attn.c_attn.bias", "Conv1D", 1, "other", "row"},
-      /* DeepSeek */
-      {"model.layers.3.self_attn.kv_a_proj_with_mqa.weight", "Linear", 2, "attention", "row"},
-      {"model.layers.3.self_attn.q_b_proj.weight", "Linear", 2, "attention", "row"},
-      {"model.layers.3.mlp.shared_experts.gate_proj.weight", "Linear", 2, "mlp_gate_up", "row"},
-      {"model.layers.3.mlp.shared_experts.down_proj.weight", "Linear", 2, "mlp_down", "col"},
-      {"model.layers.3.mlp.gate.weight", "DeepseekV3TopkRouter", 2, "router", "row"},
-      {"model.layers.3.mlp.gate.e_score_correction_bias", "DeepseekV3TopkRouter", 1, "other", "row"},
-      {"model.layers.3.mlp.experts.255.down_proj.weight", "Linear", 2, "expert_down", "col"},
-      {"model.layers.3.self_attn.q_a_proj.weight", "Linear", 2, "attention", "row"},
-      {"model.layers.3.self_attn.kv_b_proj.weight", NULL, 2, "attention", "row"},
-      {"model.layers.3.self_attn.q_a_layernorm.weight", NULL, 1, "other", "row"},
-      {"model.layers.3.mlp.gate.weight", NULL, 2, "router", "row"},
-      {"model.layers.3.mlp.experts.0.up_proj.weight", NULL, 2, "expert_gate_up", "row"},
-      {"model.layers.61.eh_proj.weight", "Linear", 2, "matrix", "row"},
-      {"model.layers.61.shared_head.head.weight", "Linear", 2, "lm_head", "row"},
-      {"layers.3.attn.wkv_b.weight", NULL, 2, "attention", "row"},
-      {"layers.3.ffn.gate.weight", NULL, 2, "router", "row"},
-      {"layers.3.ffn.shared_experts.w1.weight", NULL, 2, "mlp_gate_up", "row"},
-      {"layers.3.ffn.experts.17.w2.weight", NULL, 2, "expert_down", "col"},
-      {"embed.weight", NULL, 2, "embedding", "row"},
-      {"head.weight", NULL, 2, "lm_head", "row"},
-      /* Qwen2-MoE, Qwen3-MoE: the shared expert's gate is one sigmoid, which centering would make zero */
-      {"model.layers.3.mlp.gate.weight", "Linear", 2, "router", "row"},
-      {"model.layers.3.mlp.experts.59.gate_proj.weight", "Linear", 2, "expert_gate_up", "row"},
-      {"model.layers.3.mlp.shared_expert.up_proj.weight", "Linear", 2, "mlp_gate_up", "row"},
-      {"model.layers.3.mlp.shared_expert.down_proj.weight", NULL, 2, "mlp_down", "col"},
-      {"model.layers.3.mlp.shared_expert_gate.weight", "Linear", 2, "mlp", "row"},
-      /* OLMo 2 */
-      {"model.layers.0.self_attn.q_norm.weight", "Olmo2RMSNorm", 1, "other", "row"},
-      {"model.layers.0.post_feedforward_layernorm.weight", NULL, 1, "other", "row"},
-      /* GPT-NeoX, Pythia */
-      {"gpt_neox.embed_in.weight", NULL, 2, "embedding", "row"},
-      {"gpt_neox.layers.0.attention.query_key_value.weight", "Linear", 2, "attention", "row"},
-      {"gpt_neox.layers.0.attention.dense.weight", "Linear", 2, "attention", "row"},
-      {"gpt_neox.layers.0.mlp.dense_h_to_4h.weight", "Linear", 2, "mlp_gate_up", "row"},
-      {"gpt_neox.layers.0.mlp.dense_4h_to_h.weight", "Linear", 2, "mlp_down", "col"},
-      {"gpt_neox.layers.0.mlp.dense_4h_to_h.bias", "Linear", 1, "other", "row"},
-      {"embed_out.weight", "Linear", 2, "lm_head", "row"},
-      /* Falcon, BLOOM */
-      {"transformer.word_embeddings.weight", NULL, 2, "embedding", "row"},
-      {"transformer.h.0.self_attention.query_key_value.weight", NULL, 2, "attention", "row"},
-      {"transformer.h.0.self_attention.dense.weight", NULL, 2, "attention", "row"},
-      {"transformer.h.0.mlp.dense_h_to_4h.weight", NULL, 2, "mlp_gate_up", "row"},
-      {"transformer.word_embeddings_layernorm.weight", "LayerNorm", 1, "other", "row"},
-      /* GPT-2 without its first name, GPT-J, Phi-2, OPT, MPT */
-      {"wte.weight", NULL, 2, "embedding", "row"},
-      {"h.0.attn.c_attn.weight", NULL, 2, "attention", "row"},
-      {"transformer.h.0.mlp.fc_in.weight", "Linear", 2, "mlp_gate_up", "row"},
-      {"transformer.h.0.mlp.fc_out.weight", "Linear", 2, "mlp_down", "col"},
-      {"model.layers.0.self_attn.dense.weight", "Linear", 2, "attention", "row"},
-      {"model.layers.0.mlp.fc1.weight", "Linear", 2, "mlp_gate_up", "row"},
-      {"model.decoder.layers.0.fc2.weight", "Linear", 2, "mlp_down", "col"},
-      {"model.decoder.embed_positions.weight", "OPTLearnedPositionalEmbedding", 2, "embedding", "row"},
-      {"transformer.blocks.0.attn.Wqkv.weight", "Linear", 2, "attention", "row"},
-      /* BERT, RoBERTa, T5 */
-      {"bert.embeddings.token_type_embeddings.weight", NULL, 2, "embedding", "row"},
-      {"bert.embeddings.LayerNorm.weight", "LayerNorm", 1, "other", "row"},
-      {"bert.encoder.layer.0.attention.self.query.weight", "Linear", 2, "attention", "row"},
-      {"bert.encoder.layer.0.attention.output.dense.weight", "Linear", 2, "attention", "row"},
-      {"bert.encoder.layer.0.intermediate.dense.weight", "Linear", 2, "mlp_gate_up", "row"},
-      {"bert.encoder.layer.0.output.dense.weight", "Linear", 2, "mlp_down", "col"},
-      {"bert.pooler.dense.weight", "Linear", 2, "matrix", "row"},
-      {"cls.predictions.transform.dense.weight", "Linear", 2, "matrix", "row"},
-      {"cls.predictions.decoder.weight", "Linear", 2, "lm_head", "row"},
-      {"lm_head.dense.weight", "Linear", 2, "matrix", "row"},
-      {"encoder.block.0.layer.0.SelfAttention.o.weight", "Linear", 2, "attention", "row"},
-      {"encoder.block.0.layer.1.DenseReluDense.wi_0.weight", "Linear", 2, "mlp_gate_up", "row"},
-      {"encoder.block.0.layer.1.DenseReluDense.wo.weight", "Linear", 2, "mlp_down", "col"},
-      {"encoder.block.1.layer.1.mlp.router.classifier.weight", "Linear", 2, "router", "row"},
-      {"encoder.block.1.layer.1.mlp.experts.expert_0.wo.weight", "Linear", 2, "expert_down", "col"},
-      /* Llama 4, whose experts are stored as inputs × outputs */
-      {"language_model.model.layers.0.feed_forward.experts.gate_up_proj", "Llama4TextExperts", 3, "expert_gate_up",
-       "col"},
-      {"language_model.model.layers.0.feed_forward.experts.down_proj", "Llama4TextExperts", 3, "expert_down", "row"},
-      {"language_model.model.layers.0.feed_forward.router.weight", "Llama4Router", 2, "router", "row"},
-      /* wrapped */
-      {"module._orig_mod.output.weight", "Linear", 2, "lm_head", "row"},
-      {"_orig_mod.model.layers.0.mlp.gate.weight", "Linear", 2, "router", "row"},
-      /* neither: a convolution, a scalar, a bias of two dimensions, a gate inside attention, an unknown matrix */
-      {"vision.patch.weight", "Conv2d", 4, "other", "row"},
-      {"mixer.conv1d.weight", "Conv1d", 3, "other", "row"},
-      {"temperature", NULL, 0, "other", "row"},
-      {"model.layers.0.mlp.experts.gate_up_proj_bias", NULL, 2, "other", "row"},
-      {"model.layers.0.self_attn.gate.weight", "Linear", 2, "attention", "row"},
-      {"projection.weight", "Linear", 2, "matrix", "row"},
-      {"model.layers.0.mlp.mixer.weight", "Linear", 2, "mlp", "row"},
-      {"lm_head.weight", NULL, 2, "lm_head", "row"},
-      {"model.embed_tokens.weight", NULL, 2, "embedding", "row"},
-      {"anything.weight", "Gemma3TextScaledWordEmbedding", 2, "embedding", "row"},
+      {"model.layers.0.mlp.experts.7.up_proj.weight", NULL, 2, "row"},
+      {"model.layers.0.mlp.experts.63.down_proj.weight", "Linear", 2, "col"},
+      {"model.layers.0.mlp.experts.down_proj", NULL, 3, "col"},
+      {"transformer.h.0.mlp.c_fc.weight", "Conv1D", 2, "col"},
+      {"transformer.h.0.mlp.c_proj.weight", "Conv1D", 2, "row"},
+      {"transformer.h.0.attn.c_proj.weight", "Conv1D", 2, "col"},
+      {"layers.mlp.up_proj.kernel", NULL, 2, "col"},
+      {"layers.mlp.down_proj.kernel", NULL, 2, "row"},
+      {"lm_head.kernel", NULL, 2, "col"},
+      {"l.0.experts.gate_up_proj", "Llama4TextExperts", 3, "col"},
+      {"l.0.experts.down_proj", "Llama4TextExperts", 3, "row"},
+      {"l.0.experts.gate_up_proj", "GptOssExperts", 3, "gate_up_interleaved_pair"},
+      {"l.0.experts.down_proj", "GptOssExperts", 3, "row"},
+      {"embed.weight", NULL, 2, "row"},
+      {"norm.weight", NULL, 1, "row"},
   };
-  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
-    check(cases[i].name, cases[i].module_type, cases[i].ndim, cases[i].role, cases[i].layout);
+  static const int64_t shape[] = {64, 64, 64};
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    eqs_recognition found = eqs_recognize(cases[i].name, cases[i].module_type, false, cases[i].ndim, shape);
+    ck_assert_msg(
+        strcmp(eqs_layout_names[eqs_role_unit_layout(found.role, found.storage, cases[i].ndim)], cases[i].layout) == 0,
+        "%s", cases[i].name);
+  }
 }
 END_TEST
 
@@ -181,7 +86,7 @@ Suite *make_suite(void)
   Suite *suite = suite_create("role");
   TCase *tests = tcase_create("role");
   tcase_add_loop_test(tests, published_models, 0, 4);
-  tcase_add_test(tests, other_families);
+  tcase_add_test(tests, unit_layouts);
   suite_add_tcase(suite, tests);
   return suite;
 }
