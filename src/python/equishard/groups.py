@@ -235,11 +235,12 @@ class Groups:
             if changes:
                 group.set(torch_group, changes)
         if rate_changed:
-            self._warn_of_one_rate(rates)
+            self._warn_of_one_rate(rates, {group.get("initial_lr") for group in param_groups})
 
-    def _warn_of_one_rate(self, before):
+    def _warn_of_one_rate(self, before, initial):
+        """A scheduler that began with several rates may end all of them at one."""
         now = {group.in_force["lr"] for group in self._groups}
-        if self._flattened or len(before) == 1 or len(now) > 1 or now == {0.0}:
+        if self._flattened or len(before) == 1 or len(now) > 1 or now == {0.0} or len(initial) > 1:
             return
         self._flattened = True
         if self._speaks:
