@@ -1,21 +1,24 @@
 """equishard.Optimizer: a torch.optim.Optimizer whose weights, state and rules are with the owners of the job."""
 
 import ctypes
-import json
 import os
 import threading
 import time
 from collections import deque
 from contextlib import contextmanager
-from ctypes import c_double, c_int, c_size_t, c_void_p
+from ctypes import c_double, c_int, c_void_p
 from typing import NamedTuple
 
 import torch
 
-from . import _library, job
-from ._library import PARTIAL, USAGE, EquishardError, call
+from . import _library, configuration, job
+from ._library import PARTIAL, USAGE, EquishardError, EquishardTypeError, EquishardUsageError, call
+from .buffers import Buffers
+from .checkpointing import Objects, TrainerData, check_own_state, pack_items
+from .groups import Groups, parameter_group
 from .hooks import after_accumulation
-from .parameter import Parameter, named
+from .model import DTYPES, Structure, check, entries
+from .parameter import Parameter
 
 
 class StepInfo(NamedTuple):
@@ -45,12 +48,14 @@ class Traffic(NamedTuple):
 class Optimizer(torch.optim.Optimizer):
     """An optimizer whose work is done by the owners of the job.
 
-    model              a module, or an iterable of (name, tensor)
-    config             path of the configuration (YAML)
+    model              a module, or an iterable of (name, tensor). Parameters that do not require a gradient are frozen:
+                       nothing is computed of them, but they are in checkpoints, and a restart restores them
+    config             the configuration: path of a YAML file, its text, or a dict
     resume             restore weights and state: True from the configuration's checkpoint directory, or the path of a
-                       checkpoint or of a directory of them; of what `equishard import` wrote, the weights alone.
-                       Parameters that do not require a gradient have no part in it: unfrozen later, they need
-                       `checkpoint: {partial: true}` in the configuration
+                       checkpoint or of a directory of them; "auto": from the configuration's directory if there is a
+                       checkpoint, else begin. Of what `equishard import` wrote, the weights alone. `resumed` tells
+    overrides          dict of configuration keys that win over those of `config`
+    buffers            whether checkpoints have the model's buffers, those of the first trainer (True)
     gradient_placement, weight_placement
                        how the trainers hold tensors, in DTensor's words: "Partial", "Replicate", "Shard(0)".
                        With Partial gradients the push is their reduction: no all-reduce is needed
@@ -70,8 +75,8 @@ class Optimizer(torch.optim.Optimizer):
 
     _step_supports_amp_scaling = True  # torch's GradScaler leaves scale and checks to step()
 
-    def __init__(self, model, config, resume=None, gradient_placement="Partial", weight_placement="Replicate",
-                 placements=None, shapes=None, push_in_backward=None, grad_scaler=None):
+    def __init__(self, model, config=None, resume=None, gradient_placement="Partial", weight_placement="Replicate",
+                 placements=None, shapes=None, push_in_backward=None, grad_scaler=None, overrides=None, buffers=True):
         self._started = False
         self._grad_scaler = grad_scaler
         self._hooks = []
@@ -81,66 +86,123 @@ class Optimizer(torch.optim.Optimizer):
         self._lock = threading.RLock()  # hooks of tensors on several GPUs run in several threads
         self._session = c_void_p()
         self.seconds = {"push": 0.0, "step": 0.0, "pull": 0.0}
-        call("eqs_session_open", job.world(), os.fsencode(config), ctypes.byref(self._session))
+        world = job.world()  # from here on errors end the job with their status
+        found, self._buffers = self._look_at(model, buffers)
+        self._structure = Structure(model)
+        configuration.open_session(world, config, overrides, ctypes.byref(self._session))
         job.opened(self)
         communicator = c_void_p()
         call("eqs_session_trainers", self._session, ctypes.byref(communicator))
         self.trainers = job.Trainers(communicator)
 
         default, placements, shapes = (gradient_placement, weight_placement), placements or {}, shapes or {}
-        self._parameters = [Parameter(name, module_type, tensor, *placements.get(name, default), shapes.get(name),
-                                      self.trainers)
-                            for name, module_type, tensor in named(model)]
+        self._all_parameters = [Parameter(entry, *placements.get(entry.name, default), shapes.get(entry.name),
+                                          self.trainers) for entry in found]
+        self._parameters = [parameter for parameter in self._all_parameters if not parameter.frozen]
+        self._frozen = [parameter for parameter in self._all_parameters if parameter.frozen]
         self._by_tensor = {id(parameter.tensor): parameter for parameter in self._parameters}
-        self._by_name = {parameter.name: parameter for parameter in self._parameters}
-        unknown = (placements.keys() | shapes.keys()) - self._by_name.keys()
+        self._by_name = {name: parameter for parameter in self._parameters
+                         for name in [parameter.name, *parameter.other_names]}
+        unknown = (placements.keys() | shapes.keys()) - {entry.name for entry in found}
         if unknown:
-            raise ValueError(f"placements or shapes for what is no parameter: {', '.join(sorted(unknown))}")
+            raise EquishardUsageError(f"placements or shapes for what is no parameter: {', '.join(sorted(unknown))}")
 
         self._start(resume)
-        super().__init__(self._groups(), defaults={})
+        groups = self._make_groups()
+        super().__init__(self._groups.for_torch(), defaults={})
+        self.defaults = self._groups.defaults()
         self._started = True
-        self._pull()
+        self._step_counts = self._count_steps(groups)
+        self._pull(self._all_parameters)
+        self._restore()
         if push_in_backward is None:
             push_in_backward = job.rank_count() > self.trainers.count
         self._hooks = [after_accumulation(parameter.tensor, lambda p=parameter: self._after_backward(p))
                        for parameter in self._parameters if push_in_backward and parameter.gradient == PARTIAL]
 
+    @staticmethod
+    def _look_at(model, buffers):
+        """(what owners hold, buffers): frozen parameters of a module that are of another dtype are kept as buffers are."""
+        is_module, found, others = isinstance(model, torch.nn.Module), [], []
+        for entry in entries(model):
+            if is_module and entry.frozen and entry.tensor.dtype not in DTYPES:
+                others.append((entry.name, entry.tensor))
+            else:
+                check(entry)
+                found.append(entry)
+        if all(entry.frozen for entry in found):
+            raise EquishardUsageError("no parameter of the model requires a gradient: there is nothing to train")
+        return found, Buffers(model, others) if buffers else None
+
     def _start(self, resume):
-        initial = [parameter.memory_of_weight() for parameter in self._parameters]
-        for parameter, weight in zip(self._parameters, initial):
-            parameter.handle = c_void_p()
+        initial = [parameter.memory_of_weight() for parameter in self._all_parameters]
+        handles = {}
+        for parameter, weight in zip(self._all_parameters, initial):
+            parameter.handle, other = c_void_p(), c_void_p()
             call("eqs_parameter_add", self._session, ctypes.byref(parameter.info()), weight.data_ptr(),
                  ctypes.byref(parameter.handle))
-        if resume:
+            first = handles.setdefault(parameter.handle.value, parameter)
+            if first is not parameter:
+                raise EquishardUsageError(f"parameters '{first.name}' and '{parameter.name}' are two nn.Parameters with the "
+                                          "same memory: make them one object (a.weight = b.weight), or copy")
+            for name in parameter.other_names:
+                call("eqs_parameter_add", self._session, ctypes.byref(parameter.info(name)), weight.data_ptr(),
+                     ctypes.byref(other))
+        if isinstance(resume, str) and resume == "auto":
+            call("eqs_session_resume_if_any", self._session, None)
+        elif resume:
             call("eqs_session_resume", self._session, None if resume is True else os.fsencode(resume))
         call("eqs_session_start", self._session)
+        self.resumed = _library.session_resumed(self._session)
 
-    def _groups(self):
-        """torch's groups, from the configuration's that have parameters."""
-        count = c_int()
-        call("eqs_group_count", self._session, ctypes.byref(count))
-        members = [[] for _ in range(count.value)]
+    def _make_groups(self):
+        """The configuration's groups that have parameters; {tensor: steps that it had taken} of all parameters."""
+        members, steps = {}, {}
         for parameter in self._parameters:
-            description = _library.ParameterDescription()
-            call("eqs_parameter_describe", parameter.handle, ctypes.byref(description))
-            members[description.group].append(parameter.tensor)
-        groups = []
-        self._group_numbers, self._lr_in_force = [], []
-        for number, tensors in enumerate(members):
-            if tensors:
-                info = _library.GroupInfo()
-                call("eqs_group_describe", self._session, number, ctypes.byref(info))
-                # A scheduler that continues a run starts from the configuration's rates.
-                groups.append({"params": tensors, "lr": info.lr, "initial_lr": info.lr, "rule": info.rule.decode(),
-                               "group": number})
-                self._group_numbers.append(number)
-                self._lr_in_force.append(info.lr)
-        return groups
+            number, _, steps[parameter.tensor] = parameter_group(parameter.handle)
+            members.setdefault(number, []).append(parameter.tensor)
+        self._groups = Groups(self._session, members, speaks=self.trainers.rank == 0)
+        return steps
+
+    def _count_steps(self, steps):
+        """Every parameter has a state: how many steps it has taken. Those of one count share a tensor."""
+        counts = {}
+        for tensor, step in steps.items():
+            self.state[tensor] = {"step": counts.setdefault(step, torch.tensor(float(step)))}
+        begin = self.step_info().step
+        return [(count, step - begin) for step, count in counts.items()]
+
+    def _restore(self):
+        """What a checkpoint has besides weights and their state."""
+        self._data = TrainerData(self._session, self.trainers)
+        self._objects = Objects(self._data.read("equishard.objects"), self.resumed, self.trainers.rank == 0)
+        if not self.resumed:
+            return
+        self._groups.keep_restored(self.param_groups, self.step_info().step)
+        saved = self._data.read("equishard.buffers")
+        if saved is not None and self._buffers is not None:
+            self._buffers.restore(saved, speaks=self.trainers.rank == 0)
+
+    def register_for_checkpointing(self, **objects):
+        """Objects that checkpoints are to have, by name: learning rate schedulers, a GradScaler, whatever has `state_dict`
+        and `load_state_dict`. If a checkpoint was restored, they are put at once where they were, and param_groups
+        too, which a scheduler's constructor changes. The first trainer's count. Nothing of them is pickled: what is no
+        number, text, list, dict or tensor (functions, such as a LambdaLR's) stays as the new object has it.
+        """
+        for name, value in objects.items():
+            self._objects.add(name, value)
+            if self._objects.restore(name):
+                self._groups.rescale(value)
+                self._groups.put_back(self.param_groups)
+
+    def set_lr_factor(self, factor):
+        """Set the learning rate of every group to the configuration's times a factor, from the next step on."""
+        self._groups.set_lr_factor(self.param_groups, float(factor))
 
     def add_param_group(self, param_group):
         if self._started:
-            raise NotImplementedError("the parameters and their groups are fixed when the optimizer is made")
+            raise EquishardUsageError("a group is added after the optimizer was made: parameters are fixed then, and groups "
+                                      "are the configuration's; close() the optimizer and make another")
         super().add_param_group(param_group)
 
     def push(self, parameter, gradient=None):
@@ -148,9 +210,16 @@ class Optimizer(torch.optim.Optimizer):
 
         `gradient` is `parameter.grad` if not given; neither may change until `step` returns.
         """
-        parameter = self._by_name[parameter] if isinstance(parameter, str) else self._by_tensor[id(parameter)]
+        given = parameter
+        parameter = self._by_name.get(given) if isinstance(given, str) else self._by_tensor.get(id(given))
+        if parameter is None:
+            what = f"'{given}'" if isinstance(given, str) else "a tensor"
+            raise EquishardUsageError(f"{what} is pushed that is no parameter with a gradient of this optimizer")
+        gradient = parameter.tensor.grad if gradient is None else gradient
+        if gradient is None:
+            raise EquishardUsageError(f"parameter '{parameter.name}' is pushed and has no gradient")
         with self._timed("push"):
-            self._push(parameter, parameter.tensor.grad if gradient is None else gradient)
+            self._push(parameter, gradient)
             self._finish_copies()
 
     @contextmanager
@@ -193,16 +262,28 @@ class Optimizer(torch.optim.Optimizer):
         """The step's settings go with its gradients: tell them before the first, refuse others after it."""
         scale = 1.0 if grad_scaler is None else grad_scaler.get_scale()
         if self._scale is None:
-            self._set_lr()
+            self._check_model()
+            self._groups.send(self.param_groups)
             call("eqs_session_set_gradient_scale", self._session, c_double(scale))
             self._scale = scale
         elif scale != self._scale:
             raise EquishardError(
                 f"gradients were pushed in backward as if their scale were {self._scale:g}; it is {scale:g}: make the "
                 "optimizer with Optimizer(..., grad_scaler=scaler), and update the scaler after its step", USAGE)
-        elif any(float(group["lr"]) != lr for group, lr in zip(self.param_groups, self._lr_in_force)):
-            raise EquishardError("a learning rate was changed after the first gradient of the step was pushed: step the "
-                                 "scheduler after optimizer.step()", USAGE)
+        else:
+            self._groups.check_unchanged(self.param_groups)
+
+    def _check_model(self):
+        """Whether the model still has the parameters that the optimizer was made with."""
+        self._structure.check()
+        for parameter in self._frozen:
+            if parameter.tensor.requires_grad:
+                raise EquishardUsageError(
+                    f"parameter '{parameter.name}' requires a gradient since the optimizer was made, when it was frozen: it "
+                    "would not be trained; call requires_grad_ before, or write a checkpoint, close() the optimizer and "
+                    "make another with resume=True (its state begins at zero: `checkpoint: {partial: true}`)")
+        for parameter in self._all_parameters:
+            parameter.check_form()
 
     def _check_pushed(self):
         for parameter in self._parameters:
@@ -212,12 +293,12 @@ class Optimizer(torch.optim.Optimizer):
                     "call zero_grad after step, leave clipping to `clip_grad_norm` and scales to grad_scaler=, or make the "
                     "optimizer with push_in_backward=False", USAGE)
 
-    def _pull(self):
-        for parameter in self._parameters:
+    def _pull(self, parameters):
+        for parameter in parameters:
             memory = parameter.memory_for_weight()
             call("eqs_pull", parameter.handle, memory.data_ptr())
             parameter.take(memory)
-        for parameter in self._parameters:
+        for parameter in parameters:
             parameter.wait()
 
     @torch.no_grad()
@@ -247,22 +328,18 @@ class Optimizer(torch.optim.Optimizer):
         self._scale = None
         for parameter in self._parameters:
             parameter.release_gradient()
-        skipped = self.step_info().skipped_last
+        info = self.step_info()
+        skipped = info.skipped_last
+        for count, offset in self._step_counts:
+            count.fill_(info.step + offset)
         if grad_scaler is not None:
             device = self._parameters[0].tensor.device
             grad_scaler._per_optimizer_states[id(self)]["found_inf_per_device"] = {
                 device: torch.full((), float(skipped), device=device)}
         if not skipped:
             with self._timed("pull"):
-                self._pull()
+                self._pull(self._parameters)
         return loss
-
-    def _set_lr(self):
-        for index, group in enumerate(self.param_groups):
-            lr = float(group["lr"])
-            if lr != self._lr_in_force[index]:
-                call("eqs_group_set_lr", self._session, self._group_numbers[index], c_double(lr))
-                self._lr_in_force[index] = lr
 
     @contextmanager
     def _timed(self, phase):
@@ -271,29 +348,43 @@ class Optimizer(torch.optim.Optimizer):
         self.seconds[phase] += time.perf_counter() - start
 
     def state_dict(self):
-        """Learning rates and counts. Weights and state are in the checkpoints of the service."""
+        """param_groups and counts of steps. Weights and their state are with the owners, and in their checkpoints."""
         return {**super().state_dict(), "step": self.step_info().step}
 
     def load_state_dict(self, state_dict):
-        """Learning rates of a state_dict; it must be of the step that this optimizer is at."""
-        step = self.step_info().step
-        if state_dict["step"] != step:
-            raise ValueError(f"a state of step {state_dict['step']}; the optimizer is at step {step}")
+        """param_groups of a state_dict; it must be of the step that this optimizer is at. Weights and state come back with
+        resume=."""
+        check_own_state(state_dict, self.step_info().step, self.param_groups)
+        state = self.state
         super().load_state_dict({"state": {}, "param_groups": state_dict["param_groups"]})
+        self.state = state
 
-    def checkpoint(self, **items):
+    def __reduce_ex__(self, protocol):
+        raise EquishardTypeError("an equishard.Optimizer cannot be copied or pickled: weights and state are with the owners "
+                                 "of the job. Copy the model; write a checkpoint with optimizer.checkpoint(), or take "
+                                 "optimizer.state_dict()")
+
+    def __deepcopy__(self, memo):
+        self.__reduce_ex__(4)
+
+    def checkpoint(self, *, per_trainer=None, **items):
         """Write a checkpoint. Collective over the trainers. Returns when weights and state are copied; the owners write
         while training goes on. If that fails, the next step(), checkpoint() or close() raises.
 
-        items: the trainer's own data, by key: bytes, text, or what json can write. The first trainer's count.
+        items        the trainers' own data, by key: bytes, text, or what json can write. The first trainer's count
+        per_trainer  dict of data that every trainer has of its own, such as random states and positions of samplers
+
+        param_groups, registered objects and the model's buffers are in it, too.
         """
-        encoded = {key: value if isinstance(value, bytes) else
-                   value.encode() if isinstance(value, str) else json.dumps(value).encode()
-                   for key, value in items.items()}
-        array = _library.TrainerItem.array(len(encoded))
-        for item, (key, value) in zip(array, encoded.items()):
-            item.key, item.bytes, item.size = key.encode(), value, len(value)
-        call("eqs_checkpoint", self._session, array, len(encoded))
+        if self._scale is None:
+            self._groups.send(self.param_groups)  # what a scheduler has changed since the step is in the checkpoint
+        first = self.trainers.rank == 0
+        own = {"equishard.groups": self._groups.encode(self.param_groups) if first else b"",
+               "equishard.objects": self._objects.encode() if first else b""}
+        if self._buffers is not None:
+            own["equishard.buffers"] = self._buffers.encode() if first else b""
+        array, _kept = pack_items(items, per_trainer or {}, own)
+        call("eqs_checkpoint", self._session, array, len(array))
 
     def checkpoint_due(self):
         """Whether the configuration asks for a checkpoint now, or the job is to stop."""
@@ -304,10 +395,13 @@ class Optimizer(torch.optim.Optimizer):
         return _library.stop_requested(self._session)
 
     def trainer_data(self, key):
-        """The bytes handed over under a key when the restored checkpoint was written, or None."""
-        start, size = c_void_p(), c_size_t()
-        call("eqs_trainer_data", self._session, key.encode(), ctypes.byref(start), ctypes.byref(size))
-        return None if start.value is None else ctypes.string_at(start, size.value)
+        """What was handed over under a key when the restored checkpoint was written, or None: bytes; of values in
+        per_trainer that json cannot write, such as tensors, the value.
+
+        What every trainer had of its own comes back to the trainer of the same number; if the number of trainers has
+        changed, to all of them as the list of all.
+        """
+        return self._data.get(key)
 
     def step_info(self):
         """What the last step did."""

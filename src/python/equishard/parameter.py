@@ -4,25 +4,10 @@ import math
 
 import torch
 
-from ._library import MAX_DIMS, PARTIAL, REPLICATE, SHARD, ParameterInfo
+from ._library import MAX_DIMS, PARTIAL, REPLICATE, SHARD, EquishardTypeError, EquishardUsageError, ParameterInfo
+from .model import DTYPES
 
-_DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # eqs_dtype
 _PLACEMENTS = {"replicate": REPLICATE, "partial": PARTIAL, "shard(0)": SHARD, "shard(dim=0)": SHARD}
-
-
-def named(model):
-    """(name, module class or None, tensor) of what is to be trained, in the model's order, ties once."""
-    if isinstance(model, torch.nn.Module):
-        found = ((f"{path}.{name}" if path else name, type(module).__name__, tensor)
-                 for path, module in model.named_modules()
-                 for name, tensor in module.named_parameters(recurse=False))
-    else:
-        found = ((name, None, tensor) for name, tensor in model)
-    seen = set()
-    for name, module_type, tensor in found:
-        if tensor.requires_grad and id(tensor) not in seen:
-            seen.add(id(tensor))
-            yield name, module_type, tensor
 
 
 def placement(value, name):
@@ -31,50 +16,62 @@ def placement(value, name):
     try:
         return _PLACEMENTS[text.lower().replace(" ", "").removesuffix("()")]
     except KeyError:
-        raise ValueError(f"{name}: placement {text}: Replicate, Partial or Shard(0) are known") from None
+        raise EquishardUsageError(f"parameter '{name}': placement {text}: Replicate, Partial or Shard(0) are "
+                                  "known") from None
 
 
 class Parameter:
     """
-    name         as in the model
+    entry        of the model: name, module class, tensor, other names
     tensor       of this trainer: all of it, or its rows where the weight is Shard(0)
     gradient     placement of gradients; weight: of weights
     shape        the full tensor's
     trainers     of the job; they split rows as torch.chunk does
     """
 
-    def __init__(self, name, module_type, tensor, gradient, weight, shape, trainers):
-        self.name, self.module_type, self.tensor = name, module_type, tensor
+    def __init__(self, entry, gradient, weight, shape, trainers):
+        self.name, self.module_type, self.tensor = entry.name, entry.module_type, entry.tensor
+        self.other_names, self.frozen = entry.other_names, entry.frozen
+        name, tensor = self.name, self.tensor
+        self.dtype, self._local_shape = tensor.dtype, tensor.shape  # as the library knows them
         self.gradient, self.weight = placement(gradient, name), placement(weight, name)
         self.handle = None
         self.pushed = None  # the gradient's memory that the library is reading
         self._source = None  # the tensor that it came from, and which version of it
         self._copied = None  # a GPU's event: the memory has the gradient
         self._host = None  # pinned memory between a GPU and the library
-        if tensor.dtype not in _DTYPES:
-            raise TypeError(f"{name}: {tensor.dtype}; float32, bfloat16 or float16 can be trained")
         if tensor.dim() > MAX_DIMS:
-            raise ValueError(f"{name}: {tensor.dim()} dimensions; at most {MAX_DIMS}")
+            raise EquishardUsageError(f"parameter '{name}' has {tensor.dim()} dimensions; at most {MAX_DIMS} are possible")
 
         if self.weight == SHARD and shape is None:
-            raise ValueError(f"{name}: Shard(0) needs the full tensor's shape, shapes={{name: shape}}")
+            raise EquishardUsageError(f"parameter '{name}': Shard(0) needs the full tensor's shape, shapes={{name: shape}}")
         self.shape = tuple(tensor.shape if shape is None else shape)
         if SHARD in (self.gradient, self.weight) and not self.shape:
-            raise ValueError(f"{name}: a scalar cannot be split")
+            raise EquishardUsageError(f"parameter '{name}' is a scalar: it cannot be Shard(0)")
         rows = self.shape[0] if self.shape else 1
         chunk = math.ceil(rows / trainers.count)
         self._rows = slice(min(trainers.rank * chunk, rows), min((trainers.rank + 1) * chunk, rows))
         self._chunk_shape = (self._rows.stop - self._rows.start, *self.shape[1:])
         expected = self._chunk_shape if self.weight == SHARD else self.shape
         if tuple(tensor.shape) != expected:
-            raise ValueError(f"{name}: the local tensor is {tuple(tensor.shape)}, its placement asks for {expected}")
+            raise EquishardUsageError(f"parameter '{name}': the local tensor is {tuple(tensor.shape)}, its placement asks "
+                                      f"for {expected}")
 
-    def info(self):
-        info = ParameterInfo(name=self.name.encode(), module_type=self.module_type and self.module_type.encode(),
-                             dtype=_DTYPES[self.tensor.dtype], ndim=len(self.shape),
-                             gradient_placement=self.gradient, weight_placement=self.weight)
+    def info(self, name=None):
+        """What the library is told: of the parameter, or of another name of it."""
+        info = ParameterInfo(name=(name or self.name).encode(),
+                             module_type=self.module_type and self.module_type.encode(), dtype=DTYPES[self.dtype],
+                             ndim=len(self.shape), gradient_placement=self.gradient, weight_placement=self.weight,
+                             tied_to=self.name.encode() if name else None, frozen=self.frozen)
         info.shape[:len(self.shape)] = self.shape
         return info
+
+    def check_form(self):
+        """Whether the tensor is still of the dtype and shape that the library knows."""
+        if self.tensor.dtype is not self.dtype or self.tensor.shape != self._local_shape:
+            raise EquishardUsageError(
+                f"parameter '{self.name}' has become {self.tensor.dtype}, {list(self.tensor.shape)} since the optimizer "
+                f"was made; it was {self.dtype}, {list(self._local_shape)}: convert the model before")
 
     @property
     def on_gpu(self):
@@ -83,14 +80,15 @@ class Parameter:
     def memory_for_gradient(self, gradient):
         """The gradient as the library reads it: this trainer's part, contiguous, on the host. The copy from a GPU is
         only started: `wait` for it."""
-        if gradient.dtype != self.tensor.dtype or gradient.layout != torch.strided:
-            raise TypeError(f"{self.name}: a gradient of {gradient.dtype}, {gradient.layout} for a weight of "
-                            f"{self.tensor.dtype}, torch.strided")
+        if gradient.dtype != self.dtype or gradient.layout != torch.strided:
+            raise EquishardTypeError(f"parameter '{self.name}': a gradient of {gradient.dtype}, {gradient.layout} for a "
+                                     f"weight of {self.dtype}, torch.strided")
         if self.gradient == SHARD and tuple(gradient.shape) == self.shape:
             gradient = gradient[self._rows]
         expected = self._chunk_shape if self.gradient == SHARD else self.shape
         if tuple(gradient.shape) != expected:
-            raise ValueError(f"{self.name}: a gradient of {tuple(gradient.shape)}, its placement asks for {expected}")
+            raise EquishardUsageError(f"parameter '{self.name}': a gradient of {tuple(gradient.shape)}, its placement asks "
+                                      f"for {expected}")
         return self._to_host(gradient.detach())
 
     def take_gradient(self, gradient):

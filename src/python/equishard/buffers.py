@@ -1,0 +1,55 @@
+"""A model's buffers in checkpoints: running statistics, tables, masks. The first trainer's are written."""
+
+import warnings
+
+import torch
+
+from . import state
+from ._library import EquishardUsageError
+from .model import canonical_name
+
+KEY = "equishard.buffers"
+
+
+class Buffers:
+    """
+    model   a module; of anything else there are none
+    others  (name, tensor) of what is kept in the same way: frozen parameters of a dtype that owners do not hold
+    """
+
+    def __init__(self, model, others=()):
+        self._model = model if isinstance(model, torch.nn.Module) else None
+        self._others = list(others)
+
+    def _named(self):
+        """name -> tensor, as the model has them now."""
+        found = list(self._model.named_buffers()) if self._model is not None else []
+        return {canonical_name(name): tensor for name, tensor in found + self._others if tensor is not None}
+
+    def _persistent(self):
+        return {canonical_name(name) for name in self._model.state_dict(keep_vars=True)}
+
+    def encode(self):
+        return state.encode({name: tensor.detach() for name, tensor in self._named().items()})
+
+    @torch.no_grad()
+    def restore(self, data, speaks):
+        """Put the checkpoint's values in place. speaks: whether this trainer prints what the model lacks."""
+        saved, here = state.decode(data), self._named()
+        for name, tensor in here.items():
+            value = saved.get(name, state.KEPT)
+            if value is state.KEPT:
+                continue
+            if value.shape == tensor.shape:
+                tensor.copy_(value)
+            elif name in self._persistent():
+                raise EquishardUsageError(f"buffer '{name}' has shape {list(value.shape)} in the checkpoint, {list(tensor.shape)} "
+                                 "in the model: give it that shape, or leave buffers out with Optimizer(..., "
+                                 "buffers=False)")
+            elif speaks:
+                warnings.warn(f"equishard: buffer '{name}' has shape {list(value.shape)} in the checkpoint, "
+                              f"{list(tensor.shape)} in the model, and is not persistent: the model's stays")
+        missing = sorted(here.keys() - saved.keys())
+        if missing and speaks:
+            warnings.warn(f"equishard: the checkpoint does not have the buffers {', '.join(missing[:8])}"
+                          f"{', ...' if len(missing) > 8 else ''}: the model's stay")

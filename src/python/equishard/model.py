@@ -1,0 +1,152 @@
+"""What a model holds: names, module classes, ties, what is frozen; and whether it still does at the next step."""
+
+import collections.abc
+from typing import NamedTuple
+
+import torch
+
+from ._library import EquishardTypeError, EquishardUsageError
+
+DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # eqs_dtype
+
+# As the library has them: what wraps a model is no part of a name.
+_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_fpw_module", "_checkpoint_wrapped_module", "_forward_module",
+             "_dmp_wrapped_module"}
+
+
+class Entry(NamedTuple):
+    name: str
+    module_type: str  # or None
+    tensor: torch.Tensor
+    other_names: list  # of a tied tensor
+    frozen: bool  # no gradient
+
+
+def entries(model):
+    """What is in a module, or in an iterable of (name, tensor): in its order, a tied tensor once."""
+    found = {}
+    for name, module_type, tensor in _of_module(model) if isinstance(model, torch.nn.Module) else _of_pairs(model):
+        if id(tensor) in found:
+            found[id(tensor)].other_names.append(name)
+        else:
+            found[id(tensor)] = Entry(name, module_type, tensor, [], not tensor.requires_grad)
+    return list(found.values())
+
+
+def canonical_name(name):
+    """A name without the prefixes of wrappers, as in checkpoints."""
+    parts = name.split(".")
+    return ".".join([part for part in parts[:-1] if part not in _WRAPPERS] + parts[-1:])
+
+
+def _of_module(model):
+    registered = {id(tensor) for module in model.modules() for tensor in module._parameters.values()}
+    for path, module in model.named_modules(remove_duplicate=False):
+        for name, tensor in module._parameters.items():
+            if tensor is not None:
+                yield f"{path}.{name}" if path else name, type(module).__name__, tensor
+        for name, tensor in _hidden(module):
+            if id(tensor) not in registered and tensor.requires_grad:
+                raise EquishardUsageError(f"'{path}.{name}' is an nn.Parameter in no module: it would not be trained; put it in "
+                                 "an nn.ParameterList or nn.ParameterDict, or requires_grad_(False)".replace("'.", "'"))
+
+
+def _hidden(module):
+    """Parameters in plain lists and dicts that are attributes of a module."""
+    for attribute, value in vars(module).items():
+        if attribute in ("_parameters", "_buffers", "_modules"):
+            continue
+        if isinstance(value, (list, tuple)):
+            items = enumerate(value)
+        elif isinstance(value, dict):
+            items = value.items()
+        else:
+            continue
+        for key, item in items:
+            if isinstance(item, torch.nn.Parameter):
+                yield f"{attribute}[{key!r}]", item
+
+
+def _of_pairs(model):
+    remedy = "give the model itself, or pairs of name and tensor such as model.named_parameters()"
+    if isinstance(model, torch.Tensor):
+        raise EquishardUsageError(f"the model is a tensor, in no module and without a name: {remedy}")
+    if isinstance(model, collections.abc.Mapping):
+        raise EquishardUsageError(f"the model is a {type(model).__name__}: {remedy}, of a dict its items()")
+    try:
+        items = list(model)
+    except TypeError:
+        raise EquishardUsageError(f"the model is a {type(model).__name__}: {remedy}") from None
+    for number, item in enumerate(items):
+        if isinstance(item, torch.Tensor):
+            raise EquishardUsageError(f"item {number} of the model is a tensor of shape {tuple(item.shape)} without a name, as of "
+                             f"model.parameters(): {remedy}")
+        if isinstance(item, collections.abc.Mapping):
+            raise EquishardUsageError(f"item {number} of the model is a dict, as of torch's parameter groups: {remedy}; groups, "
+                             "their rules and rates are the configuration's `groups`")
+        if not (isinstance(item, (tuple, list)) and len(item) == 2 and isinstance(item[0], str) and
+                isinstance(item[1], torch.Tensor)):
+            raise EquishardUsageError(f"item {number} of the model is {item!r:.80}: {remedy}")
+        yield item[0], None, item[1]
+
+
+def check(entry):
+    """Whether a tensor is one that can be trained, or kept frozen; the error says which and what to do."""
+    name, tensor = entry.name, entry.tensor
+    if tensor.layout != torch.strided:
+        raise EquishardTypeError(f"parameter '{name}' is sparse ({tensor.layout}): give it dense, tensor.to_dense(); "
+                                 "gradients must be dense too (Embedding(sparse=False))")
+    if tensor.device.type == "meta":
+        raise EquishardUsageError(f"parameter '{name}' is on the meta device and has no values: model.to_empty(device="
+                                  "\"cpu\") and initialise it before the optimizer is made")
+    if tensor.dtype not in DTYPES:
+        raise EquishardTypeError(f"parameter '{name}' is {str(tensor.dtype).removeprefix('torch.')}: float32, bfloat16 and "
+                                 "float16 can be trained; convert it (model.float()), or register it as a buffer")
+    if not tensor.is_leaf:
+        raise EquishardUsageError(f"parameter '{name}' is the result of a computation and gets no gradient: give the leaf "
+                                  "tensor, or tensor.detach().requires_grad_()")
+
+
+class Structure:
+    """Which parameter objects a module holds where; `check` is made to be called at every step."""
+
+    def __init__(self, model):
+        self._model = model if isinstance(model, torch.nn.Module) else None
+        self._look()
+
+    def _look(self):
+        self._seen, self._held = [], {}
+        if self._model is None:
+            return
+        for path, module in self._model.named_modules():
+            self._seen.append((module._parameters, list(map(id, module._parameters.values()))))
+            self._seen.append((module._modules, list(map(id, module._modules.values()))))
+        # Objects are kept, so that no id is used twice.
+        self._objects = [list(held.values()) for held, _ in self._seen]
+        self._held = self._names()
+
+    def _names(self):
+        return {name: tensor for name, _, tensor in _of_module(self._model)}
+
+    def check(self):
+        """Whether every name is the same tensor as before; an error names the one that is not."""
+        for held, before in self._seen:
+            if list(map(id, held.values())) != before:
+                break
+        else:
+            return
+        now = self._names()
+        for name, tensor in now.items():
+            if name not in self._held:
+                raise EquishardUsageError(f"parameter '{name}' is new since the optimizer was made: it is not trained; make the "
+                                 "optimizer when the model is complete, or close() it and make another")
+            if self._held[name] is not tensor:
+                raise EquishardUsageError(
+                    f"parameter '{name}' is another object than when the optimizer was made, and would not be trained: "
+                    "write into the parameter instead (with torch.no_grad(): parameter.copy_(value)), or close() the "
+                    "optimizer and make another")
+        for name in self._held:
+            if name not in now:
+                raise EquishardUsageError(f"parameter '{name}' is not in the model any more: close() the optimizer and make "
+                                 "another")
+        self._look()
