@@ -69,7 +69,6 @@ class Disk:
         raise SystemExit(f"FAILED: {self.directory} cannot be unmounted")
 
     def remount(self, options):
-        """EBUSY (Unavailable) if it is to become read-only while a file is being written."""
         command("mount", "-o", f"remount,{options}", self.directory)
 
     def fill(self, left):

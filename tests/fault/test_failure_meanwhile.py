@@ -26,7 +26,7 @@ def disturbed(all_jobs, library, name, ranks, head, arguments, disturbances):
     before = {owner: calls.watched(library, all_jobs.directory / f"{name}-{owner}.calls", directory, [words])
               for owner, words in disturbances.items()}
     result = job.run(*all_jobs.programs(config, *ranks, "steps=8", *arguments, before=before))
-    return result, sorted(path.name for path in directory.iterdir())
+    return result, sorted(path.name for path in directory.iterdir() if path.name != ".lock")
 
 
 def fails(all_jobs, library, number, ranks, reason):

@@ -49,10 +49,10 @@ def cut(bench, disk, what, owner, call):
     directory = disk.directory / "checkpoints"
     stopped = stop_and_cut(bench, disk, directory, owner, call.but("stop"))
     found = bench.calls(disk.directory.name, owner)
-    step, new = jobs.newest(directory), EVERY * call.save
     hit = next((one for one in found if one.disturbed), None)
     if not checks.that(stopped and hit, f"{what}: the owner has not stopped there"):
         return
+    step, new = jobs.newest(directory), EVERY * hit.save  # its file may be a write longer or shorter: names are in it
     allowed = [new] if promised(hit, found) else [new - EVERY, new]
     if not checks.that(step in allowed, f"{what}: the newest checkpoint is of step {step}, not one of {allowed}"):
         return

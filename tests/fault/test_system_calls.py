@@ -120,7 +120,7 @@ def disturb(bench, number, owner, call, disturbance):
     if job.EVERYTHING or number % 4 == 0:
         bench.goes_on(name, step, what)
         left = sorted(os.listdir(directory))
-        checks.that(left == ["latest", f"step-{END:08d}.h5"], f"{what}: after the restart there is {left}")
+        checks.that(left == [".lock", "latest", f"step-{END:08d}.h5"], f"{what}: after the restart there is {left}")
 
 
 def main(scratch):
