@@ -186,6 +186,19 @@ eqs_status eqs_serve_all(MPI_Comm comm);
 eqs_status eqs_session_trainers(const eqs_session *session, MPI_Comm *trainers);
 
 /*
+ * Tell a number of the model's configuration, before eqs_session_start: heads and fused tensors follow from it
+ * (`layout: auto`), where shapes alone do not tell.
+ *
+ * session  [in]
+ * key      [in] as Hugging Face, torchtitan and nanoGPT call it: "num_attention_heads", "num_key_value_heads", "head_dim",
+ *               "hidden_size", "n_head", "n_embd", ...; one that is not used is ignored, so that a program can tell all
+ * value    [in] at least 0; 0: not known
+ *
+ * Logically collective: the first trainer's numbers count. EQS_USAGE.
+ */
+eqs_status eqs_session_tell_model(eqs_session *session, const char *key, int64_t value);
+
+/*
  * Add a parameter, before eqs_session_start; the same ones in the same order on every trainer.
  * Gradients are moved in reverse order of addition, weights in order.
  *

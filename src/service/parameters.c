@@ -7,6 +7,20 @@
 #include "model/wrappers.h"
 #include "service/session.h"
 
+eqs_status eqs_session_tell_model(eqs_session *session, const char *key, int64_t value)
+{
+  eqs_status status = EQS_OK;
+  EQS_TRY(eqs_check_session(session, "eqs_session_tell_model"));
+  EQS_TRY(eqs_check_pointer(key, "eqs_session_tell_model", "key"));
+  if (session->started) EQS_TRY(eqs_fail(EQS_USAGE, "eqs_session_tell_model is called after eqs_session_start"));
+  if (value < 0) EQS_TRY(eqs_fail(EQS_USAGE, "the model's %s must be at least 0, is %lld", key, (long long)value));
+  for (int k = 0; k < eqs_model_shape_key_count; k++)
+    if (strcmp(eqs_model_shape_keys[k].name, key) == 0)
+      memcpy((char *)&session->model + eqs_model_shape_keys[k].offset, &value, sizeof value);
+cleanup:
+  return status;
+}
+
 static eqs_status check_role(const eqs_parameter_info *info)
 {
   if (info->role == NULL) return EQS_OK;

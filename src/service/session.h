@@ -10,6 +10,7 @@
 #include "base/lookup.h"
 #include "checkpoint/lock.h"
 #include "checkpoint/saver.h"
+#include "model/model_shape.h"
 #include "optimizer/optimizer.h"
 #include "service/handles.h"
 #include "service/policy.h"
@@ -65,6 +66,7 @@ struct eqs_session {
   bool resumes, if_any; /* restore a checkpoint; if there is one */
   char *resume_path;
   bool resumed;
+  eqs_model_shape model;  /* as the program told it */
   eqs_settings *settings; /* of the next step, as trainers set them */
   int64_t pushes;         /* parameters that this trainer has pushed in the step under way */
   int64_t puts;           /* parameters that this trainer has put before it */

@@ -57,6 +57,7 @@ eqs_status eqs_pack_start(const eqs_session *session, eqs_wire *payload)
   EQS_TRY(eqs_wire_put_integer(payload, session->resumes));
   EQS_TRY(eqs_wire_put_integer(payload, session->if_any));
   EQS_TRY(eqs_wire_put_text(payload, session->resume_path));
+  EQS_TRY(eqs_wire_put(payload, &session->model, sizeof session->model));
   EQS_TRY(eqs_wire_put_integer(payload, session->parameters));
   for (int64_t p = 0; p < session->parameters; p++) EQS_TRY(pack_parameter(&session->parameter[p].info, payload));
 cleanup:
@@ -128,9 +129,12 @@ static eqs_status make_plan(eqs_session *session, eqs_wire *payload)
   eqs_parameter_info *info = NULL;
   int64_t resumes, if_any, count;
   const char *path;
+  const void *model;
   EQS_TRY(eqs_wire_get_integer(payload, &resumes));
   EQS_TRY(eqs_wire_get_integer(payload, &if_any));
   EQS_TRY(eqs_wire_get_text(payload, &path));
+  EQS_TRY(eqs_wire_get(payload, sizeof session->model, &model));
+  memcpy(&session->model, model, sizeof session->model);
   EQS_TRY(eqs_wire_get_integer(payload, &count));
   session->resumes = resumes != 0;
   session->if_any = if_any != 0;
@@ -146,7 +150,7 @@ static eqs_status make_plan(eqs_session *session, eqs_wire *payload)
   EQS_TRY(eqs_allocate(&info, count, sizeof *info));
   for (int64_t p = 0; p < count; p++) EQS_TRY(unpack_parameter(payload, &info[p]));
   if (eqs_trains(session)) EQS_TRY(compare_parameters(session, info, count));
-  EQS_TRY(eqs_plan_make(session->config, NULL, session->roster.owners, count, info, &session->plan));
+  EQS_TRY(eqs_plan_make(session->config, &session->model, session->roster.owners, count, info, &session->plan));
   EQS_TRY(eqs_settings_create(session->config, &session->settings));
 cleanup:
   free(info);

@@ -56,7 +56,8 @@ START_TEST(patterns_are_without_them)
   ck_assert_ok(eqs_config_parse(&(eqs_sources){1, &source}, &config));
   for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
     eqs_assignment assignment;
-    ck_assert_ok(eqs_config_assign(config, expected[i].name, NULL, 2, (int64_t[]){4, 4}, &assignment));
+    eqs_parameter_info info = {.name = expected[i].name, .ndim = 2, .shape = {4, 4}};
+    ck_assert_ok(eqs_config_assign(config, NULL, &info, &assignment));
     ck_assert_int_eq(assignment.group, expected[i].group);
     ck_assert_int_eq(assignment.role, expected[i].role);
     eqs_assignment_free(&assignment);
