@@ -16,6 +16,15 @@ static eqs_status check_role(const eqs_parameter_info *info)
                   info->role);
 }
 
+/* Its own, or that of one tied to it. */
+static bool is_name_of(const eqs_added_parameter *parameter, const char *name)
+{
+  if (strcmp(parameter->info.name, name) == 0) return true;
+  for (int64_t a = 0; a < parameter->aliases; a++)
+    if (strcmp(parameter->alias[a], name) == 0) return true;
+  return false;
+}
+
 static eqs_status check_info(const eqs_session *session, const eqs_parameter_info *info, const char *given_name)
 {
   if (info->name == NULL || info->name[0] == '\0') return eqs_fail(EQS_USAGE, "a parameter has no name");
@@ -38,7 +47,7 @@ static eqs_status check_info(const eqs_session *session, const eqs_parameter_inf
   if (info->stacked && info->ndim < 2)
     return eqs_fail(EQS_USAGE, "parameter '%s': stacked needs at least 2 dimensions, has %d", info->name, info->ndim);
   for (int64_t p = 0; p < session->parameters; p++)
-    if (strcmp(session->parameter[p].info.name, info->name) == 0)
+    if (is_name_of(&session->parameter[p], info->name))
       return eqs_fail_same_name(session->parameter[p].given_name, given_name);
   return check_role(info);
 }
@@ -61,12 +70,12 @@ static bool holds_some(const eqs_session *session, const eqs_parameter_info *inf
 
 /* The parameter added before that this one is another name of; NULL if there is none. */
 static eqs_status find_tie(const eqs_session *session, const eqs_parameter_info *info, const void *weight,
-                           const eqs_added_parameter **tie)
+                           eqs_added_parameter **tie)
 {
   *tie = NULL;
   for (int64_t p = 0; p < session->parameters && *tie == NULL; p++) {
-    const eqs_added_parameter *other = &session->parameter[p];
-    bool declared = info->tied_to != NULL && strcmp(other->info.name, info->tied_to) == 0;
+    eqs_added_parameter *other = &session->parameter[p];
+    bool declared = info->tied_to != NULL && is_name_of(other, info->tied_to);
     bool shared = weight != NULL && other->initial == weight && same_tensor(&other->info, info) &&
                   holds_some(session, info) && holds_some(session, &other->info);
     if (declared || shared) *tie = other;
@@ -106,12 +115,22 @@ cleanup:
   return status;
 }
 
+static eqs_status add_alias(eqs_added_parameter *parameter, const char *name)
+{
+  eqs_status status = EQS_OK;
+  EQS_TRY(eqs_grow(&parameter->alias, parameter->aliases, sizeof *parameter->alias));
+  EQS_TRY(eqs_copy_text(&parameter->alias[parameter->aliases], name));
+  parameter->aliases++;
+cleanup:
+  return status;
+}
+
 eqs_status eqs_parameter_add(eqs_session *session, const eqs_parameter_info *given, const void *weight,
                              eqs_parameter **parameter)
 {
   eqs_status status = EQS_OK;
   eqs_parameter_info info;
-  const eqs_added_parameter *tie;
+  eqs_added_parameter *tie;
   char *name = NULL, *tied_to = NULL; /* without the segments of wrappers */
   EQS_TRY(eqs_check_session(session, "eqs_parameter_add"));
   EQS_TRY(eqs_check_pointer(parameter, "eqs_parameter_add", "parameter"));
@@ -123,6 +142,7 @@ eqs_status eqs_parameter_add(eqs_session *session, const eqs_parameter_info *giv
   info.name = name, info.tied_to = tied_to;
   EQS_TRY(check_info(session, &info, given_name));
   EQS_TRY(find_tie(session, &info, weight, &tie));
+  if (tie != NULL) EQS_TRY(add_alias(tie, info.name));
   if (tie != NULL)
     *parameter = tie->handle;
   else

@@ -46,8 +46,10 @@ typedef struct {
   eqs_parameter *handle;
   char *given_name;        /* as it was added; info has it without the segments of wrappers */
   eqs_parameter_info info; /* texts allocated */
-  const void *initial;     /* until the session starts */
-  const void *put;         /* its new weight, until the next step; NULL: none */
+  int64_t aliases;
+  char **alias;        /* names of those that are tied to it */
+  const void *initial; /* until the session starts */
+  const void *put;     /* its new weight, until the next step; NULL: none */
   bool pushed;
 } eqs_added_parameter;
 
