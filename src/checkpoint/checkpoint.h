@@ -42,6 +42,8 @@ typedef struct {
 
 typedef struct {
   const char *name;
+  int64_t aliases;
+  char *const *alias; /* other names by which a file that is restored may have it */
   eqs_dtype trainer_dtype;
   int ndim;
   int64_t shape[EQS_MAX_DIMS];

@@ -59,6 +59,45 @@ cleanup:
   return status;
 }
 
+static int by_entry_name(const void *a, const void *b)
+{
+  const eqs_checkpoint_entry *left = a, *right = b;
+  return strcmp(left->name, right->name);
+}
+
+/* name_of is of every entry the name that it gets, or NULL: entries are found as long as their names are in order. */
+static void find_other_names(const eqs_checkpoint_summary *summary, int64_t parameters,
+                             const eqs_checkpoint_parameter *parameter, const char **name_of)
+{
+  for (int64_t p = 0; p < parameters; p++) {
+    const eqs_checkpoint_entry *entry = eqs_checkpoint_entry_find(summary, parameter[p].name);
+    for (int64_t a = 0; a < parameter[p].aliases && entry == NULL; a++) {
+      entry = eqs_checkpoint_entry_find(summary, parameter[p].alias[a]);
+      if (entry != NULL) name_of[entry - summary->entry] = parameter[p].name;
+    }
+  }
+}
+
+eqs_status eqs_checkpoint_resolve_ties(eqs_checkpoint_summary *summary, int64_t parameters,
+                                       const eqs_checkpoint_parameter *parameter)
+{
+  eqs_status status = EQS_OK;
+  const char **name_of = NULL;
+  EQS_TRY(eqs_allocate(&name_of, summary->entries, sizeof *name_of));
+  find_other_names(summary, parameters, parameter, name_of);
+  for (int64_t e = 0; e < summary->entries; e++) {
+    char *name;
+    if (name_of[e] == NULL) continue;
+    EQS_TRY(eqs_copy_text(&name, name_of[e]));
+    free(summary->entry[e].name);
+    summary->entry[e].name = name;
+  }
+  if (summary->entries > 0) qsort(summary->entry, (size_t)summary->entries, sizeof *summary->entry, by_entry_name);
+cleanup:
+  free(name_of);
+  return status;
+}
+
 /* Names of parameters: the first few, and how many. */
 typedef struct {
   int64_t count;

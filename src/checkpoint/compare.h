@@ -17,6 +17,13 @@
 eqs_status eqs_checkpoint_rename(const eqs_renames *renames, eqs_checkpoint_summary *summary);
 
 /*
+ * Give entries that have a parameter of the model under another name of it (a tied tensor's names in another order) the
+ * name that the model has.
+ */
+eqs_status eqs_checkpoint_resolve_ties(eqs_checkpoint_summary *summary, int64_t parameters,
+                                       const eqs_checkpoint_parameter *parameter);
+
+/*
  * Whether a restart can be made. The message names the first few parameters that are in the way, and how many there
  * are.
  *

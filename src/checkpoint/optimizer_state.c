@@ -130,6 +130,8 @@ static eqs_status describe_all(const eqs_optimizer *optimizer, const eqs_checkpo
     const eqs_parameter_info *info = &optimizer->plan->parameter[p].info;
     eqs_checkpoint_parameter *parameter = &all->parameter[p];
     parameter->name = info->name;
+    parameter->aliases = optimizer->plan->parameter[p].aliases;
+    parameter->alias = optimizer->plan->parameter[p].alias;
     parameter->trainer_dtype = info->dtype;
     parameter->ndim = info->ndim;
     memcpy(parameter->shape, info->shape, sizeof parameter->shape);
@@ -241,6 +243,7 @@ static eqs_status fit_model(const eqs_optimizer *optimizer, const char *file, co
                             eqs_checkpoint_summary *summary)
 {
   eqs_status status = eqs_checkpoint_rename(optimizer->config->checkpoint.rename, summary);
+  if (status == EQS_OK) status = eqs_checkpoint_resolve_ties(summary, all->contents.parameters, all->parameter);
   if (status == EQS_OK)
     status = eqs_checkpoint_compare(summary, optimizer->config->checkpoint.partial, all->contents.parameters,
                                     all->parameter);

@@ -351,6 +351,17 @@ cleanup:
   return status;
 }
 
+eqs_status eqs_plan_add_alias(eqs_plan *plan, int64_t p, const char *name)
+{
+  eqs_status status = EQS_OK;
+  eqs_planned_parameter *parameter = &plan->parameter[p];
+  EQS_TRY(eqs_grow(&parameter->alias, parameter->aliases, sizeof *parameter->alias));
+  EQS_TRY(eqs_copy_text(&parameter->alias[parameter->aliases], name));
+  parameter->aliases++;
+cleanup:
+  return status;
+}
+
 void eqs_plan_free(eqs_plan **plan)
 {
   if (*plan == NULL) return;
@@ -358,6 +369,8 @@ void eqs_plan_free(eqs_plan **plan)
     eqs_planned_parameter *parameter = &(*plan)->parameter[p];
     free((char *)parameter->info.name);
     free((char *)parameter->info.module_type);
+    for (int64_t a = 0; a < parameter->aliases; a++) free(parameter->alias[a]);
+    free(parameter->alias);
     eqs_assignment_free(&parameter->assignment);
     free(parameter->matrix);
   }

@@ -15,6 +15,8 @@ typedef struct {
 
 typedef struct {
   eqs_parameter_info info; /* name and module_type allocated */
+  int64_t aliases;
+  char **alias; /* other names of the same tensor, allocated */
   eqs_assignment assignment;
   eqs_planned_matrix *matrix; /* assignment.count */
 } eqs_planned_parameter;
@@ -45,6 +47,9 @@ typedef struct {
  */
 eqs_status eqs_plan_make(const eqs_config *config, const eqs_model_shape *model, int owners, int64_t parameters,
                          const eqs_parameter_info *info, eqs_plan **plan);
+
+/* Another name of parameter p, by which a checkpoint may have it. Not collective. */
+eqs_status eqs_plan_add_alias(eqs_plan *plan, int64_t p, const char *name);
 
 /* Free; sets *plan to NULL. */
 void eqs_plan_free(eqs_plan **plan);

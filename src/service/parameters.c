@@ -81,12 +81,11 @@ static int64_t last_with_address(const eqs_session *session, const void *weight)
 }
 
 /* The one added before whose memory it shares. */
-static const eqs_added_parameter *find_shared(const eqs_session *session, const eqs_parameter_info *info,
-                                              const void *weight)
+static eqs_added_parameter *find_shared(const eqs_session *session, const eqs_parameter_info *info, const void *weight)
 {
   if (weight == NULL || !holds_some(session, info)) return NULL;
   for (int64_t p = last_with_address(session, weight); p >= 0; p = session->parameter[p].same_address) {
-    const eqs_added_parameter *other = &session->parameter[p];
+    eqs_added_parameter *other = &session->parameter[p];
     if (same_tensor(&other->info, info) && holds_some(session, &other->info)) return other;
   }
   return NULL;
@@ -94,7 +93,7 @@ static const eqs_added_parameter *find_shared(const eqs_session *session, const 
 
 /* The parameter added before that this one is another name of; NULL if there is none. */
 static eqs_status find_tie(const eqs_session *session, const eqs_parameter_info *info, const void *weight,
-                           const eqs_added_parameter **tie)
+                           eqs_added_parameter **tie)
 {
   int64_t declared;
   if (info->tied_to == NULL) {
@@ -150,12 +149,23 @@ cleanup:
   return status;
 }
 
+static eqs_status add_alias(eqs_session *session, eqs_added_parameter *parameter, const char *name)
+{
+  eqs_status status = EQS_OK;
+  EQS_TRY(eqs_lookup_add_text(&session->names, name, parameter->handle->index));
+  EQS_TRY(eqs_grow(&parameter->alias, parameter->aliases, sizeof *parameter->alias));
+  EQS_TRY(eqs_copy_text(&parameter->alias[parameter->aliases], name));
+  parameter->aliases++;
+cleanup:
+  return status;
+}
+
 eqs_status eqs_parameter_add(eqs_session *session, const eqs_parameter_info *given, const void *weight,
                              eqs_parameter **parameter)
 {
   eqs_status status = EQS_OK;
   eqs_parameter_info info;
-  const eqs_added_parameter *tie = NULL;
+  eqs_added_parameter *tie = NULL;
   char *name = NULL, *tied_to = NULL; /* without the segments of wrappers */
   EQS_TRY(eqs_check_session(session, "eqs_parameter_add"));
   EQS_TRY(eqs_check_pointer(parameter, "eqs_parameter_add", "parameter"));
@@ -167,6 +177,7 @@ eqs_status eqs_parameter_add(eqs_session *session, const eqs_parameter_info *giv
   info.name = name, info.tied_to = tied_to;
   EQS_TRY(check_info(session, &info, given_name));
   EQS_TRY(find_tie(session, &info, weight, &tie));
+  if (tie != NULL) EQS_TRY(add_alias(session, tie, info.name));
   if (tie != NULL)
     *parameter = tie->handle;
   else

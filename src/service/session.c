@@ -20,6 +20,8 @@ void eqs_session_free(eqs_session **result)
   eqs_plan_free(&session->plan);
   eqs_config_free(&session->config);
   for (int64_t p = 0; p < session->parameters; p++) {
+    for (int64_t a = 0; a < session->parameter[p].aliases; a++) free(session->parameter[p].alias[a]);
+    free(session->parameter[p].alias);
     free(session->parameter[p].given_name);
     free((char *)session->parameter[p].info.name);
     free((char *)session->parameter[p].info.module_type);

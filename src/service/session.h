@@ -48,9 +48,11 @@ typedef struct {
   eqs_parameter *handle;
   char *given_name;        /* as it was added; info has it without the segments of wrappers */
   eqs_parameter_info info; /* texts allocated */
-  const void *initial;     /* until the session starts */
-  int64_t same_address;    /* index of the one added before with the same `initial`; -1: none */
-  const void *put;         /* its new weight, until the next step; NULL: none */
+  int64_t aliases;
+  char **alias;         /* names of those that are tied to it */
+  const void *initial;  /* until the session starts */
+  int64_t same_address; /* index of the one added before with the same `initial`; -1: none */
+  const void *put;      /* its new weight, until the next step; NULL: none */
   bool pushed;
 } eqs_added_parameter;
 

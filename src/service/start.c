@@ -60,6 +60,11 @@ eqs_status eqs_pack_start(const eqs_session *session, eqs_wire *payload)
   EQS_TRY(eqs_wire_put(payload, &session->model, sizeof session->model));
   EQS_TRY(eqs_wire_put_integer(payload, session->parameters));
   for (int64_t p = 0; p < session->parameters; p++) EQS_TRY(pack_parameter(&session->parameter[p].info, payload));
+  for (int64_t p = 0; p < session->parameters; p++) {
+    const eqs_added_parameter *parameter = &session->parameter[p];
+    EQS_TRY(eqs_wire_put_integer(payload, parameter->aliases));
+    for (int64_t a = 0; a < parameter->aliases; a++) EQS_TRY(eqs_wire_put_text(payload, parameter->alias[a]));
+  }
 cleanup:
   return status;
 }
@@ -122,6 +127,23 @@ static eqs_status compare_parameters(const eqs_session *session, const eqs_param
   return EQS_OK;
 }
 
+/* The other names of tied parameters. */
+static eqs_status unpack_aliases(eqs_wire *payload, eqs_plan *plan)
+{
+  eqs_status status = EQS_OK;
+  for (int64_t p = 0; p < plan->parameters; p++) {
+    int64_t aliases;
+    const char *name;
+    EQS_TRY(eqs_wire_get_integer(payload, &aliases));
+    for (int64_t a = 0; a < aliases; a++) {
+      EQS_TRY(eqs_wire_get_text(payload, &name));
+      EQS_TRY(eqs_plan_add_alias(plan, p, name));
+    }
+  }
+cleanup:
+  return status;
+}
+
 /* The first trainer's parameters become everybody's; the plan follows from them. */
 static eqs_status make_plan(eqs_session *session, eqs_wire *payload)
 {
@@ -151,6 +173,7 @@ static eqs_status make_plan(eqs_session *session, eqs_wire *payload)
   for (int64_t p = 0; p < count; p++) EQS_TRY(unpack_parameter(payload, &info[p]));
   if (eqs_trains(session)) EQS_TRY(compare_parameters(session, info, count));
   EQS_TRY(eqs_plan_make(session->config, &session->model, session->roster.owners, count, info, &session->plan));
+  EQS_TRY(unpack_aliases(payload, session->plan));
   EQS_TRY(eqs_settings_create(session->config, &session->settings));
 cleanup:
   free(info);

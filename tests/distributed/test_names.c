@@ -49,16 +49,16 @@ static const char *write_config(int trainers, const char *more)
   return path;
 }
 
-/* Run `body` on the trainers of all arrangements, the last of which is embedded; owners end with its status. */
-static void in_all_arrangements(eqs_status (*body)(const char *config_path), const char *more)
+/* Run `body` on the trainers of all arrangements, the last of which is embedded; owners serve so many sessions. */
+static void in_all_arrangements(eqs_status (*body)(const char *config_path), int sessions, const char *more)
 {
   for (int trainers = 1; trainers <= test_size(); trainers++) {
     const char *path = write_config(trainers, more);
-    int expected, status;
+    int expected, status = EQS_OK;
     if (test_rank() < trainers)
       status = body(path);
     else
-      status = eqs_serve(MPI_COMM_WORLD);
+      for (int session = 0; session < sessions; session++) status = eqs_serve(MPI_COMM_WORLD);
     expected = status;
     MPI_Bcast(&expected, 1, MPI_INT, 0, MPI_COMM_WORLD);
     ck_assert_int_eq(status, expected);
@@ -156,7 +156,7 @@ static eqs_status wrapped(const char *config_path)
 START_TEST(test_wrappers)
 {
   make_folder();
-  in_all_arrangements(wrapped, "");
+  in_all_arrangements(wrapped, 1, "");
   remove_folder();
 }
 END_TEST
@@ -192,7 +192,7 @@ START_TEST(test_names_of_old_files)
   const char *wanted[] = {"b.c.*"};
   make_folder();
   old_file = write_old_file(2, names);
-  in_all_arrangements(resume_old, "");
+  in_all_arrangements(resume_old, 1, "");
 
   if (test_rank() == 0) { /* only the second, by its name without wrappers; the header of safetensors is JSON */
     snprintf(exported, sizeof exported, "%s/out.safetensors", folder);
@@ -209,6 +209,81 @@ START_TEST(test_names_of_old_files)
 }
 END_TEST
 
+/* ----- ties ----- */
+
+enum { tie_steps = 2 };
+
+/* A session with one tensor of several names, and another; a restart if there is something to restart from. */
+static eqs_session *open_tied(const char *config_path, int count, const char *const *names, eqs_parameter *handle[2])
+{
+  static float weight[2][elements];
+  eqs_session *session;
+  eqs_parameter_info info = tensor("other.weight");
+  for (int p = 0; p < 2; p++)
+    for (int i = 0; i < elements; i++) weight[p][i] = value(p, i);
+  ck_assert_ok(eqs_session_open(MPI_COMM_WORLD, config_path, &session));
+  ck_assert_ok(eqs_parameter_add(session, &info, weight[1], &handle[1]));
+  for (int n = 0; n < count; n++) { /* the second by the same memory, the third declared, as one of an alias */
+    info.name = names[n];
+    info.tied_to = n == 2 ? names[1] : NULL;
+    ck_assert_ok(eqs_parameter_add(session, &info, n == 2 ? NULL : weight[0], &handle[0]));
+  }
+  info.name = names[count - 1]; /* an alias is a name, too */
+  info.tied_to = NULL;
+  eqs_parameter *again;
+  ck_assert_int_eq(eqs_parameter_add(session, &info, NULL, &again), EQS_USAGE);
+  return session;
+}
+
+static void step_tied(eqs_session *session, eqs_parameter *const handle[2], int step, float weight[elements])
+{
+  float gradient[2][elements];
+  for (int p = 1; p >= 0; p--) {
+    for (int i = 0; i < elements; i++) gradient[p][i] = value(10 * step + p + 2, i);
+    ck_assert_ok(eqs_push(handle[p], gradient[p]));
+  }
+  ck_assert_ok(eqs_step(session));
+  ck_assert_ok(eqs_pull(handle[0], weight));
+}
+
+/* Names of a tied tensor in another order: weights and state come back without being asked for. */
+static eqs_status tied(const char *config_path)
+{
+  static const char *const first[] = {"embed.weight", "lm_head.weight", "third.weight"};
+  static const char *const second[] = {"third.weight", "module.embed.weight", "lm_head.weight"};
+  eqs_session *session;
+  eqs_parameter *handle[2];
+  eqs_parameter_description description = {.struct_size = sizeof description};
+  float straight[elements], resumed[elements];
+
+  session = open_tied(config_path, 3, first, handle);
+  ck_assert_ok(eqs_session_start(session));
+  for (int t = 0; t < tie_steps; t++) step_tied(session, handle, t, straight);
+  ck_assert_ok(eqs_checkpoint(session, NULL, 0));
+  step_tied(session, handle, tie_steps, straight);
+  ck_assert_ok(eqs_session_close(&session));
+
+  for (int count = 2; count <= 3; count++) {
+    session = open_tied(config_path, count, second, handle);
+    ck_assert_ok(eqs_session_resume(session, NULL));
+    ck_assert_ok(eqs_session_start(session));
+    ck_assert_ok(eqs_parameter_describe(handle[0], &description));
+    ck_assert_str_eq(description.name, "third.weight");
+    step_tied(session, handle, tie_steps, resumed);
+    ck_assert_mem_eq(straight, resumed, sizeof straight);
+    ck_assert_ok(eqs_session_close(&session));
+  }
+  return EQS_OK;
+}
+
+START_TEST(test_ties)
+{
+  make_folder();
+  in_all_arrangements(tied, 3, "");
+  remove_folder();
+}
+END_TEST
+
 Suite *make_suite(void)
 {
   Suite *suite = suite_create("names");
@@ -216,6 +291,7 @@ Suite *make_suite(void)
   tcase_set_timeout(cases, 0);
   tcase_add_test(cases, test_wrappers);
   tcase_add_test(cases, test_names_of_old_files);
+  tcase_add_test(cases, test_ties);
   suite_add_tcase(suite, cases);
   return suite;
 }

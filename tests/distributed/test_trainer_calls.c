@@ -542,8 +542,7 @@ START_TEST(test_sessions_after_failures)
   static const eqs_status expected[] = {EQS_USAGE, EQS_USAGE, EQS_FAILED, EQS_OK};
   for (int trainers = 1; trainers <= test_size(); trainers++) {
     if (test_rank() < trainers) begin_again(trainers == test_size() ? "mode: embedded\n" : "mode: service\n");
-    for (int s = 0; s < 4 && test_rank() >= trainers; s++)
-      ck_assert_int_eq(eqs_serve(MPI_COMM_WORLD), expected[s]);
+    for (int s = 0; s < 4 && test_rank() >= trainers; s++) ck_assert_int_eq(eqs_serve(MPI_COMM_WORLD), expected[s]);
     MPI_Barrier(MPI_COMM_WORLD);
   }
 }
