@@ -82,6 +82,7 @@ class Trainers:
 class _Job:
     def __init__(self):
         self.world = None
+        self.trainers = None  # what trainers() has found
         self.process = None
         self.open = []  # optimizers: what the library reads of them is there until the process ends
 
@@ -105,6 +106,17 @@ def world():
     atexit.register(_keep_memory)
     sys.excepthook = _exception_hook(sys.excepthook)
     return _job.world
+
+
+def trainers():
+    """The trainers of the job, before there is an optimizer: `rank` and `count` for seeds and a trainer's part of the data,
+    and reductions of numbers. The first call is collective over the trainers.
+    """
+    if _job.trainers is None:
+        communicator = c_void_p()
+        call("eqs_job_trainers", world(), ctypes.byref(communicator))
+        _job.trainers = Trainers(communicator)
+    return _job.trainers
 
 
 def _world_rank():
