@@ -180,8 +180,18 @@ class Gradients:
             if not self._looked:
                 self._looked = True
                 self._look()
+            try:
+                self._begin()
+            except BaseException:
+                self._forget()
+                raise
             self._begun = True
-            self._begin()
+
+    def _forget(self):
+        """Nothing of the step was handed over: as if backward had pushed nothing. Gradients are still in the tensors."""
+        self._on_way.clear()
+        self._made, self._made_bytes = [], 0
+        self.release()
 
     def push(self, parameter, gradient):
         """Push one now. It is watched."""
