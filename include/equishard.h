@@ -176,7 +176,18 @@ eqs_status eqs_serve(MPI_Comm comm);
 eqs_status eqs_serve_all(MPI_Comm comm);
 
 /*
- * The trainers' own communicator.
+ * The trainers' own communicator before there is a session, for what a program does before it has a model: seeds, its
+ * part of the data. Owners answer while they wait for a session.
+ *
+ * comm      [in]  of the session to come
+ * trainers  [out] valid until MPI_Finalize; not to be freed
+ *
+ * Collective over the trainers, the first time; not after that, and not once a session was opened.
+ */
+eqs_status eqs_job_trainers(MPI_Comm comm, MPI_Comm *trainers);
+
+/*
+ * The trainers' own communicator of a session.
  *
  * session   [in]
  * trainers  [out] valid until eqs_session_close; not to be freed

@@ -1,11 +1,18 @@
 /* The end of a process whose language does not tell the library how it ends (Python's exit status is known to nobody).
  */
+#include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "dist/communicator.h"
 #include "service/session.h"
+
+enum {
+  patience = 2, /* seconds that the first rank has to end the job, as those of `equishard serve` */
+  give_up = 20, /* seconds that a process which has failed waits for the others in MPI_Finalize */
+};
 
 static struct {
   bool registered, finalize;
@@ -34,18 +41,59 @@ static eqs_status close_sessions(void)
   return status;
 }
 
+/* An exit status has 8 bits; a failure is never 0. */
+static int exit_code(int status)
+{
+  return status == 0 || status % 256 != 0 ? status & 255 : EQS_FAILED;
+}
+
+static void abort_job(int status)
+{
+  MPI_Abort(ending.comm, exit_code(status));
+  _exit(exit_code(status));
+}
+
+/* All ranks have failed alike: the first ends the job, the others only if it does not. */
+static void abort_together(int status)
+{
+  int rank;
+  MPI_Comm_rank(ending.comm, &rank);
+  if (rank != 0) sleep(patience);
+  abort_job(status);
+}
+
+static void *leave_late(void *status)
+{
+  sleep(*(int *)status == 0 ? (unsigned)eqs_deadline() : give_up);
+  _exit(*(int *)status == 0 ? EQS_PEER_LOST : exit_code(*(int *)status));
+}
+
+/* MPI_Finalize waits for all ranks: those that go on, to their end; one that is lost never comes. */
+static void finalize(int status)
+{
+  static int with;
+  pthread_t watchdog;
+  with = status;
+  bool watched = pthread_create(&watchdog, NULL, leave_late, &with) == 0;
+  MPI_Finalize();
+  if (watched && pthread_cancel(watchdog) == 0) pthread_join(watchdog, NULL);
+}
+
 static void end_process(int process_status, void *unused)
 {
   (void)unused;
   int status = ending.status >= 0 ? ending.status : process_status;
   if (getpid() != ending.process || !mpi_runs()) return;
-  if (status == 0) status = (int)close_sessions();
-  if (status != 0) {
-    /* This rank gives up while the others may go on. An exit status has 8 bits; a failure is never 0. */
-    MPI_Abort(ending.comm, status % 256 != 0 ? status % 256 : EQS_FAILED);
-    _exit(status % 256 != 0 ? status % 256 : EQS_FAILED);
+  if (status == 0) {
+    status = (int)close_sessions();
+    if (status != 0) abort_together(status);
+  } else if (eqs_session_open_one() != NULL) {
+    abort_job(status); /* this rank gives up while the others go on */
   }
-  if (ending.finalize) MPI_Finalize();
+  if (ending.finalize) finalize(status);
+  if (exit_code(status) == (process_status & 255)) return; /* other handlers are to run */
+  fflush(NULL);
+  _exit(exit_code(status));
 }
 
 eqs_status eqs_end_job_at_exit(MPI_Comm comm, int finalize)

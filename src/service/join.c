@@ -121,7 +121,8 @@ eqs_status eqs_session_join(MPI_Comm comm, const eqs_config_source *source, bool
   bool ended;
   *session = NULL;
   EQS_TRY(eqs_rendezvous_find(comm, &rendezvous));
-  EQS_TRY(eqs_rendezvous_meet(rendezvous, trains, stays, &ended));
+  EQS_TRY(eqs_rendezvous_meet(
+      rendezvous, trains ? EQS_COMES_TO_TRAIN : (stays ? EQS_COMES_TO_SERVE_ALWAYS : EQS_COMES_TO_SERVE_ONCE), &ended));
   if (!ended) EQS_TRY(open_session(rendezvous, source, trains, session));
 cleanup:
   return status;

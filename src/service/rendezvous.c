@@ -22,6 +22,7 @@ typedef struct {
   int first_trainer; /* size - rank: the greatest is the first's */
   int ended;
   int stays;
+  int asks; /* only to learn who is who */
 } words;
 enum { word_count = sizeof(words) / sizeof(int) };
 
@@ -95,6 +96,7 @@ static eqs_status create(MPI_Comm comm, entry **result)
   MPI_Request request;
   EQS_TRY(watch_finalize());
   EQS_TRY(eqs_allocate(&made, 1, sizeof *made));
+  made->rendezvous.trainer_comm = MPI_COMM_NULL;
   EQS_TRY(eqs_check_mpi(MPI_Comm_idup(comm, &made->rendezvous.comm, &request), "MPI_Comm_idup"));
   EQS_TRY(wait_asleep(&request, false, "the other ranks"));
   MPI_Comm_set_errhandler(made->rendezvous.comm, MPI_ERRORS_RETURN);
@@ -135,28 +137,48 @@ static eqs_status refuse_second(const eqs_rendezvous *rendezvous)
   return status;
 }
 
-eqs_status eqs_rendezvous_meet(eqs_rendezvous *rendezvous, bool trains, bool stays, bool *ended)
+/* Count the trainers, and give them a communicator of their own. */
+static eqs_status learn_roles(eqs_rendezvous *rendezvous, bool trains)
 {
   eqs_status status = EQS_OK;
-  int size, rank, one = trains;
+  int rank, one = trains;
   MPI_Request request;
   MPI_Comm_rank(rendezvous->comm, &rank);
-  MPI_Comm_size(rendezvous->comm, &size);
-  *ended = false;
-  if (trains) EQS_TRY(refuse_second(rendezvous));
-  words all = {.first_trainer = trains ? size - rank : 0, .stays = stays};
-  EQS_TRY(exchange(rendezvous, &all, !stays && rendezvous->trainers > 0, "the other ranks' next session"));
-  *ended = all.ended;
-  if (all.ended && trains)
-    EQS_TRY(eqs_fail(EQS_PEER_LOST, "a session is opened, but another trainer has called MPI_Finalize"));
-  if (all.ended) goto cleanup;
-  rendezvous->first_trainer = size - all.first_trainer;
-  rendezvous->stay = trains && all.stays;
   EQS_TRY(eqs_check_mpi(MPI_Iallreduce(&one, &rendezvous->trainers, 1, MPI_INT, MPI_SUM, rendezvous->comm, &request),
                         "MPI_Iallreduce"));
   EQS_TRY(wait_asleep(&request, true, "the other ranks' roles"));
   if (rendezvous->trainers == 0) EQS_TRY(eqs_fail(EQS_USAGE, "the job has owners but no trainer"));
-  rendezvous->sessions++;
+  if (!rendezvous->met)
+    EQS_TRY(eqs_check_mpi(MPI_Comm_split(rendezvous->comm, trains ? 0 : MPI_UNDEFINED, rank, &rendezvous->trainer_comm),
+                          "MPI_Comm_split"));
+  rendezvous->met = true;
+cleanup:
+  return status;
+}
+
+eqs_status eqs_rendezvous_meet(eqs_rendezvous *rendezvous, eqs_purpose purpose, bool *ended)
+{
+  eqs_status status = EQS_OK;
+  bool asks = purpose == EQS_COMES_TO_ASK, trains = asks || purpose == EQS_COMES_TO_TRAIN;
+  bool stays = purpose == EQS_COMES_TO_SERVE_ALWAYS;
+  int size, rank;
+  words all;
+  MPI_Comm_rank(rendezvous->comm, &rank);
+  MPI_Comm_size(rendezvous->comm, &size);
+  *ended = false;
+  if (trains) EQS_TRY(refuse_second(rendezvous));
+  do {
+    all = (words){.first_trainer = trains ? size - rank : 0, .stays = stays, .asks = asks};
+    EQS_TRY(exchange(rendezvous, &all, !stays && rendezvous->trainers > 0, "the other ranks' next session"));
+    *ended = all.ended;
+    if (all.ended && trains)
+      EQS_TRY(eqs_fail(EQS_PEER_LOST, "a session is opened, but another trainer has called MPI_Finalize"));
+    if (all.ended) goto cleanup;
+    rendezvous->first_trainer = size - all.first_trainer;
+    rendezvous->stay = trains && all.stays;
+    EQS_TRY(learn_roles(rendezvous, trains));
+  } while (all.asks && !asks);
+  if (!asks) rendezvous->sessions++;
 cleanup:
   return status;
 }

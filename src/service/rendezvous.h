@@ -11,11 +11,13 @@
 #include "base/status.h"
 
 typedef struct {
-  MPI_Comm comm;     /* of the job's ranks */
-  int first_trainer; /* rank in comm */
-  int trainers;      /* how many */
-  int sessions;      /* that are open here */
-  bool stay;         /* owners come again after a session, until the trainers end */
+  MPI_Comm comm;         /* of the job's ranks */
+  int first_trainer;     /* rank in comm */
+  int trainers;          /* how many */
+  int sessions;          /* that are open here */
+  bool stay;             /* owners come again after a session, until the trainers end */
+  MPI_Comm trainer_comm; /* of the trainers alone, once the ranks have met; MPI_COMM_NULL at owners */
+  bool met;
 } eqs_rendezvous;
 
 /*
@@ -24,18 +26,24 @@ typedef struct {
  */
 eqs_status eqs_rendezvous_find(MPI_Comm comm, eqs_rendezvous **rendezvous);
 
+/* What a rank comes to the rendezvous for. */
+typedef enum {
+  EQS_COMES_TO_ASK,         /* a trainer: only to learn who is who; the others then wait on for what they came for */
+  EQS_COMES_TO_TRAIN,       /* to open a session */
+  EQS_COMES_TO_SERVE_ONCE,  /* an owner of one session */
+  EQS_COMES_TO_SERVE_ALWAYS /* an owner that comes again after the session: it waits without limit, and trainers tell it
+                               in MPI_Finalize that there are no more */
+} eqs_purpose;
+
 /*
  * Wait for all ranks, and learn who is who.
  *
- * trains  [in]  whether this rank trains
- * stays   [in]  of an owner: whether it comes again after the session. Then it waits without limit; and this rank, if
- * it trains, tells it in MPI_Finalize that there are no more sessions ended   [out] the trainers have called
- * MPI_Finalize: there is no session
+ * ended   [out] the trainers have called MPI_Finalize: there is no session
  *
  * Collective. EQS_USAGE: a job without trainers; a second session of trainers whose owners serve the first one.
  * EQS_PEER_LOST.
  */
-eqs_status eqs_rendezvous_meet(eqs_rendezvous *rendezvous, bool trains, bool stays, bool *ended);
+eqs_status eqs_rendezvous_meet(eqs_rendezvous *rendezvous, eqs_purpose purpose, bool *ended);
 
 /* A session that was opened here is over; owners do not come again after one that failed. Not collective. */
 void eqs_rendezvous_leave(eqs_rendezvous *rendezvous, eqs_status status);

@@ -36,6 +36,19 @@ static eqs_status call_together(eqs_session *session, eqs_command command, eqs_w
   return status;
 }
 
+eqs_status eqs_job_trainers(MPI_Comm comm, MPI_Comm *trainers)
+{
+  eqs_status status = EQS_OK;
+  eqs_rendezvous *rendezvous;
+  bool ended;
+  EQS_TRY(eqs_check_pointer(trainers, "eqs_job_trainers", "trainers"));
+  EQS_TRY(eqs_rendezvous_find(comm, &rendezvous));
+  if (!rendezvous->met) EQS_TRY(eqs_rendezvous_meet(rendezvous, EQS_COMES_TO_ASK, &ended));
+  *trainers = rendezvous->trainer_comm;
+cleanup:
+  return status;
+}
+
 eqs_status eqs_session_trainers(const eqs_session *session, MPI_Comm *trainers)
 {
   eqs_status status = eqs_check_session(session, "eqs_session_trainers");

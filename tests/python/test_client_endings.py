@@ -23,7 +23,7 @@ CASES = {  # exit status, a text that standard error has once, a text that it ha
     "scheduler_first": (2, "step the scheduler after", "Traceback"),
     "zeroed": (2, "call zero_grad after step", "Traceback"),
     "zeroed_in_place": (2, "call zero_grad after step", "Traceback"),
-    "clipped": (2, "leave clipping to", "Traceback"),
+    "clipped": (2, "optimizer.clip_grad_norm_(max_norm)", "Traceback"),
     "unannounced_scale": (2, "grad_scaler=scaler", "Traceback"),
 }
 

@@ -6,7 +6,8 @@
 """
 
 from ._library import EquishardError, EquishardTypeError, EquishardUsageError, libraries
-from .job import Trainers
+from .job import Trainers, trainers
 from .optimizer import Optimizer
 
-__all__ = ["EquishardError", "EquishardTypeError", "EquishardUsageError", "Optimizer", "Trainers", "libraries"]
+__all__ = ["EquishardError", "EquishardTypeError", "EquishardUsageError", "Optimizer", "Trainers", "libraries",
+           "trainers"]

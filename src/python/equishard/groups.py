@@ -92,7 +92,7 @@ class _Group:
             for name, number in zip(names, self._numbers(index, group, key, len(names))):
                 if number == self.in_force[name]:
                     continue
-                if found.setdefault(name, number) != number:
+                if found.setdefault(name, number) is not number and found[name] != number:
                     raise EquishardUsageError(f"param_groups[{index}]: '{key}' is changed to {number:g}, and another key "
                                               f"of the same setting to {found[name]:g}")
         return found
@@ -222,7 +222,6 @@ class Groups:
     def send(self, param_groups):
         """Tell the library what was changed since the last step; it travels with the step's gradients."""
         self._check_form(param_groups)
-        rates = {group.in_force["lr"] for group in self._groups}
         rate_changed = False
         for index, (group, torch_group) in enumerate(zip(self._groups, param_groups)):
             changes = group.changes(index, torch_group)
@@ -235,12 +234,12 @@ class Groups:
             if changes:
                 group.set(torch_group, changes)
         if rate_changed:
-            self._warn_of_one_rate(rates, {group.get("initial_lr") for group in param_groups})
+            self._warn_of_one_rate({group.get("initial_lr") for group in param_groups})
 
-    def _warn_of_one_rate(self, before, initial):
+    def _warn_of_one_rate(self, initial):
         """A scheduler that began with several rates may end all of them at one."""
-        now = {group.in_force["lr"] for group in self._groups}
-        if self._flattened or len(before) == 1 or len(now) > 1 or now == {0.0} or len(initial) > 1:
+        configured, now = {group.base_lr for group in self._groups}, {group.in_force["lr"] for group in self._groups}
+        if self._flattened or len(configured) == 1 or len(now) > 1 or now == {0.0} or len(initial) > 1:
             return
         self._flattened = True
         if self._speaks:

@@ -1,8 +1,10 @@
 """The MPI job around the optimizer: its communicator, the trainers' own, and the end of the process.
 
 No rank may keep others waiting: whatever ends this process early ends the job, with the exit status that belongs to
-it. A collective call that failed has failed on every rank, and its message is printed: the first rank ends the job with
-its status. What went wrong on this rank alone is reported here, and MPI_Abort ends the others.
+it. The library sees the process's exit status, whoever gave it: on 0 it closes the sessions that are open, with another
+it ends the job (eqs_end_job_at_exit). Exceptions are seen to here, as they may leave threads behind that the interpreter
+would wait for. A collective call that failed has failed on every rank, and its message is printed: the first rank ends
+the job with its status. What went wrong on this rank alone is reported here, and MPI_Abort ends the others.
 """
 
 import atexit
@@ -13,11 +15,11 @@ import threading
 import time
 from ctypes import c_double, c_int, c_void_p
 
-from ._library import PEER_LOST, EquishardError, mpi
+from ._library import PEER_LOST, EquishardError, EquishardUsageError, call, mpi
 
 _SUM, _MAXIMUM = "ompi_mpi_op_sum", "ompi_mpi_op_max"
 _PATIENCE = 2  # seconds that the first rank has to end the job, as those of `equishard serve`
-_FINALIZE_SECONDS = 20  # MPI_Finalize waits for all ranks; one that is lost never comes
+_ATEXIT_SECONDS = 20  # that the program's atexit functions have after an exception
 
 
 def _object(symbol):
@@ -40,11 +42,20 @@ class Trainers:
         _check(mpi.MPI_Comm_size(communicator, ctypes.byref(count)), "MPI_Comm_size")
         self.rank, self.count = rank.value, count.value
 
+    def close(self):
+        self._communicator = None
+
+    def _comm(self):
+        if self._communicator is None:
+            raise EquishardUsageError("the trainers' communicator went with the optimizer, which is closed")
+        return self._communicator
+
     def _reduce(self, values, operation):
+        communicator = self._comm()
         values = list(values)
         given, result = (c_double * len(values))(*values), (c_double * len(values))()
         _check(mpi.MPI_Allreduce(given, result, c_int(len(values)), _object("ompi_mpi_double"), _object(operation),
-                                 self._communicator), "MPI_Allreduce")
+                                 communicator), "MPI_Allreduce")
         return list(result)
 
     def sum(self, values):
@@ -65,16 +76,15 @@ class Trainers:
 
     def barrier(self):
         """Wait for all trainers. Collective."""
-        _check(mpi.MPI_Barrier(self._communicator), "MPI_Barrier")
+        _check(mpi.MPI_Barrier(self._comm()), "MPI_Barrier")
 
 
 class _Job:
     def __init__(self):
         self.world = None
+        self.trainers = None  # what trainers() has found
         self.process = None
-        self.started_mpi = False
-        self.open = []  # what is to be closed before MPI_Finalize
-        self.exit_code = 0  # of sys.exit
+        self.open = []  # optimizers: what the library reads of them is there until the process ends
 
 
 _job = _Job()
@@ -85,17 +95,28 @@ def world():
     if _job.world is not None:
         return _job.world
     _job.world, _job.process = _object("ompi_mpi_comm_world"), os.getpid()
-    running = c_int()
+    running, started = c_int(), False
     _check(mpi.MPI_Initialized(ctypes.byref(running)), "MPI_Initialized")
     if not running.value:
         provided = c_int()
         thread_serialized = 2  # autograd calls hooks of GPU tensors in threads of its own, while this one waits
         _check(mpi.MPI_Init_thread(None, None, thread_serialized, ctypes.byref(provided)), "MPI_Init_thread")
-        _job.started_mpi = True
-    atexit.register(_end)
+        started = True
+    call("eqs_end_job_at_exit", _job.world, int(started))
+    atexit.register(_keep_memory)
     sys.excepthook = _exception_hook(sys.excepthook)
-    sys.exit = _recording_exit(sys.exit)
     return _job.world
+
+
+def trainers():
+    """The trainers of the job, before there is an optimizer: `rank` and `count` for seeds and a trainer's part of the data,
+    and reductions of numbers. The first call is collective over the trainers.
+    """
+    if _job.trainers is None:
+        communicator = c_void_p()
+        call("eqs_job_trainers", world(), ctypes.byref(communicator))
+        _job.trainers = Trainers(communicator)
+    return _job.trainers
 
 
 def _world_rank():
@@ -113,70 +134,61 @@ def rank_count():
 
 def _exception_hook(previous):
     def hook(kind, error, traceback):
-        if isinstance(error, EquishardError):
-            if not error.printed:
-                print(f"equishard: {error}", file=sys.stderr)
-            _leave_failed(error)
-        if issubclass(kind, KeyboardInterrupt):
+        interactive = sys.flags.interactive or hasattr(sys, "ps1")
+        if os.getpid() != _job.process or interactive:  # a child of this process; a prompt, which goes on
+            previous(kind, error, traceback)
+        elif isinstance(error, EquishardError):
+            _end_failed(error)
+        elif issubclass(kind, KeyboardInterrupt):
             print("equishard: interrupted", file=sys.stderr)
-            _leave(130, abort=True)
-        previous(kind, error, traceback)
-        _leave(1, abort=True)
+            _leave(130)
+        else:
+            previous(kind, error, traceback)
+            _leave(1)
 
     return hook
 
 
-def _recording_exit(previous):
-    def exit(code=None, /):
-        # As Python does: None is success, anything that is no number is a message and failure.
-        _job.exit_code = code if isinstance(code, int) else int(code is not None)
-        previous(code)
+def _end_failed(error):
+    """What all ranks have failed with, all end with: the first ends the job, the others only if it does not. Nobody
+    finalizes MPI, for the owners will not: an mpirun of Open MPI 4.1 may hang if some ranks abort while others do."""
+    first = _world_rank() == 0
+    if not error.printed:
+        # What is wrong with a call or a tensor is most often so on all trainers: the first says it, if it comes to that.
+        if isinstance(error, EquishardUsageError) and not first:
+            time.sleep(_PATIENCE / 2)
+        print(f"equishard: {error}", file=sys.stderr)
+    waits = error.printed and error.status != PEER_LOST and not first
+    _leave(error.status, patience=_PATIENCE if waits else 0)
 
-    return exit
+
+def _leave(status, patience=0):
+    """End the process and the job, once the program's atexit functions have run."""
+    watchdog = threading.Timer(_ATEXIT_SECONDS, _abort, [status])
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        atexit._run_exitfuncs()
+    except BaseException:  # it has printed what is wrong with them
+        pass
+    time.sleep(patience)
+    _abort(status)
 
 
-def _leave(status, abort):
-    """End the process now, with an exit status."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if abort:
-        mpi.MPI_Abort(_job.world, c_int(status))
-    _finalize(status)
+def _abort(status):
+    for stream in sys.stdout, sys.stderr:
+        try:
+            stream.flush()
+        except (OSError, ValueError):  # nobody reads it, or it is closed
+            pass
+    mpi.MPI_Abort(_job.world, c_int(status))
     os._exit(status)
 
 
-def _leave_failed(error):
-    """What all ranks have failed with, all end with: the first ends the job, the others only if it does not. Nobody
-    finalizes MPI, for the owners will not: an mpirun of Open MPI 4.1 may hang if some ranks abort while others do."""
-    if error.printed and error.status != PEER_LOST and _world_rank() != 0:
-        time.sleep(_PATIENCE)
-    _leave(error.status, abort=True)
-
-
-def _finalize(status_if_stuck):
-    if not _job.started_mpi:
-        return
-    watchdog = threading.Timer(_FINALIZE_SECONDS, os._exit, [status_if_stuck])
-    watchdog.daemon = True
-    watchdog.start()
-    mpi.MPI_Finalize()
-    watchdog.cancel()
-
-
-def _end():
-    """What runs at the end of a program that no exception ended."""
-    if os.getpid() != _job.process:
-        return  # a child of this process
-    status = _job.exit_code % 256
-    if _job.exit_code != 0:
-        # This rank gave up while the others may go on.
-        _leave(status or 1, abort=bool(_job.open))
-    try:
-        for optimizer in list(_job.open):
-            optimizer.close()
-    except EquishardError as error:
-        _leave_failed(error)
-    _finalize(PEER_LOST)
+def _keep_memory():
+    """Gradients that were pushed stay where they are though the interpreter ends: sessions are closed after it."""
+    if os.getpid() == _job.process:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(list(_job.open)))
 
 
 def opened(optimizer):

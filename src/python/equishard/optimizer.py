@@ -1,10 +1,10 @@
 """equishard.Optimizer: a torch.optim.Optimizer whose weights, state and rules are with the owners of the job."""
 
 import ctypes
+import math
 import os
-import threading
 import time
-from collections import deque
+import warnings
 from contextlib import contextmanager
 from ctypes import c_double, c_int, c_void_p
 from typing import NamedTuple
@@ -12,13 +12,16 @@ from typing import NamedTuple
 import torch
 
 from . import _library, configuration, job
-from ._library import PARTIAL, USAGE, EquishardError, EquishardTypeError, EquishardUsageError, call
+from ._library import PARTIAL, EquishardTypeError, EquishardUsageError, call
 from .buffers import Buffers
 from .checkpointing import Objects, TrainerData, check_own_state, pack_items
+from .clipping import Deferral
+from .gradients import Gradients
 from .groups import Groups, parameter_group
-from .hooks import after_accumulation
 from .model import DTYPES, Structure, check, entries
 from .parameter import Parameter
+from .scaler import GradientScale
+from .weights import Weights
 
 
 class StepInfo(NamedTuple):
@@ -66,6 +69,10 @@ class Optimizer(torch.optim.Optimizer):
                        (the service clips: `clip_grad_norm`), and of several backwards in a step all but the last are
                        under `no_sync`
     grad_scaler        torch's GradScaler, if the loss is multiplied by its scale
+    clips_gradients    whether the program calls `clip_grad_norm_`, for which owners wait until they have all gradients of
+                       a step; if not given, they do so in the first step, and in all after a call
+    check_writes       False: of what the program writes to weights and gradients, notice only what torch's counter of
+                       writes sees, which is not what goes through `tensor.data`
 
     Every trainer of the job makes one, with the same parameters in the same order. The weights of a model are those of
     the first trainer, or of the checkpoint. `param_groups` holds one group for each of the configuration's that has
@@ -76,20 +83,15 @@ class Optimizer(torch.optim.Optimizer):
     _step_supports_amp_scaling = True  # torch's GradScaler leaves scale and checks to step()
 
     def __init__(self, model, config=None, resume=None, gradient_placement="Partial", weight_placement="Replicate",
-                 placements=None, shapes=None, push_in_backward=None, grad_scaler=None, overrides=None, buffers=True):
+                 placements=None, shapes=None, push_in_backward=None, grad_scaler=None, overrides=None, buffers=True,
+                 clips_gradients=None, check_writes=True):
         self._started = False
-        self._grad_scaler = grad_scaler
-        self._hooks = []
-        self._scale = None  # of the step's gradients, once its settings are fixed
-        self._copies = deque()  # parameters whose gradient is on its way to the library
-        self._accumulates = False  # in no_sync
-        self._lock = threading.RLock()  # hooks of tensors on several GPUs run in several threads
-        self._session = c_void_p()
+        self._handle = c_void_p()
         self.seconds = {"push": 0.0, "step": 0.0, "pull": 0.0}
         world = job.world()  # from here on errors end the job with their status
         found, self._buffers = self._look_at(model, buffers)
         self._structure = Structure(model)
-        configuration.open_session(world, config, overrides, ctypes.byref(self._session))
+        configuration.open_session(world, config, overrides, ctypes.byref(self._handle))
         job.opened(self)
         communicator = c_void_p()
         call("eqs_session_trainers", self._session, ctypes.byref(communicator))
@@ -113,12 +115,27 @@ class Optimizer(torch.optim.Optimizer):
         self.defaults = self._groups.defaults()
         self._started = True
         self._step_counts = self._count_steps(groups)
-        self._pull(self._all_parameters)
+        self._weights = Weights(self._parameters, self._frozen, check_writes)
+        self._weights.pull(with_frozen=True)
+        self._weights.remember()
         self._restore()
+        self._watch(push_in_backward, grad_scaler, clips_gradients, check_writes)
+
+    def _watch(self, push_in_backward, grad_scaler, clips_gradients, check_writes):
+        """From now on look at what backward and the program do to gradients."""
         if push_in_backward is None:
             push_in_backward = job.rank_count() > self.trainers.count
-        self._hooks = [after_accumulation(parameter.tensor, lambda p=parameter: self._after_backward(p))
-                       for parameter in self._parameters if push_in_backward and parameter.gradient == PARTIAL]
+        partial = [parameter for parameter in self._parameters if parameter.gradient == PARTIAL]
+        alone = self.trainers.count == 1
+        self._gradients = Gradients(
+            self._parameters, pushed=partial if push_in_backward else [],
+            watched=[] if push_in_backward or alone else partial, look=self._weights.look, begin=self._begin_step,
+            fingerprints=check_writes, timed=self._timed)
+        self._scale = GradientScale(self, self._gradients, grad_scaler, push_in_backward)
+        self._step_scaler = None  # the scaler that calls step
+        self._scale_told = None  # to the library, of the step under way
+        self._deferral = Deferral(self._handle, clips_gradients)
+        self._warned_of_changes = False
 
     @staticmethod
     def _look_at(model, buffers):
@@ -166,10 +183,11 @@ class Optimizer(torch.optim.Optimizer):
 
     def _count_steps(self, steps):
         """Every parameter has a state: how many steps it has taken. Those of one count share a tensor."""
-        counts = {}
+        counts, begin = {}, self.step_info().step
+        known = any(steps.values())
         for tensor, step in steps.items():
+            step = step if known else begin
             self.state[tensor] = {"step": counts.setdefault(step, torch.tensor(float(step)))}
-        begin = self.step_info().step
         return [(count, step - begin) for step, count in counts.items()]
 
     def _restore(self):
@@ -210,6 +228,7 @@ class Optimizer(torch.optim.Optimizer):
 
         `gradient` is `parameter.grad` if not given; neither may change until `step` returns.
         """
+        self._session  # or an error: it is closed
         given = parameter
         parameter = self._by_name.get(given) if isinstance(given, str) else self._by_tensor.get(id(given))
         if parameter is None:
@@ -219,59 +238,45 @@ class Optimizer(torch.optim.Optimizer):
         if gradient is None:
             raise EquishardUsageError(f"parameter '{parameter.name}' is pushed and has no gradient")
         with self._timed("push"):
-            self._push(parameter, gradient)
-            self._finish_copies()
+            self._gradients.push(parameter, gradient)
 
     @contextmanager
     def no_sync(self):
         """Backwards under this push nothing: gradients accumulate, until one that is not under it pushes the sum."""
-        before, self._accumulates = self._accumulates, True
+        gradients = self._gradients
+        before, gradients.accumulates = gradients.accumulates, True
         try:
             yield
         finally:
-            self._accumulates = before
+            gradients.accumulates = before
 
-    def _after_backward(self, parameter):
-        if self._accumulates:
+    def weights_changed(self):
+        """Say that the program has written to weights: all of them become the owners' before the next step's gradient is
+        applied. Writes are noticed without it, but for a few elements of a large tensor written through `tensor.data`.
+        """
+        self._session  # or an error: it is closed
+        if self._gradients.any_pushed:
+            raise EquishardUsageError("weights_changed is called after a gradient of the step was pushed: write to weights "
+                                      "before backward or after step, or make the optimizer with push_in_backward=False")
+        self._weights.mark_all()
+
+    def _begin_step(self):
+        """What a step is taken with goes before its first gradient; later changes are refused."""
+        self._check_model()
+        self._groups.send(self.param_groups)
+        self._deferral.begin_step()
+        scale = self._scale.now(self._step_scaler)
+        call("eqs_session_set_gradient_scale", self._session, c_double(scale))
+        self._scale_told = scale
+        self._weights.put_written()
+
+    def _check_begun_step(self):
+        """That nothing of what gradients were pushed with was changed since."""
+        if self._scale_told is None:
             return
-        if parameter.pushed is not None:
-            raise EquishardError(
-                f"'{parameter.name}' has a gradient of a second backward in this step, after that of the first was pushed: "
-                "put `with optimizer.no_sync():` around all backwards of a step but the last", USAGE)
-        with self._timed("push"), self._lock:
-            self._push(parameter, parameter.tensor.grad)
-
-    def _push(self, parameter, gradient):
-        if self._scale is None:
-            self._fix_settings(self._grad_scaler)
-        parameter.take_gradient(gradient)
-        self._copies.append(parameter)
-        while self._copies and self._copies[0].gradient_is_there():
-            self._hand_over()
-
-    def _hand_over(self):
-        parameter = self._copies.popleft()
-        call("eqs_push", parameter.handle, parameter.pushed.data_ptr())
-
-    def _finish_copies(self):
-        while self._copies:
-            self._copies[0].wait()
-            self._hand_over()
-
-    def _fix_settings(self, grad_scaler):
-        """The step's settings go with its gradients: tell them before the first, refuse others after it."""
-        scale = 1.0 if grad_scaler is None else grad_scaler.get_scale()
-        if self._scale is None:
-            self._check_model()
-            self._groups.send(self.param_groups)
-            call("eqs_session_set_gradient_scale", self._session, c_double(scale))
-            self._scale = scale
-        elif scale != self._scale:
-            raise EquishardError(
-                f"gradients were pushed in backward as if their scale were {self._scale:g}; it is {scale:g}: make the "
-                "optimizer with Optimizer(..., grad_scaler=scaler), and update the scaler after its step", USAGE)
-        else:
-            self._groups.check_unchanged(self.param_groups)
+        self._scale.check(self._scale_told, self._step_scaler)
+        self._groups.check_unchanged(self.param_groups)
+        self._weights.refuse_later_writes()
 
     def _check_model(self):
         """Whether the model still has the parameters that the optimizer was made with."""
@@ -285,21 +290,47 @@ class Optimizer(torch.optim.Optimizer):
         for parameter in self._all_parameters:
             parameter.check_form()
 
-    def _check_pushed(self):
-        for parameter in self._parameters:
-            if parameter.pushed is not None and parameter.gradient_was_changed():
-                raise EquishardError(
-                    f"the gradient of '{parameter.name}' was changed, set to zero or replaced after backward had pushed it: "
-                    "call zero_grad after step, leave clipping to `clip_grad_norm` and scales to grad_scaler=, or make the "
-                    "optimizer with push_in_backward=False", USAGE)
+    def _check_gradients(self):
+        """That nobody has changed gradients since backward."""
+        unscaled = self._scale.unscaled_in_place(self._step_scaler)
+        changed = self._gradients.changed(writes_allowed=int(unscaled and not self._scale.sees_unscale))
+        for parameter, pushed in changed:
+            if pushed:
+                raise EquishardUsageError(
+                    f"the gradient of '{parameter.name}' was changed, set to zero or replaced after backward had pushed it: clip "
+                    "with optimizer.clip_grad_norm_(max_norm), call zero_grad after step, leave the loss's scale to "
+                    "grad_scaler=; other changes need push_in_backward=False")
+        if changed and not self._warned_of_changes:
+            self._warned_of_changes = True
+            warnings.warn(
+                f"the gradient of '{changed[0][0].name}' was changed between backward and step. It is this trainer's part of the "
+                f"gradient, of {self.trainers.count}: to divide all by a number is right, but torch's clip_grad_norm_ and "
+                "clip_grad_value_ clip every part by itself, which is not the clipped gradient. Call "
+                "optimizer.clip_grad_norm_(max_norm) instead", stacklevel=4)
 
-    def _pull(self, parameters):
-        for parameter in parameters:
-            memory = parameter.memory_for_weight()
-            call("eqs_pull", parameter.handle, memory.data_ptr())
-            parameter.take(memory)
-        for parameter in parameters:
-            parameter.wait()
+    @torch.no_grad()
+    def clip_grad_norm_(self, max_norm, norm_type=2.0, error_if_nonfinite=False):
+        """Clip the step under way by the norm of the whole gradient, as it is after the reduction over trainers and without
+        the loss's scale: what torch.nn.utils.clip_grad_norm_ does in one process. Between backward and step; pushes what
+        is left, and returns the norm. Collective over the trainers.
+        """
+        if float(norm_type) != 2.0:
+            raise EquishardUsageError(f"clip_grad_norm_: norm_type must be 2, is {norm_type}")
+        norm = c_double()
+        with self._timed("push"):
+            self._push_rest(watch=True)
+        with self._timed("step"):
+            call("eqs_clip_grad_norm", self._session, c_double(max_norm), ctypes.byref(norm))
+        self._deferral.clipped()
+        if error_if_nonfinite and not math.isfinite(norm.value):
+            raise RuntimeError(f"the total norm of order {norm_type} for gradients is non-finite, so it cannot be clipped")
+        return torch.tensor(norm.value, dtype=torch.float32, device=self._parameters[0].tensor.device)
+
+    def _push_rest(self, watch=False):
+        self._gradients.settle()
+        self._check_begun_step()
+        self._check_gradients()
+        self._gradients.push_rest(watch)
 
     @torch.no_grad()
     def step(self, closure=None, grad_scaler=None):
@@ -316,29 +347,22 @@ class Optimizer(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         with self._timed("push"):
-            self._fix_settings(grad_scaler or self._grad_scaler)
-            self._check_pushed()
-            # Gradients come into being in reverse order.
-            for parameter in reversed(self._parameters):
-                if parameter.pushed is None and parameter.tensor.grad is not None:
-                    self._push(parameter, parameter.tensor.grad)
-            self._finish_copies()
+            self._step_scaler = grad_scaler
+            self._push_rest()
         with self._timed("step"):
             call("eqs_step", self._session)
-        self._scale = None
-        for parameter in self._parameters:
-            parameter.release_gradient()
+        self._gradients.release()
+        self._weights.release()
+        self._deferral.end_step()
+        self._step_scaler = self._scale_told = None
         info = self.step_info()
-        skipped = info.skipped_last
         for count, offset in self._step_counts:
             count.fill_(info.step + offset)
-        if grad_scaler is not None:
-            device = self._parameters[0].tensor.device
-            grad_scaler._per_optimizer_states[id(self)]["found_inf_per_device"] = {
-                device: torch.full((), float(skipped), device=device)}
-        if not skipped:
+        self._scale.stepped(grad_scaler, info.skipped_last)
+        if not info.skipped_last:
             with self._timed("pull"):
-                self._pull(self._parameters)
+                self._weights.pull()
+        self._weights.remember()
         return loss
 
     @contextmanager
@@ -376,7 +400,9 @@ class Optimizer(torch.optim.Optimizer):
 
         param_groups, registered objects and the model's buffers are in it, too.
         """
-        if self._scale is None:
+        if not self._gradients.any_pushed:
+            self._weights.look()
+            self._weights.put_written()
             self._groups.send(self.param_groups)  # what a scheduler has changed since the step is in the checkpoint
         first = self.trainers.rank == 0
         own = {"equishard.groups": self._groups.encode(self.param_groups) if first else b"",
@@ -424,6 +450,12 @@ class Optimizer(torch.optim.Optimizer):
         return Traffic(*(getattr(traffic, name) for name in Traffic._fields))
 
     @property
+    def _session(self):
+        if not self._handle:
+            raise EquishardUsageError("the optimizer is closed")
+        return self._handle
+
+    @property
     def trainer_rank(self):
         return self.trainers.rank
 
@@ -433,11 +465,12 @@ class Optimizer(torch.optim.Optimizer):
 
     def close(self):
         """End the session; the owners' programs end. Collective over the trainers; done at exit if not before."""
-        if self._session:
-            for hook in self._hooks:
-                hook.remove()
+        if self._handle:
+            self._gradients.close()
+            self._scale.close()
+            self.trainers.close()
             job.closed(self)
-            call("eqs_session_close", ctypes.byref(self._session))
+            call("eqs_session_close", ctypes.byref(self._handle))
 
     def __enter__(self):
         return self

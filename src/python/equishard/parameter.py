@@ -36,9 +36,10 @@ class Parameter:
         self.dtype, self._local_shape = tensor.dtype, tensor.shape  # as the library knows them
         self.gradient, self.weight = placement(gradient, name), placement(weight, name)
         self.handle = None
-        self.pushed = None  # the gradient's memory that the library is reading
-        self._source = None  # the tensor that it came from, and which version of it
-        self._copied = None  # a GPU's event: the memory has the gradient
+        self.pushed = None  # the gradient's memory that the library is reading; True: it is told when the batch is full
+        self.watch = None  # what the gradient was when backward had made it, or when it was pushed
+        self.put_weight = None  # memory of a new weight that the library is reading
+        self.staged = self.on_gpu
         self._host = None  # pinned memory between a GPU and the library
         if tensor.dim() > MAX_DIMS:
             raise EquishardUsageError(f"parameter '{name}' has {tensor.dim()} dimensions; at most {MAX_DIMS} are possible")
@@ -53,6 +54,8 @@ class Parameter:
         self._rows = slice(min(trainers.rank * chunk, rows), min((trainers.rank + 1) * chunk, rows))
         self._chunk_shape = (self._rows.stop - self._rows.start, *self.shape[1:])
         expected = self._chunk_shape if self.weight == SHARD else self.shape
+        self._gradient_shape = self._chunk_shape if self.gradient == SHARD else self.shape
+        self.bytes = tensor.numel() * tensor.element_size()  # of the weight here, and about of a gradient
         if tuple(tensor.shape) != expected:
             raise EquishardUsageError(f"parameter '{name}': the local tensor is {tuple(tensor.shape)}, its placement asks "
                                       f"for {expected}")
@@ -80,35 +83,18 @@ class Parameter:
     def memory_for_gradient(self, gradient):
         """The gradient as the library reads it: this trainer's part, contiguous, on the host. The copy from a GPU is
         only started: `wait` for it."""
+        if (gradient.layout is torch.strided and gradient.dtype is self.dtype and gradient.shape == self._gradient_shape
+                and not self.staged and gradient.is_contiguous()):
+            return gradient.detach()
         if gradient.dtype != self.dtype or gradient.layout != torch.strided:
             raise EquishardTypeError(f"parameter '{self.name}': a gradient of {gradient.dtype}, {gradient.layout} for a "
                                      f"weight of {self.dtype}, torch.strided")
         if self.gradient == SHARD and tuple(gradient.shape) == self.shape:
             gradient = gradient[self._rows]
-        expected = self._chunk_shape if self.gradient == SHARD else self.shape
-        if tuple(gradient.shape) != expected:
+        if tuple(gradient.shape) != self._gradient_shape:
             raise EquishardUsageError(f"parameter '{self.name}': a gradient of {tuple(gradient.shape)}, its placement asks "
-                                      f"for {expected}")
+                                      f"for {self._gradient_shape}")
         return self._to_host(gradient.detach())
-
-    def take_gradient(self, gradient):
-        """Start to bring a gradient to where the library reads it."""
-        self.pushed = self.memory_for_gradient(gradient)
-        self._source = gradient, gradient._version, gradient is self.tensor.grad
-        if self.on_gpu:
-            self._copied = self.record_event()
-
-    def gradient_is_there(self):
-        """Whether `pushed` has the gradient; nobody waits."""
-        return not self.on_gpu or self._copied.query()
-
-    def gradient_was_changed(self):
-        """Whether someone wrote to the gradient that was pushed, or put another in its place."""
-        source, version, own = self._source
-        return source._version != version or own and self.tensor.grad is not source
-
-    def release_gradient(self):
-        self.pushed = self._source = self._copied = None
 
     def memory_of_weight(self):
         """The weight as it is, as the library reads it; waits for the copy."""
@@ -116,10 +102,19 @@ class Parameter:
         self.wait()
         return memory
 
+    def memory_to_put(self):
+        """The same, in memory of its own or the tensor's: a gradient may be on its way."""
+        weight = self.tensor.detach()
+        if not self.staged:
+            return weight.contiguous()
+        memory = self.allocate_pinned(weight.numel(), weight.dtype).view(weight.shape).copy_(weight, non_blocking=True)
+        self.wait()
+        return memory
+
     def memory_for_weight(self):
         """Memory for a new weight; then `take` it."""
         weight = self.tensor.detach()
-        if self.on_gpu:
+        if self.staged:
             return self._pinned(weight)
         return weight if weight.is_contiguous() else torch.empty_like(weight, memory_format=torch.contiguous_format)
 
@@ -131,7 +126,7 @@ class Parameter:
 
     def wait(self):
         """Wait for the copies between GPU and host."""
-        if self.on_gpu:
+        if self.staged:
             torch.cuda.current_stream(self.tensor.device).synchronize()
 
     def record_event(self):
@@ -140,7 +135,7 @@ class Parameter:
         return event
 
     def _to_host(self, tensor):
-        if not self.on_gpu:
+        if not self.staged:
             return tensor.contiguous()
         return self._pinned(tensor).copy_(tensor, non_blocking=True)
 
