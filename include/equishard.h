@@ -201,8 +201,8 @@ eqs_status eqs_session_trainers(const eqs_session *session, MPI_Comm *trainers);
  * (`layout: auto`), where shapes alone do not tell.
  *
  * session  [in]
- * key      [in] as Hugging Face, torchtitan and nanoGPT call it: "num_attention_heads", "num_key_value_heads", "head_dim",
- *               "hidden_size", "n_head", "n_embd", ...; one that is not used is ignored, so that a program can tell all
+ * key      [in] as Hugging Face, torchtitan and nanoGPT call it: "num_attention_heads", "num_key_value_heads",
+ * "head_dim", "hidden_size", "n_head", "n_embd", ...; one that is not used is ignored, so that a program can tell all
  * value    [in] at least 0; 0: not known
  *
  * Logically collective: the first trainer's numbers count. EQS_USAGE.

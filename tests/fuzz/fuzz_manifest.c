@@ -36,7 +36,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
   text[size] = '\0';
   if (eqs_manifest_parse("manifest.json", text, &manifest) == EQS_OK &&
       eqs_manifest_parameters(&manifest, &info, &count) == EQS_OK && count <= most_parameters &&
-      eqs_config_parse(&sources, &config) == EQS_OK && eqs_plan_make(config, NULL, owners, count, info, &plan) == EQS_OK)
+      eqs_config_parse(&sources, &config) == EQS_OK &&
+      eqs_plan_make(config, NULL, owners, count, info, &plan) == EQS_OK)
     eqs_plan_free(&plan);
   eqs_config_free(&config);
   free(info);
