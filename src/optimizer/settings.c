@@ -54,7 +54,9 @@ bool eqs_setting_used(const eqs_rule_options *options, eqs_setting setting)
 
 double eqs_setting_get(const eqs_group_settings *group, eqs_setting setting)
 {
-  return *(const double *)((const char *)group + places[setting].offset);
+  double value;
+  memcpy(&value, (const char *)group + places[setting].offset, sizeof value);
+  return value;
 }
 
 /* What a value must be, or NULL if it is. */
@@ -83,7 +85,7 @@ eqs_status eqs_setting_set(const eqs_rule_options *options, eqs_group_settings *
   }
   const char *range = range_missed(options, setting, value);
   if (range != NULL) return eqs_fail(EQS_USAGE, "%s must be %s, is %g", name, range, value);
-  *(double *)((char *)group + places[setting].offset) = value;
+  memcpy((char *)group + places[setting].offset, &value, sizeof value);
   return EQS_OK;
 }
 

@@ -86,7 +86,7 @@ int main(int argc, char **argv)
   MPI_Comm_rank(trainers, &rank);
   MPI_Comm_size(trainers, &size);
 
-  network net, gradient;
+  network net, gradient = {0};
   initialize(&net);
   const eqs_parameter_info info[parameters] = {
       {.struct_size = sizeof *info,
