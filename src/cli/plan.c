@@ -5,22 +5,30 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/memory.h"
 #include "cli/command.h"
 #include "model/calibration.h"
 #include "model/manifest.h"
 #include "optimizer/plan.h"
+#include "optimizer/warnings.h"
 
 static const char documentation[] =
     "Show what every parameter of a model would get: role, rule, layout, process grid, owners, work and memory. Runs "
     "alone, without MPI.\v"
-    "The manifest is JSON: {\"parameters\": [{\"name\": ..., \"shape\": [...], \"module_type\": ...}, ...]}. An entry "
+    "The manifest is JSON: {\"parameters\": [{\"name\": ..., \"shape\": [...], \"module_type\": ...}, ...]}. Beside "
+    "\"parameters\" may stand what the model's configuration says of its heads: \"num_attention_heads\", "
+    "\"num_key_value_heads\", \"head_dim\" (or \"hidden_size\"), and for DeepSeek \"qk_nope_head_dim\", "
+    "\"qk_rope_head_dim\", \"v_head_dim\": they tell what is fused in a tensor, and `layout: auto' what the heads are. "
+    "\"stacked\": true in an entry: its first dimension counts layers. An entry "
     "with \"tied_to\": NAME is the same tensor as entry NAME, as lm_head.weight and model.embed_tokens.weight are with "
     "\"tie_word_embeddings\": true beside \"parameters\": one parameter, which has one owner and one update, under the "
     "embedding's name and role. The other name is shown as tied in the table, and left out of the array.\n\n"
     "Gflop are 1e9 floating-point operations per step, MiB what is held: weights, state and gradients; peak MiB "
     "counts the program and the largest workspace too. Times are predicted from built-in speeds or the "
     "configuration's `calibration' (see `equishard bench calibrate').\n\n"
+    "Warnings say what may not be meant: roles that are guesses, groups that get nothing, fused tensors that are one "
+    "matrix, matrices that only the last group takes; and the line to write.\n\n"
     "Several numbers of owners are compared: seconds per step of the busiest owner's updates and messages (one "
     "gradient in, one weight out for each of T trainers), what of it is longer than the trainers' forward and backward "
     "of SECONDS, and the largest owner's memory. As many owners are enough as bring the waiting to 0.\n\n"
@@ -34,6 +42,7 @@ enum {
   option_manifest = 'm',
   option_owners = 'n',
   option_format = 'f',
+  option_strict = 's',
   option_trainers = 't',
   option_backward = 'b'
 };
@@ -45,6 +54,7 @@ static const struct argp_option options[] = {
     {"trainers", option_trainers, "T", 0, "number of trainers, for the predicted messages (default 1)", 0},
     {"backward", option_backward, "SECONDS", 0, "time of forward and backward, for the comparison (default 0)", 0},
     {"format", option_format, "table|json", 0, "a table, or an array with one object per parameter (or per owners)", 0},
+    {"strict", option_strict, NULL, 0, "warnings are errors: status 2, and no plan", 0},
     {0},
 };
 
@@ -55,7 +65,7 @@ typedef struct {
   int counts, owners[most_counts]; /* to compare, if several */
   int trainers;
   double backward;
-  bool json;
+  bool json, strict;
 } arguments;
 
 /* A whole number from 1 to a million, up to `end`. */
@@ -113,6 +123,7 @@ static error_t parse(int key, char *value, struct argp_state *state)
     }
     given->json = strcmp(value, "json") == 0;
     break;
+  case option_strict: given->strict = true; break;
   case ARGP_KEY_END:
     if (given->config == NULL || given->manifest == NULL) {
       argp_error(state, "--config and --manifest are required");
@@ -379,6 +390,20 @@ cleanup:
   return status;
 }
 
+/* Say what may not be meant; the plan of any number of owners tells it. */
+static eqs_status say_warnings(const eqs_config *config, const eqs_plan *plan, bool strict)
+{
+  eqs_status status = EQS_OK;
+  eqs_warnings warnings = {0};
+  EQS_TRY(eqs_plan_warnings(config, plan, &warnings));
+  for (int i = 0; i < warnings.count; i++) eqs_log(strict ? EQS_LOG_ERROR : EQS_LOG_WARNING, "%s", warnings.text[i]);
+  if (strict && warnings.count > 0)
+    status = eqs_fail(EQS_USAGE, "--strict: %d warning%s", warnings.count, warnings.count > 1 ? "s" : "");
+cleanup:
+  eqs_warnings_free(&warnings);
+  return status;
+}
+
 eqs_status eqs_command_plan(int argc, char **argv)
 {
   const struct argp argp = {.options = options, .parser = parse, .doc = documentation};
@@ -395,11 +420,12 @@ eqs_status eqs_command_plan(int argc, char **argv)
   EQS_TRY(eqs_config_parse(&sources, &config));
   EQS_TRY(eqs_config_calibrate(config));
   EQS_TRY(eqs_manifest_read(given.manifest, &shown.manifest));
+  EQS_TRY(make_plan(config, given.owners[0], &shown));
+  EQS_TRY(say_warnings(config, shown.plan, given.strict));
   if (given.counts > 1) {
     status = compare(config, &given, &shown);
     goto cleanup;
   }
-  EQS_TRY(make_plan(config, given.owners[0], &shown));
   status = given.json ? print_json(shown.plan) : print_table(&shown);
 cleanup:
   status = eqs_share_status(status);

@@ -126,6 +126,7 @@ eqs_status eqs_config_assign(const eqs_config *config, const eqs_model_shape *mo
     EQS_TRY(eqs_fail(EQS_USAGE, "parameter '%.500s': there is no role '%.100s'", info->name, info->role));
   eqs_recognition found = eqs_config_recognize(config, model, info, &stacked, &assignment->doubts);
   assignment->role = found.role;
+  assignment->inside = found.inside;
   EQS_TRY(find_group(config, info, assignment->role, &assignment->group));
   const eqs_group_config *group = &config->group[assignment->group];
   const eqs_rule *rule = group->options.rule;

@@ -51,8 +51,9 @@ typedef struct {
   double lr;
   eqs_rule_options options;
   bool center_given;
-  bool layout_given, layout_auto; /* `layout: auto` is not given, but asks for all that is inside of a tensor */
-  eqs_tensor_layout layout;       /* if layout_given, else the role's */
+  bool layout_given;
+  bool layout_unfused, layout_auto; /* `layout: unfused`, `auto`: the role's, with what is fused, or all, apart */
+  eqs_tensor_layout layout;         /* if layout_given, else the role's */
   int64_t head_dim;               /* 0 if not given */
   eqs_split split;                /* no pieces if not given */
   int grid_rows, grid_cols;       /* 0 if not given */
@@ -140,6 +141,7 @@ typedef struct {
   int group;                /* index into config->group */
   eqs_rule_options options; /* with the role's default of `center` */
   eqs_tensor_layout layout; /* row for element-wise rules, which see the whole tensor as one matrix */
+  eqs_inside inside;        /* what the tensor consists of, by its name */
   unsigned doubts;          /* EQS_DOUBT_... */
   int64_t count;            /* matrices */
   eqs_view *views;          /* allocated; free with eqs_assignment_free. Of one shape, but for `split` */
@@ -164,9 +166,10 @@ eqs_recognition eqs_config_recognize(const eqs_config *config, const eqs_model_s
  *   transposed but what a module stores as inputs × outputs (Conv1D), for the shape factors;
  * - rules with a polar factor: q, k and v that are fused in one tensor are apart, where the model's heads are known or
  *   q, k and v are as large as its input; so are gate and up of a dense MLP under rules without units. Fused experts
- *   (OLMoE) stay whole, and so do heads: `layout: auto`, or a layout, splits them;
+ *   (OLMoE) stay whole, and so do heads;
  * - element-wise rules (adamw): none.
- * `layout: auto` is the same, and takes heads apart, and gate and up everywhere, and flattens convolutions.
+ * `layout: unfused` is the same with gate and up apart everywhere, `layout: auto` with heads apart and convolutions
+ * flattened, too.
  *
  * info, model  [in] as eqs_config_recognize
  *

@@ -111,17 +111,20 @@ cleanup:
   return status;
 }
 
-/* A layout, or auto. */
+/* A layout, or what is to be apart in the role's. */
 static eqs_status read_layout(eqs_yaml_value value, eqs_group_config *group)
 {
-  const char *names[EQS_LAYOUTS + 1];
+  enum { UNFUSED = EQS_LAYOUTS, AUTO, NAMES };
+  const char *names[NAMES];
   int choice;
   memcpy(names, eqs_layout_names, sizeof eqs_layout_names);
-  names[EQS_LAYOUTS] = "auto";
-  eqs_status status = eqs_yaml_read_choice(value, "layout", names, EQS_LAYOUTS + 1, &choice);
+  names[UNFUSED] = "unfused";
+  names[AUTO] = "auto";
+  eqs_status status = eqs_yaml_read_choice(value, "layout", names, NAMES, &choice);
   if (status != EQS_OK) return status;
-  group->layout_auto = choice == EQS_LAYOUTS;
-  group->layout_given = !group->layout_auto;
+  group->layout_unfused = choice == UNFUSED;
+  group->layout_auto = choice == AUTO;
+  group->layout_given = choice < EQS_LAYOUTS;
   if (group->layout_given) group->layout = (eqs_tensor_layout)choice;
   return EQS_OK;
 }

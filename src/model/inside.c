@@ -158,7 +158,7 @@ static eqs_status find_kv_b(const tensor *of, const eqs_model_shape *model, eqs_
 /* Stacks of experts, and rows that are hidden neurons, stay whole unless they are to be apart. */
 static void find_gate_and_up(const tensor *of, eqs_matrices *matrices)
 {
-  bool apart = is_auto(of) || (of->ndim == 2 && !has_units(of->group->options.rule));
+  bool apart = is_auto(of) || of->group->layout_unfused || (of->ndim == 2 && !has_units(of->group->options.rule));
   if (of->found->storage == EQS_STORED_AS_GPT_OSS) return;
   if (!apart || of->outputs % 2 != 0)
     matrices->doubts = EQS_DOUBT_FUSED;

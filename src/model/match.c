@@ -188,3 +188,9 @@ bool eqs_match_accepts(const eqs_match *match, const char *name, eqs_role role, 
     if (!accepts_size(&match->size[i], shape[i])) return false;
   return true;
 }
+
+bool eqs_match_accepts_all(const eqs_match *match)
+{
+  return match->names.count == 0 && match->types.count == 0 && !match->roles_given && match->ndim < 0 &&
+         match->sizes < 0;
+}

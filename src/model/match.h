@@ -20,4 +20,7 @@ void eqs_match_free(eqs_match **match);
 bool eqs_match_accepts(const eqs_match *match, const char *name, eqs_role role, const char *module_type, int ndim,
                        const int64_t *shape);
 
+/* Whether a match asks for nothing. */
+bool eqs_match_accepts_all(const eqs_match *match);
+
 #endif

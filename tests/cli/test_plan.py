@@ -1,9 +1,12 @@
-"""`equishard plan` on tied parameters, on fused attention, and on every variant of the configurations."""
+"""`equishard plan` on tied parameters, fused attention, models of any size, a very large one; its warnings; the configurations."""
+import concurrent.futures
 import json
 import math
 import pathlib
+import resource
 import sys
 import tempfile
+import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import job
@@ -86,9 +89,138 @@ def variants():
         checks.that(rules == {rule}, f"{path}: {role} by {rules}")
 
 
+def layers(*entries, **top):
+    return dict(top, parameters=[dict(name=name, shape=list(shape), **({"module_type": kind} if kind else {}))
+                                 for name, kind, *shape in entries])
+
+
+POLAR = "- {match: {role: [attention, mlp_gate_up, mlp_down, matrix]}, rule: muon, lr: 0.1}\n"
+REST = "- {match: {}, rule: adamw, lr: 0.1}\n"
+DENSE = [("embed.weight", "Embedding", 500, 256), ("layers.0.mlp.up_proj.weight", "Linear", 512, 256),
+         ("layers.1.mlp.up_proj.weight", "Linear", 512, 256)]
+QKV = ("layers.0.self_attn.qkv_proj.weight", "Linear", 384, 256), ("layers.1.self_attn.qkv_proj.weight", "Linear", 384, 256)
+
+
+def warnings(directory):
+    """What may not be meant is said once for all parameters alike, with the line to write; --strict makes it an error, and
+    with the line there is nothing left to say."""
+    cases = [
+        ("nothing to say", POLAR + REST, layers(*DENSE), []),
+        ("a guess by shape", POLAR + REST, layers(*DENSE, ("layers.0.foo.weight", None, 256, 256), ("layers.1.foo.weight", None, 256, 256)),
+         ["{c}:2: parameter 'layers.0.foo.weight' [256, 256] and 1 more like it: nothing but the shape says that rule muon is "
+          "right for it; write what it is: `roles: {\"layers.*.foo.weight\": matrix}`"]),
+        ("a head by its rows", POLAR + REST, layers(*DENSE, ("readout.weight", "Linear", 500, 256)),
+         ["parameter 'readout.weight' [500, 256]: a head, to rule adamw ({c}:3), only because it has as many rows as the "
+          "embedding; write what it is: `roles: {\"readout.weight\": lm_head}`, or matrix"]),
+        ("a fused tensor", POLAR + REST, layers(*DENSE, *QKV),
+         ["{c}:2: parameter 'layers.0.self_attn.qkv_proj.weight' [384, 256] and 1 more like it: q, k and v are fused in it, and "
+          "rule muon takes them as one matrix; write `- {match: {name: \"layers.*.self_attn.qkv_proj.weight\"}, rule: muon, "
+          "lr: ..., split: [Q_ROWS, K_ROWS, V_ROWS]}` before this group, or num_attention_heads"]),
+        ("heads of which nobody says how many", POLAR.replace("lr:", "layout: auto, lr:") + REST,
+         layers(*DENSE, ("layers.0.self_attn.q_proj.weight", "Linear", 256, 256)),
+         ["{c}:2: parameter 'layers.0.self_attn.q_proj.weight' [256, 256]: layout auto takes heads apart, and nobody says how "
+          "many rows one has, so that rule muon takes all as one matrix; write `head_dim: ROWS` in this group, or "
+          "num_attention_heads"]),
+        ("a matrix that is left over", POLAR + REST, layers(*DENSE, ("layers.0.mlp.experts.up_proj", None, 8, 128, 64)),
+         ["{c}:3: parameter 'layers.0.mlp.experts.up_proj' [8, 128, 64] (role expert_gate_up): by adamw only because no other "
+          "group takes it; write `- {match: {role: expert_gate_up}, rule: ..., lr: ...}` before this group"]),
+        ("a small one", POLAR + REST, layers(*DENSE, ("layers.0.mlp.experts.up_proj", None, 8, 16, 8)), []),
+        ("a group that matches nothing", "- {match: {name: '*.q_prj.*'}, rule: row_norm, lr: 1}\n" + POLAR + REST, layers(*DENSE),
+         ["{c}:2: the group matches no parameter of this model; write another `match`, or remove it"]),
+        ("a group after one that takes all", REST + POLAR, layers(*DENSE),
+         ["{c}:3: the group gets no parameter: what it matches (2, 'layers.0.mlp.up_proj.weight' the first) is taken by groups "
+          "before it, as that of line 2; write it before that one",
+          "{c}:3: no matrix gets rule muon, nor another with a polar factor, although the configuration has it",
+          "{c}:2: parameter 'layers.0.mlp.up_proj.weight' [512, 256] and 1 more like it (role mlp_gate_up): by adamw only"]),
+        ("a group whose parameters are taken", POLAR + "- {match: {name: '*.up_proj.*'}, rule: muon, lr: 1}\n" + REST,
+         layers(*DENSE), ["{c}:3: the group gets no parameter: what it matches (2, 'layers.0.mlp.up_proj.weight' the first)"]),
+        ("a net that is not needed", POLAR + "- {match: {role: embedding}, rule: row_norm, lr: 1}\n" + REST, layers(*DENSE), []),
+    ]
+    def check(number, what, groups, manifest, expected, *arguments):
+        config, path = directory / f"warned-{number}.yaml", write(directory / f"warned-{number}.json", manifest)
+        config.write_text("groups:\n" + groups)
+        result = plan(config, path, 2, *arguments, status=2 if expected and arguments else 0)
+        start = f"equishard: {'error' if arguments else 'warning'}: "
+        said = [line.removeprefix(start) for line in result.stderr.splitlines() if line.startswith(start) and "--strict" not in line]
+        checks.that(len(said) == len(expected), f"{what}: {said}")
+        for line in expected:
+            line = line.replace("{c}", str(config))
+            checks.that(any(one.startswith(line) for one in said), f"{what}: no '{line}' in {said}")
+        checks.that(("parameter " in result.stdout) == (not arguments or not expected), f"{what}: the plan, or none with --strict")
+
+    with concurrent.futures.ThreadPoolExecutor(4) as workers:  # the command mostly waits for MPI to start
+        tasks = [workers.submit(check, number, *case, "--strict") for number, case in enumerate(cases)]
+        tasks += [workers.submit(check, "loose", *cases[1])]
+        for task in tasks:
+            task.result()
+    config = directory / "told.yaml"
+    config.write_text("roles: {'layers.*.foo.weight': matrix, readout.weight: lm_head}\ngroups:\n"
+                      "- {match: {name: 'layers.*.qkv_proj.weight'}, rule: muon, lr: 1, split: [256, 64, 64]}\n" + POLAR + REST)
+    told = layers(*DENSE, *QKV, ("layers.0.foo.weight", None, 256, 256), ("readout.weight", None, 500, 256))
+    checks.that(plan(config, write(directory / "told.json", told), 2, "--strict").stderr == "", "the lines that were to be written")
+    known = layers(*DENSE, *QKV, num_attention_heads=4, num_key_value_heads=1, head_dim=64)
+    config.write_text("groups:\n" + POLAR + REST)
+    result = plan(config, write(directory / "known.json", known), 2, "--strict", "--format", "json")
+    found = {entry["name"]: entry["matrices"] for entry in json.loads(result.stdout)}
+    checks.that(found["layers.0.self_attn.qkv_proj.weight"] == 3, f"q, k and v by the manifest's heads: {found}")
+
+
+def any_size(directory):
+    """The four families by their own files at other sizes: attention is head by head; what does not fit is an error."""
+    for family, heads, key_value, rows in (("qwen3", 6, 2, 24), ("gemma3", 3, 1, 40), ("olmoe", 8, 8, 16), ("gpt-oss", 6, 2, 10)):
+        hidden, top = 72, {"num_attention_heads": heads, "num_key_value_heads": key_value, "head_dim": rows}
+        entries = [(f"model.layers.0.self_attn.{name}_proj.weight", "Linear", count * rows, hidden)
+                   for name, count in (("q", heads), ("k", key_value), ("v", key_value))]
+        entries.append(("model.layers.0.self_attn.o_proj.weight", "Linear", hidden, heads * rows))
+        path, config = write(directory / "sized.json", layers(*entries, **top)), job.ROOT / f"configs/{family}.yaml"
+        found = [(entry["layout"], entry["matrices"], entry["rule"]) for entry in json.loads(plan(config, path, 2, "--format", "json").stdout)]
+        checks.that(found == [("heads_qkv", heads, "muon"), ("heads_qkv", key_value, "muon"), ("heads_qkv", key_value, "muon"),
+                              ("heads_o", heads, "muon")], f"{family}: {found}")
+        result = plan(config, write(directory / "misfit.json", layers(*entries, **dict(top, num_attention_heads=heads + 1))), 2, status=2)
+        checks.that("q_proj.weight: layout auto: it has" in result.stderr, f"{family}: {result.stderr}")
+
+
+def latent_attention(directory):
+    """DeepSeek's kv_b, for every head its rows of k and of v: by split, or by the model's configuration."""
+    config, top = directory / "latent.yaml", {"num_attention_heads": 8, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 24}
+    entry = ("layers.0.self_attn.kv_b_proj.weight", "Linear", 8 * 40, 64)
+    for keys, known in (("split: {repeat: 8, pieces: [16, 24]}", {}), ("layout: auto", top)):
+        config.write_text(f"groups:\n- {{rule: muon, lr: 1, {keys}}}\n")
+        result = plan(config, write(directory / "latent.json", layers(entry, **known)), 2, "--strict", "--format", "json")
+        checks.that([one["matrices"] for one in json.loads(result.stdout)] == [16], f"{keys}: {result.stdout}")
+
+
+def many_parameters(directory):
+    """A mixture of experts as large as DeepSeek V3, every expert a module of its own, on 4096 owners: in 5 s and 200 MB."""
+    hidden, experts, entries = 7168, 256, [("model.embed_tokens.weight", "Embedding", 129280, 7168)]
+    for layer in range(61):
+        path = f"model.layers.{layer}."
+        entries += [(f"{path}self_attn.{name}.weight", "Linear", *shape) for name, *shape in (
+            ("q_a_proj", 1536, hidden), ("q_b_proj", 24576, 1536), ("kv_a_proj_with_mqa", 576, hidden), ("kv_b_proj", 32768, 512),
+            ("o_proj", hidden, 16384))]
+        entries += [(f"{path}input_layernorm.weight", "RMSNorm", hidden), (f"{path}post_attention_layernorm.weight", "RMSNorm", hidden)]
+        blocks = [("mlp", 18432)] if layer < 3 else [(f"mlp.experts.{e}", 2048) for e in range(experts)] + [("mlp.shared_experts", 2048)]
+        entries += [(f"{path}mlp.gate.weight", "Linear", experts, hidden)] if layer >= 3 else []
+        for block, size in blocks:
+            entries += [(f"{path}{block}.gate_proj.weight", "Linear", size, hidden), (f"{path}{block}.up_proj.weight", "Linear", size, hidden),
+                        (f"{path}{block}.down_proj.weight", "Linear", hidden, size)]
+    entries += [("model.norm.weight", "RMSNorm", hidden), ("lm_head.weight", "Linear", 129280, hidden)]
+    top = {"num_attention_heads": 128, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128}
+    manifest = write(directory / "large.json", layers(*entries, **top))
+    before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    result = plan(job.ROOT / "configs/rules/muon.yaml", manifest, 4096, "--strict", "--format", "json")
+    seconds, after = time.monotonic() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
+    found = json.loads(result.stdout)
+    print(f"  {len(found)} parameters on 4096 owners: {seconds:.1f} s, {after.ru_maxrss / 1024:.0f} MB")
+    checks.that(len(found) == len(entries), f"{len(found)} of {len(entries)} parameters")
+    checks.that(sum(one["matrices"] for one in found) == len(found) + 61 * 255, "kv_b in 256 pieces per layer")
+    checks.at_most(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 5, "seconds of processor time")
+    checks.at_most(after.ru_maxrss / 1024, 200, "MB")
+
+
 with tempfile.TemporaryDirectory() as folder:
-    ties(pathlib.Path(folder))
-    fused(pathlib.Path(folder))
+    for test in ties, fused, warnings, any_size, latent_attention, many_parameters:
+        test(pathlib.Path(folder))
 totals()
 variants()
 sys.exit(checks.failed > 0)

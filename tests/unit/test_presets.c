@@ -8,6 +8,7 @@
 #include "harness.h"
 #include "model/config.h"
 #include "model/manifest.h"
+#include "optimizer/warnings.h"
 
 static eqs_config *read_file(const char *path)
 {
@@ -62,13 +63,39 @@ static void check_model(const eqs_config *config, const char *path, const eqs_ma
   }
 }
 
+/* Nothing to warn of, on the models that a file is for. */
+static void check_warnings(const eqs_config *config, const char *path, const eqs_manifest *manifest)
+{
+  eqs_parameter_info *info;
+  eqs_plan *plan;
+  eqs_warnings warnings;
+  int64_t count;
+  ck_assert_ok(eqs_manifest_parameters(manifest, &info, &count));
+  ck_assert_ok(eqs_plan_make(config, &manifest->model, 2, count, info, &plan));
+  ck_assert_ok(eqs_plan_warnings(config, plan, &warnings));
+  ck_assert_msg(warnings.count == 0, "%s: %s", path, warnings.count > 0 ? warnings.text[0] : "");
+  eqs_warnings_free(&warnings);
+  eqs_plan_free(&plan);
+  free(info);
+}
+
+static bool is_for(const char *path, const char *model)
+{
+  const char *file = path + strlen("configs/");
+  size_t family = strcspn(file, "./");
+  return strncmp(file, "rules/", 6) == 0 || strncmp(file, model, family) == 0;
+}
+
 static int check_file(const char *path, const struct stat *about, int type, struct FTW *place)
 {
   (void)about, (void)place;
   if (type != FTW_F) return 0;
   ck_assert_msg(strcmp(path + strlen(path) - 5, ".yaml") == 0, "%s: no configuration", path);
   eqs_config *config = read_file(path);
-  for (int m = 0; m < model_count; m++) check_model(config, path, &manifests[m]);
+  for (int m = 0; m < model_count; m++) {
+    check_model(config, path, &manifests[m]);
+    if (is_for(path, models[m])) check_warnings(config, path, &manifests[m]);
+  }
   eqs_config_free(&config);
   files_checked++;
   return 0;
