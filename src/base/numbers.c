@@ -1,5 +1,8 @@
 #include "base/numbers.h"
 
+#include <float.h>
+#include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
 size_t eqs_dtype_size(eqs_dtype dtype)
@@ -85,4 +88,36 @@ void eqs_from_float(eqs_dtype dtype, const float *from, void *to, int64_t count)
     for (int64_t i = 0; i < count; i++) half[i] = to_float16(from[i]);
     break;
   }
+}
+
+float eqs_largest(eqs_dtype dtype)
+{
+  static const float largest[] = {[EQS_FLOAT32] = FLT_MAX, [EQS_BFLOAT16] = 0x1.fep127f, [EQS_FLOAT16] = 65504};
+  return largest[dtype];
+}
+
+/* From half a unit in the last place above the largest number on, values are rounded to infinity. */
+static bool is_beyond(eqs_dtype dtype, float value)
+{
+  static const float first[] = {[EQS_FLOAT32] = INFINITY, [EQS_BFLOAT16] = 0x1.ffp127f, [EQS_FLOAT16] = 65520};
+  float magnitude = fabsf(value);
+  return magnitude >= first[dtype] && magnitude < INFINITY;
+}
+
+int64_t eqs_find_beyond(eqs_dtype dtype, const float *values, int64_t count)
+{
+  int64_t i = 0;
+  while (i < count && !is_beyond(dtype, values[i])) i++;
+  return i;
+}
+
+int64_t eqs_saturate(eqs_dtype dtype, float *values, int64_t count)
+{
+  int64_t changed = 0;
+  for (int64_t i = eqs_find_beyond(dtype, values, count); i < count; i++) {
+    if (!is_beyond(dtype, values[i])) continue;
+    values[i] = copysignf(eqs_largest(dtype), values[i]);
+    changed++;
+  }
+  return changed;
 }

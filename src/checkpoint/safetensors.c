@@ -1,7 +1,9 @@
 #include "checkpoint/safetensors.h"
 
+#include <float.h>
 #include <jansson.h>
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -119,7 +121,6 @@ static eqs_status read_name(const char *name, eqs_safetensor *tensor)
 {
   eqs_status status = EQS_OK;
   if (strlen(name) > longest_name) return eqs_fail(EQS_DAMAGED, "a name of more than %d bytes", longest_name);
-  if (eqs_check_name("tensor", name) != EQS_OK) return eqs_fail(EQS_DAMAGED, "%s", eqs_error_message());
   EQS_TRY(eqs_copy_text(&tensor->name, name));
 cleanup:
   return status;
@@ -268,24 +269,41 @@ cleanup:
   return status;
 }
 
+/* Elements from `first` on to float32: what is finite stays so. */
+static eqs_status from_float64(const char *path, const eqs_safetensor *tensor, int64_t first, int64_t count,
+                               const double *doubles, int64_t *saturated, float *values)
+{
+  for (int64_t i = 0; i < count; i++) {
+    values[i] = (float)doubles[i];
+    if (!isinf(values[i]) || isinf(doubles[i])) continue;
+    if (saturated == NULL)
+      return eqs_fail(EQS_USAGE,
+                      "%s: tensor %.500s: element %lld is %g, and float32 ends at 3.4e38: --saturate takes the largest "
+                      "number instead, --exclude leaves the tensor out",
+                      path, tensor->name, (long long)(first + i), doubles[i]);
+    values[i] = copysignf(FLT_MAX, values[i]);
+    ++*saturated;
+  }
+  return EQS_OK;
+}
+
 /* Elements from `first` on, as many as `buffer` has room for, to float32. */
 static eqs_status load_some(int file, const char *path, const eqs_safetensor *tensor, int64_t first, int64_t count,
-                            void *buffer, float *values)
+                            void *buffer, int64_t *saturated, float *values)
 {
   eqs_status status = EQS_OK;
   int64_t size = tensor->bytes / tensor->elements;
   EQS_TRY(eqs_file_read(file, path, buffer, count * size, tensor->offset + first * size));
-  if (has_dtype(tensor, "F64")) {
-    const double *doubles = buffer;
-    for (int64_t i = 0; i < count; i++) values[i] = (float)doubles[i];
-  } else {
+  if (has_dtype(tensor, "F64"))
+    status = from_float64(path, tensor, first, count, buffer, saturated, values);
+  else
     eqs_to_float(eqs_safetensors_trainer_dtype(tensor), buffer, values, count);
-  }
 cleanup:
   return status;
 }
 
-eqs_status eqs_safetensors_load(int file, const char *path, const eqs_safetensor *tensor, float *values)
+eqs_status eqs_safetensors_load(int file, const char *path, const eqs_safetensor *tensor, int64_t *saturated,
+                                float *values)
 {
   const int64_t piece = 1 << 20;
   eqs_status status = EQS_OK;
@@ -293,7 +311,7 @@ eqs_status eqs_safetensors_load(int file, const char *path, const eqs_safetensor
   EQS_TRY(eqs_allocate_raw(&buffer, tensor->elements < piece ? tensor->elements : piece, sizeof(double)));
   for (int64_t first = 0; first < tensor->elements; first += piece) {
     int64_t left = tensor->elements - first;
-    EQS_TRY(load_some(file, path, tensor, first, left < piece ? left : piece, buffer, values + first));
+    EQS_TRY(load_some(file, path, tensor, first, left < piece ? left : piece, buffer, saturated, values + first));
   }
 cleanup:
   free(buffer);

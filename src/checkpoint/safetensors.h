@@ -37,10 +37,11 @@ typedef struct {
  * size     [in]  of the file in bytes
  * content  [out] free with eqs_safetensors_free
  *
- * EQS_IO. EQS_DAMAGED: not such a file; the header's length, form, nesting, number of values or names; a name twice; a
- * dtype, shape or offsets that are none, contradict each other or lead out of the file; tensors that overlap or leave
- * gaps; a tensor that a checkpoint cannot hold. EQS_USAGE: a file of torch.save; the message has the command that
- * converts it.
+ * Names may be such as a checkpoint cannot have (eqs_check_parameter_name).
+ *
+ * EQS_IO. EQS_DAMAGED: not such a file; the header's length, form, nesting or number of values; a name twice; a dtype,
+ * shape or offsets that are none, contradict each other or lead out of the file; tensors that overlap or leave gaps; a
+ * tensor that a checkpoint cannot hold. EQS_USAGE: a file of torch.save; the message has the command that converts it.
  */
 eqs_status eqs_safetensors_read(int file, const char *path, int64_t size, eqs_safetensors *content);
 void eqs_safetensors_free(eqs_safetensors *content);
@@ -50,9 +51,16 @@ const char *eqs_safetensors_dtype(eqs_dtype dtype);
 bool eqs_safetensors_floats(const eqs_safetensor *tensor);
 eqs_dtype eqs_safetensors_trainer_dtype(const eqs_safetensor *tensor); /* float32 for F64 */
 
-/* A tensor with eqs_safetensors_floats as float32: exact, but for F64, which is rounded to nearest. EQS_IO,
- * EQS_DAMAGED. */
-eqs_status eqs_safetensors_load(int file, const char *path, const eqs_safetensor *tensor, float *values);
+/*
+ * A tensor with eqs_safetensors_floats as float32: exact, but for F64, which is rounded to nearest.
+ *
+ * saturated  [in, out] NULL: a number of F64 that float32 would make infinite is an error; else it becomes the largest
+ *                      of float32, and counts here
+ *
+ * EQS_IO, EQS_DAMAGED; EQS_USAGE: such a number.
+ */
+eqs_status eqs_safetensors_load(int file, const char *path, const eqs_safetensor *tensor, int64_t *saturated,
+                                float *values);
 
 /*
  * The beginning of a file up to the first tensor's bytes, a multiple of 8 bytes.

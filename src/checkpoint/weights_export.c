@@ -57,9 +57,27 @@ typedef struct {
   int from, to;
   float *rows;
   void *converted;
+  bool saturate;
+  int64_t saturated; /* elements */
 } export_files;
 
-static eqs_status copy_tiles(const export_files *files, const chosen_weights *chosen, eqs_dtype dtype)
+/* What `dtype` has no finite number for. */
+static eqs_status check_range(export_files *files, const eqs_tile *tile, const eqs_safetensor *tensor, eqs_dtype dtype)
+{
+  int64_t elements = eqs_tile_elements(tile), found = eqs_find_beyond(dtype, files->rows, elements);
+  if (found == elements) return EQS_OK;
+  if (!files->saturate)
+    return eqs_fail(
+        EQS_USAGE,
+        "%s: parameter %.500s: element %lld is %g, and %s ends at %g: take another --dtype; --saturate takes "
+        "the largest number instead, --exclude leaves the parameter out",
+        files->from_path, tensor->name, (long long)(tile->first_row * tile->stored->cols + found),
+        (double)files->rows[found], eqs_dtype_name(dtype), (double)eqs_largest(dtype));
+  files->saturated += eqs_saturate(dtype, files->rows, elements);
+  return EQS_OK;
+}
+
+static eqs_status copy_tiles(export_files *files, const chosen_weights *chosen, eqs_dtype dtype)
 {
   eqs_status status = EQS_OK;
   int64_t size = (int64_t)eqs_dtype_size(dtype);
@@ -68,6 +86,7 @@ static eqs_status copy_tiles(const export_files *files, const chosen_weights *ch
     const eqs_safetensor *tensor = &chosen->content.tensor[tile.stored - chosen->table.tensor];
     int64_t cols = tile.stored->cols, elements = eqs_tile_elements(&tile);
     EQS_TRY(eqs_tile_read(files->from, files->from_path, &tile, files->rows));
+    EQS_TRY(check_range(files, &tile, tensor, dtype));
     eqs_from_float(dtype, files->rows, files->converted, elements);
     EQS_TRY(eqs_file_write(files->to, files->to_path, files->converted, elements * size,
                            tensor->offset + tile.first_row * cols * size));
@@ -78,10 +97,10 @@ cleanup:
 
 /* An own file with the head and all tensors, on the disk. */
 static eqs_status write_file(const char *from_path, const char *to_path, const char *head, int64_t length,
-                             const chosen_weights *chosen, eqs_dtype dtype)
+                             const chosen_weights *chosen, eqs_dtype dtype, bool saturate, int64_t *saturated)
 {
   eqs_status status = EQS_OK;
-  export_files files = {.from_path = from_path, .to_path = to_path, .from = -1, .to = -1};
+  export_files files = {.from_path = from_path, .to_path = to_path, .from = -1, .to = -1, .saturate = saturate};
   const eqs_safetensor *last = &chosen->content.tensor[chosen->content.tensors - 1];
   int64_t room = eqs_tile_largest(&chosen->table), bytes = last->offset + last->bytes;
   EQS_TRY(eqs_allocate_raw(&files.rows, room, sizeof *files.rows));
@@ -93,6 +112,7 @@ static eqs_status write_file(const char *from_path, const char *to_path, const c
   EQS_TRY(eqs_file_write(files.to, to_path, head, length, 0));
   EQS_TRY(copy_tiles(&files, chosen, dtype));
   EQS_TRY(eqs_file_sync(files.to, to_path));
+  *saturated = files.saturated;
 cleanup:
   eqs_file_close(files.to);
   eqs_file_close(files.from);
@@ -102,14 +122,14 @@ cleanup:
 }
 
 static eqs_status write_and_rename(const char *from_path, const char *output, const char *head, int64_t length,
-                                   const chosen_weights *chosen, eqs_dtype dtype)
+                                   const chosen_weights *chosen, eqs_dtype dtype, bool saturate, int64_t *saturated)
 {
   eqs_status status = EQS_OK;
   char *partial = NULL;
   if (eqs_file_same(from_path, output)) return eqs_fail(EQS_USAGE, "%s: the output would replace the input", output);
   EQS_TRY(eqs_format(&partial, "%s.partial", output));
   unlink(partial); /* what a write that was cut off has left */
-  EQS_TRY(write_file(from_path, partial, head, length, chosen, dtype));
+  EQS_TRY(write_file(from_path, partial, head, length, chosen, dtype, saturate, saturated));
   EQS_TRY(eqs_file_rename(partial, output));
 cleanup:
   if (status != EQS_OK && partial) unlink(partial);
@@ -118,7 +138,7 @@ cleanup:
 }
 
 eqs_status eqs_weights_export(const char *checkpoint, const char *output, eqs_dtype dtype,
-                              const eqs_name_choice *choice, eqs_weights_moved *moved)
+                              const eqs_name_choice *choice, bool saturate, eqs_weights_moved *moved)
 {
   eqs_status status = EQS_OK;
   char *file = NULL, *head = NULL;
@@ -130,8 +150,8 @@ eqs_status eqs_weights_export(const char *checkpoint, const char *output, eqs_dt
   EQS_TRY(eqs_checkpoint_rename(NULL, &summary));
   EQS_TRY(choose_weights(file, &summary, choice, dtype, &chosen));
   EQS_TRY(eqs_safetensors_make_head(&chosen.content, summary.step, &head, &length));
-  EQS_TRY(write_and_rename(file, output, head, length, &chosen, dtype));
   *moved = (eqs_weights_moved){.step = summary.step, .tensors = chosen.content.tensors};
+  EQS_TRY(write_and_rename(file, output, head, length, &chosen, dtype, saturate, &moved->saturated));
   for (int64_t i = 0; i < chosen.content.tensors; i++) {
     moved->elements += chosen.content.tensor[i].elements;
     moved->bytes += chosen.content.tensor[i].bytes;

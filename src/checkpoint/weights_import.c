@@ -11,6 +11,7 @@
 #include "checkpoint/weights.h"
 #include "dist/communicator.h"
 #include "model/layout.h"
+#include "model/parameter_name.h"
 #include "model/wrappers.h"
 
 /* A safetensors file that is open. */
@@ -98,6 +99,12 @@ static int by_name(const void *a, const void *b)
   return strcmp(left->name, right->name);
 }
 
+static eqs_status check_name(const char *path, const char *name)
+{
+  if (eqs_check_parameter_name(name) == EQS_OK) return EQS_OK;
+  return eqs_fail(EQS_USAGE, "%s: %s in the file, or leave it out with --exclude", path, eqs_error_message());
+}
+
 static eqs_status add_tensor(import_job *job, const source_file *source, const eqs_safetensor *tensor,
                              const eqs_name_choice *choice, skipped_names *skipped)
 {
@@ -106,6 +113,7 @@ static eqs_status add_tensor(import_job *job, const source_file *source, const e
   EQS_TRY(eqs_copy_canonical_name(&name, tensor->name));
   if (!eqs_name_chosen(choice, name)) goto cleanup;
   if (eqs_safetensors_floats(tensor)) {
+    EQS_TRY(check_name(source->path, name));
     job->tensor[job->tensors++] = (source_tensor){.source = source, .tensor = tensor, .name = name};
     name = NULL;
   } else {
@@ -172,14 +180,14 @@ cleanup:
   return status;
 }
 
-static eqs_status load_tensors(int rank, import_job *job)
+static eqs_status load_tensors(int rank, import_job *job, int64_t *saturated)
 {
   eqs_status status = EQS_OK;
   for (int64_t i = 0; i < job->tensors; i++) {
     source_tensor *next = &job->tensor[i];
     if (next->view == NULL || next->matrix.first_owner != rank) continue;
     EQS_TRY(eqs_allocate_raw(&next->matrix.shard, next->tensor->elements, sizeof *next->matrix.shard));
-    EQS_TRY(eqs_safetensors_load(next->source->file, next->source->path, next->tensor, next->matrix.shard));
+    EQS_TRY(eqs_safetensors_load(next->source->file, next->source->path, next->tensor, saturated, next->matrix.shard));
   }
 cleanup:
   return status;
@@ -225,20 +233,22 @@ cleanup:
 }
 
 eqs_status eqs_weights_import(MPI_Comm comm, int files, char *const *file, const char *output,
-                              const eqs_name_choice *choice, eqs_weights_moved *moved)
+                              const eqs_name_choice *choice, bool saturate, eqs_weights_moved *moved)
 {
   eqs_status status = EQS_OK;
   import_job job = {0};
   skipped_names skipped = {0};
+  int64_t saturated = 0;
   int rank;
   MPI_Comm_rank(comm, &rank);
   EQS_TRY(eqs_agree(comm, prepare(comm, files, file, output, choice, &job, &skipped)));
   if (skipped.count > 0 && rank == 0)
     eqs_log(EQS_LOG_WARNING, "%lld tensors of other dtypes are left out: %s", (long long)skipped.count, skipped.text);
-  EQS_TRY(eqs_agree(comm, load_tensors(rank, &job)));
+  EQS_TRY(eqs_agree(comm, load_tensors(rank, &job, saturate ? &saturated : NULL)));
+  MPI_Allreduce(MPI_IN_PLACE, &saturated, 1, MPI_INT64_T, MPI_SUM, comm);
   eqs_checkpoint_contents contents = {.parameters = job.tensors, .parameter = job.parameter};
   EQS_TRY(eqs_checkpoint_write(comm, output, &contents));
-  *moved = (eqs_weights_moved){.tensors = job.tensors};
+  *moved = (eqs_weights_moved){.tensors = job.tensors, .saturated = saturated};
   for (int64_t i = 0; i < job.tensors; i++) {
     moved->elements += job.tensor[i].tensor->elements;
     moved->bytes += job.tensor[i].tensor->bytes;

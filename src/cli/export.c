@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/numbers.h"
 #include "cli/choice.h"
 #include "cli/command.h"
@@ -19,12 +20,14 @@ static const char documentation[] =
 static const struct argp_option options[] = {
     {"output", 'o', "FILE", 0, "safetensors file to write", 0},
     {"dtype", 'd', "DTYPE", 0, "float32 (the default), bfloat16 or float16", 0},
+    {"saturate", 's', NULL, 0, "numbers too large for DTYPE become its largest; else they are an error", 0},
     {0},
 };
 
 typedef struct {
   const char *checkpoint, *output;
   eqs_dtype dtype;
+  bool saturate;
   eqs_name_choice choice;
 } arguments;
 
@@ -42,6 +45,7 @@ static error_t parse(int key, char *value, struct argp_state *state)
   switch (key) {
   case ARGP_KEY_INIT: state->child_inputs[0] = &given->choice; return 0;
   case 'o': given->output = value; return 0;
+  case 's': given->saturate = true; return 0;
   case 'd': return parse_dtype(value, state, &given->dtype);
   case ARGP_KEY_ARG:
     if (given->checkpoint) {
@@ -61,11 +65,15 @@ static error_t parse(int key, char *value, struct argp_state *state)
 static eqs_status export(const arguments *given)
 {
   eqs_weights_moved moved;
-  eqs_status status = eqs_weights_export(given->checkpoint, given->output, given->dtype, &given->choice, &moved);
+  eqs_status status =
+      eqs_weights_export(given->checkpoint, given->output, given->dtype, &given->choice, given->saturate, &moved);
   if (status == EQS_OK)
     printf("%s: %lld tensors of step %lld, %lld elements, %s, %.1f MiB\n", given->output, (long long)moved.tensors,
            (long long)moved.step, (long long)moved.elements, eqs_dtype_name(given->dtype),
            (double)moved.bytes / (1 << 20));
+  if (status == EQS_OK && moved.saturated > 0)
+    eqs_log(EQS_LOG_WARNING, "%lld elements were beyond %s and became its largest number", (long long)moved.saturated,
+            eqs_dtype_name(given->dtype));
   return status;
 }
 

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "base/memory.h"
 #include "cli/choice.h"
 #include "cli/command.h"
@@ -23,6 +24,7 @@ static const char documentation[] =
 
 static const struct argp_option options[] = {
     {"output", 'o', "FILE", 0, "checkpoint to write (HDF5)", 0},
+    {"saturate", 's', NULL, 0, "numbers of F64 too large for float32 become its largest; else they are an error", 0},
     {0},
 };
 
@@ -30,6 +32,7 @@ typedef struct {
   int files;
   char **file;
   const char *output;
+  bool saturate;
   eqs_name_choice choice;
 } arguments;
 
@@ -39,6 +42,7 @@ static error_t parse(int key, char *value, struct argp_state *state)
   switch (key) {
   case ARGP_KEY_INIT: state->child_inputs[0] = &given->choice; return 0;
   case 'o': given->output = value; return 0;
+  case 's': given->saturate = true; return 0;
   case ARGP_KEY_ARG:
     if (eqs_grow(&given->file, given->files, sizeof *given->file) != EQS_OK) return ENOMEM;
     given->file[given->files++] = value;
@@ -62,9 +66,13 @@ eqs_status eqs_command_import(int argc, char **argv)
   eqs_status status = EQS_OK;
   EQS_TRY(eqs_parse_arguments(&argp, argc, argv, &given, &done));
   if (done) goto cleanup;
-  EQS_TRY(eqs_weights_import(MPI_COMM_WORLD, given.files, given.file, given.output, &given.choice, &moved));
+  EQS_TRY(
+      eqs_weights_import(MPI_COMM_WORLD, given.files, given.file, given.output, &given.choice, given.saturate, &moved));
   if (eqs_world_rank() == 0)
     printf("%s: %lld tensors, %lld elements\n", given.output, (long long)moved.tensors, (long long)moved.elements);
+  if (eqs_world_rank() == 0 && moved.saturated > 0)
+    eqs_log(EQS_LOG_WARNING, "%lld elements were beyond float32 and became its largest number",
+            (long long)moved.saturated);
 cleanup:
   free(given.file);
   eqs_choice_free(&given.choice);

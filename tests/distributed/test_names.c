@@ -197,7 +197,7 @@ START_TEST(test_names_of_old_files)
   if (test_rank() == 0) { /* only the second, by its name without wrappers; the header of safetensors is JSON */
     snprintf(exported, sizeof exported, "%s/out.safetensors", folder);
     eqs_name_choice choice = {.matches = 1, .match = wanted};
-    ck_assert_ok(eqs_weights_export(old_file, exported, EQS_FLOAT32, &choice, &moved));
+    ck_assert_ok(eqs_weights_export(old_file, exported, EQS_FLOAT32, &choice, false, &moved));
     ck_assert_int_eq(moved.tensors, 1);
     char head[400] = "";
     FILE *file = fopen(exported, "r");

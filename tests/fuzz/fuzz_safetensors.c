@@ -17,7 +17,9 @@ static void load_all(int file, size_t size, const eqs_safetensors *content)
     if (!eqs_safetensors_floats(tensor)) continue;
     if (tensor->elements < 0 || (uint64_t)tensor->elements > size) abort();
     float *values = malloc((size_t)tensor->elements * sizeof *values + 1);
-    if (values != NULL && eqs_safetensors_load(file, "fuzz", tensor, values) != EQS_OK) abort();
+    int64_t saturated = 0;
+    if (values != NULL && eqs_safetensors_load(file, "fuzz", tensor, &saturated, values) != EQS_OK) abort();
+    if (saturated < 0 || saturated > tensor->elements) abort();
     free(values);
   }
 }

@@ -1,4 +1,5 @@
 /* The trainers' 16-bit types: all 65536 patterns, and rounding to nearest, ties to even. */
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -88,6 +89,31 @@ START_TEST(sizes_and_names)
 }
 END_TEST
 
+/* The largest number of a type, and what is rounded to infinity: from half a unit above it on. */
+START_TEST(numbers_beyond_a_type)
+{
+  static const struct {
+    eqs_dtype dtype;
+    float largest, inside, beyond;
+  } types[] = {{EQS_FLOAT16, 65504, 65519.996f, 65520},
+               {EQS_BFLOAT16, 0x1.fep127f, 0x1.fefffep127f, 0x1.ffp127f},
+               {EQS_FLOAT32, FLT_MAX, FLT_MAX, FLT_MAX}};
+  for (int t = 0; t < 3; t++) {
+    float values[] = {1, -types[t].inside, INFINITY, NAN, types[t].beyond, -types[t].beyond};
+    int64_t beyond = types[t].dtype == EQS_FLOAT32 ? 0 : 2;
+    ck_assert(eqs_largest(types[t].dtype) == types[t].largest);
+    ck_assert_int_eq(eqs_find_beyond(types[t].dtype, values, 6), 6 - beyond);
+    ck_assert_int_eq(eqs_saturate(types[t].dtype, values, 6), beyond);
+    ck_assert(values[4] == types[t].largest && values[5] == -types[t].largest && values[1] == -types[t].inside);
+    ck_assert(isinf(values[2]) && isnan(values[3]) && eqs_find_beyond(types[t].dtype, values, 6) == 6);
+    uint16_t half[6];
+    if (beyond == 0) continue;
+    eqs_from_float(types[t].dtype, (float[]){types[t].inside, types[t].beyond}, half, 2);
+    ck_assert_int_eq(half[1], half[0] + 1); /* the largest number, and infinity */
+  }
+}
+END_TEST
+
 START_TEST(float32_is_copied)
 {
   float from[] = {1.5f, -0.0f, NAN, INFINITY, 1e-45f}, to[5];
@@ -105,6 +131,7 @@ Suite *make_suite(void)
   tcase_add_loop_test(tests, every_pattern_has_its_value_and_survives, 0, 2);
   tcase_add_loop_test(tests, rounding_to_nearest_ties_to_even, 0, 2);
   tcase_add_test(tests, sizes_and_names);
+  tcase_add_test(tests, numbers_beyond_a_type);
   tcase_add_test(tests, float32_is_copied);
   suite_add_tcase(suite, tests);
   return suite;
