@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "checkpoint/hdf5_read.h"
 #include "model/layout.h"
+#include "model/parameter_name.h"
 #include "model/wrappers.h"
 
 /* What a recording's tensors may be stored as. Other types, and those that a file defines itself, are not converted. */
@@ -33,6 +34,26 @@ static eqs_status open_tensor(const eqs_hdf5_reader *reader, hid_t parent, const
     EQS_TRY(eqs_fail(EQS_DAMAGED, "%s: damaged: \"%.200s\": %s", reader->path, name, eqs_error_message()));
 cleanup:
   eqs_hdf5_close(type);
+  return status;
+}
+
+/* A group in the place of a weight: "a/b" was written as the name of a parameter. */
+static eqs_status check_not_nested(eqs_hdf5_reader *reader, hid_t parameters, const char *name)
+{
+  eqs_status status = EQS_OK;
+  hid_t group = -1;
+  eqs_names inside = {0};
+  char *whole = NULL;
+  EQS_TRY(eqs_hdf5_open_group(reader, parameters, name, &group));
+  if (H5Lexists(group, "weight", H5P_DEFAULT) > 0) goto cleanup;
+  EQS_TRY(eqs_hdf5_list_links(reader, group, &inside));
+  if (inside.count > 0) EQS_TRY(eqs_format(&whole, "%.500s/%.500s", name, inside.name[0]));
+  if (whole != NULL) status = eqs_check_parameter_name(whole);
+  if (status != EQS_OK) status = eqs_fail_in(status, "%s", reader->path);
+cleanup:
+  free(whole);
+  eqs_names_free(&inside);
+  eqs_hdf5_close(group);
   return status;
 }
 
@@ -81,6 +102,7 @@ static eqs_status list_parameters(eqs_hdf5_reader *reader, FILE *list)
   EQS_TRY(eqs_hdf5_list_links(reader, parameters, &names));
   for (int64_t p = 0; p < names.count; p++) {
     eqs_hdf5_place place;
+    EQS_TRY(check_not_nested(reader, parameters, names.name[p]));
     EQS_TRY(open_weight(reader, parameters, names.name[p], &dataset, &place));
     eqs_hdf5_close(dataset);
     dataset = -1;

@@ -179,12 +179,18 @@ def replays(directory):
     checks.that(result.returncode == 0, f"a good replay: {result}")
     before = job.snapshot(directory)
 
+    nested = directory / "nested.h5"
+    with h5py.File(nested, "w") as file:
+        file["parameters/x/y/weight"] = [[1.0]]
+        file.create_group("gradients")
     text = directory / "text.h5"
     cut = directory / "cut.h5"
     cases = {"no gradients": (3, dict(gradients=directory / "nowhere.h5"), "nowhere.h5"),
              "text": (4, dict(gradients=text), "text.h5"),
              "a checkpoint": (4, dict(gradients=good["output"], output=directory / "no.h5"), "output.h5"),
              "cut off": (4, dict(gradients=cut), "cut.h5"),
+             "a name with '/'": (2, dict(gradients=nested), "parameter 'x/y': a checkpoint cannot have a name with '/': "
+                                                            "call it 'x.y'"),
              "another shape": (2, dict(gradients=record("shape.h5", [1.0, 1.0])), "shape.h5"),
              "not finite": (1, dict(gradients=record("nan.h5", [[1.0, float("nan")], [3.0, 4.0]])), "'x.weight'"),
              "no configuration": (3, dict(config=directory / "nowhere.yaml"), "nowhere.yaml"),
