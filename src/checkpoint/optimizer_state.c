@@ -245,8 +245,9 @@ static eqs_status fit_model(const eqs_optimizer *optimizer, const char *file, co
   eqs_status status = eqs_checkpoint_rename(optimizer->config->checkpoint.rename, summary);
   if (status == EQS_OK) status = eqs_checkpoint_resolve_ties(summary, all->contents.parameters, all->parameter);
   if (status == EQS_OK)
-    status = eqs_checkpoint_compare(summary, optimizer->config->checkpoint.partial, all->contents.parameters,
-                                    all->parameter);
+    status =
+        eqs_checkpoint_compare(summary, optimizer->config->checkpoint.partial,
+                               optimizer->config->checkpoint.rename != NULL, all->contents.parameters, all->parameter);
   if (status != EQS_OK) eqs_fail_in(status, "%s", file);
   return status;
 }

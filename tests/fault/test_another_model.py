@@ -103,7 +103,7 @@ def other_names(restarts, whole):
                      checkpoint='rename: {"*.mlp.*": "*.mlp"}, partial: true, ',
                      texts=[UP, "model.layers.0.mlp.down_proj.weight", "both taken as model.layers.0.mlp"])
     restarts.refused("not-renamed", (2, 0), "prefix=base.", f"resume={whole}",
-                     texts=["nothing in common", "base.lm_head.weight", "(lm_head.weight"])
+                     texts=["nothing in common", "base.lm_head.weight", "(lm_head.weight", '`checkpoint: {rename: {"*": "base.*"}}`'])
     restarts.refused("nothing-in-common", (2, 1), f"resume={whole}",
                      checkpoint='rename: {"*": "x.*"}, partial: true, ', texts=["nothing in common", "x.lm_head.weight"])
     restarts.refused("stars", (1, 1), f"resume={whole}", checkpoint='rename: {"a.*": "*.*"}, ',
