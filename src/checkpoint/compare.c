@@ -160,7 +160,7 @@ static eqs_status compare_all(const eqs_checkpoint_summary *summary, int64_t par
   while (p < parameters || e < summary->entries) {
     const eqs_checkpoint_entry *entry = e < summary->entries ? &summary->entry[e] : NULL;
     int side = p == parameters ? 1 : entry == NULL ? -1 : strcmp(order[p]->name, entry->name);
-    if (side < 0) add_name(&found->missing, order[p]->name, "");
+    if (side < 0 && !order[p]->frozen) add_name(&found->missing, order[p]->name, "");
     if (side > 0) add_name(&found->superfluous, entry->name, "");
     if (side == 0) {
       found->common++;
