@@ -281,7 +281,7 @@ static eqs_status consider_pair(const search *all, const segments *from, const s
   for (numbers generalise = WHOLE_SEGMENTS; generalise <= ALL_DIGITS; generalise++) {
     numbers middle = generalise_middle(from, to, common, generalise);
     for (int variant = 0; variant < 4; variant++) {
-      rename_rule rule;
+      rename_rule rule = {"", ""};
       int kept = variant % 2;
       bool any_prefix = variant / 2 != 0, adds = from->count == common.prefix + common.suffix;
       if (kept > common.suffix || (any_prefix && common.prefix == 0) || (any_prefix && adds && !kept)) continue;
