@@ -18,20 +18,11 @@
 #include <mpi.h>
 #include <stdbool.h>
 
+#include "base/attribute.h"
 #include "dist/tensor.h"
 
 #define EQS_CHECKPOINT_FORMAT "equishard-checkpoint"
 enum { EQS_MAX_TENSORS = 4, EQS_CHECKPOINT_VERSION = 1 };
-
-typedef enum { EQS_ATTRIBUTE_INTEGER, EQS_ATTRIBUTE_NUMBER, EQS_ATTRIBUTE_TEXT } eqs_attribute_kind;
-
-typedef struct {
-  const char *name;
-  eqs_attribute_kind kind;
-  int64_t integer;
-  double number;
-  const char *text;
-} eqs_attribute;
 
 /* A piece of the trainers' own data. */
 typedef struct {
@@ -44,6 +35,7 @@ typedef struct {
   const char *name;
   int64_t aliases;
   char *const *alias; /* other names by which a file that is restored may have it */
+  bool frozen;        /* a file that is restored need not have it */
   eqs_dtype trainer_dtype;
   int ndim;
   int64_t shape[EQS_MAX_DIMS];

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "checkpoint/suggest.h"
 #include "checkpoint/summary.h"
 #include "checkpoint/tiles.h"
 #include "model/config.h"
@@ -159,7 +160,7 @@ static eqs_status compare_all(const eqs_checkpoint_summary *summary, int64_t par
   while (p < parameters || e < summary->entries) {
     const eqs_checkpoint_entry *entry = e < summary->entries ? &summary->entry[e] : NULL;
     int side = p == parameters ? 1 : entry == NULL ? -1 : strcmp(order[p]->name, entry->name);
-    if (side < 0) add_name(&found->missing, order[p]->name, "");
+    if (side < 0 && !order[p]->frozen) add_name(&found->missing, order[p]->name, "");
     if (side > 0) add_name(&found->superfluous, entry->name, "");
     if (side == 0) {
       found->common++;
@@ -181,12 +182,12 @@ static void add_difference(char *text, size_t size, const name_list *list, const
              what, list->text, advice);
 }
 
-eqs_status eqs_checkpoint_compare(const eqs_checkpoint_summary *summary, bool partial, int64_t parameters,
+eqs_status eqs_checkpoint_compare(const eqs_checkpoint_summary *summary, bool partial, bool renamed, int64_t parameters,
                                   const eqs_checkpoint_parameter *parameter)
 {
   eqs_status status = EQS_OK;
   difference found;
-  char text[1792] = "";
+  char text[1400] = "", renames[400] = "";
   EQS_TRY(compare_all(summary, parameters, parameter, &found));
   bool nothing = found.common == 0 && parameters + summary->entries > 0;
   if (!nothing && found.reshaped.count == 0 && (partial || found.missing.count == 0)) return EQS_OK;
@@ -194,8 +195,12 @@ eqs_status eqs_checkpoint_compare(const eqs_checkpoint_summary *summary, bool pa
                  partial || nothing ? "" : ", which `checkpoint: {partial: true}` would let begin anew");
   add_difference(text, sizeof text, &found.superfluous, "not in the model", "");
   add_difference(text, sizeof text, &found.reshaped, "of another shape", "");
+  if (!renamed && found.reshaped.count == 0)
+    EQS_TRY(eqs_checkpoint_suggest_renames(summary, parameters, parameter, renames, sizeof renames));
   status =
-      eqs_fail(EQS_USAGE, "the checkpoint is of another model%s: %s", nothing ? ", with nothing in common" : "", text);
+      eqs_fail(EQS_USAGE, "the checkpoint is of another model%s: %s%s%s%s", nothing ? ", with nothing in common" : "",
+               text, renames[0] != '\0' ? "; if only names have changed, configure `checkpoint: {rename: " : "",
+               renames, renames[0] != '\0' ? "}`" : "");
 cleanup:
   return status;
 }

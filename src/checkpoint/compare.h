@@ -25,14 +25,15 @@ eqs_status eqs_checkpoint_resolve_ties(eqs_checkpoint_summary *summary, int64_t 
 
 /*
  * Whether a restart can be made. The message names the first few parameters that are in the way, and how many there
- * are.
+ * are; and, where only names differ, the `rename` that would help.
  *
- * partial  [in] whether parameters of the model may be missing in the checkpoint
+ * partial  [in] whether parameters of the model may be missing in the checkpoint; frozen ones may, always
+ * renamed  [in] whether the configuration has a `rename`: none is proposed then
  *
  * EQS_USAGE: a parameter of another shape, a missing one, or nothing in common; parameters of the checkpoint that the
  * model does not have are no obstacle.
  */
-eqs_status eqs_checkpoint_compare(const eqs_checkpoint_summary *summary, bool partial, int64_t parameters,
+eqs_status eqs_checkpoint_compare(const eqs_checkpoint_summary *summary, bool partial, bool renamed, int64_t parameters,
                                   const eqs_checkpoint_parameter *parameter);
 
 /*

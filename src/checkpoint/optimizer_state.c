@@ -27,6 +27,19 @@ static void add_number(eqs_checkpoint_parameter *parameter, eqs_attribute *attri
   attributes[parameter->attributes++] = (eqs_attribute){.name = name, .kind = EQS_ATTRIBUTE_NUMBER, .number = value};
 }
 
+/* Of a frozen parameter: what the restored file said of it, as it was, and that it is frozen. */
+static void describe_frozen(const eqs_optimizer *optimizer, int64_t p, eqs_checkpoint_parameter *parameter,
+                            eqs_attribute *attributes)
+{
+  const eqs_kept_state *kept = &optimizer->parameter[p].kept;
+  for (int a = 0; a < kept->attributes; a++) attributes[parameter->attributes++] = kept->attribute[a];
+  if (kept->attributes == 0) {
+    add_text(parameter, attributes, "role", eqs_role_names[optimizer->plan->parameter[p].assignment.role]);
+    add_integer(parameter, attributes, "step", optimizer->parameter[p].step);
+  }
+  add_integer(parameter, attributes, "frozen", 1);
+}
+
 /* Role, rule, step and the hyper-parameters that the rule uses. */
 static void describe(const eqs_optimizer *optimizer, int64_t p, eqs_checkpoint_parameter *parameter,
                      eqs_attribute *attributes)
@@ -35,6 +48,10 @@ static void describe(const eqs_optimizer *optimizer, int64_t p, eqs_checkpoint_p
   const eqs_rule_options *options = &optimizer->parameter[p].options;
   unsigned keys = options->rule->keys;
   parameter->attribute = attributes;
+  if (optimizer->plan->parameter[p].info.frozen) {
+    describe_frozen(optimizer, p, parameter, attributes);
+    return;
+  }
   add_text(parameter, attributes, "role", eqs_role_names[assignment->role]);
   add_text(parameter, attributes, "rule", options->rule->name);
   add_integer(parameter, attributes, "step", optimizer->parameter[p].step);
@@ -60,12 +77,28 @@ static void describe(const eqs_optimizer *optimizer, int64_t p, eqs_checkpoint_p
   if (keys & EQS_KEY_LAYOUT) add_text(parameter, attributes, "layout", eqs_layout_names[assignment->layout]);
 }
 
-/* Which of a parameter's matrices a tensor of the checkpoint consists of. */
-static const eqs_matrix *owned_state(const eqs_owned_matrix *matrix, int state, bool has_momentum)
+/* The tensors that a parameter has in a checkpoint: their names, and where a matrix has them (eqs_owned_state). */
+typedef struct {
+  int count, index[EQS_MAX_TENSORS];
+  const char *name[EQS_MAX_TENSORS];
+} state_list;
+
+static void add_state(state_list *list, int index, const char *name)
 {
-  if (state == 0) return &matrix->weight;
-  if (has_momentum && state == 1) return &matrix->momentum;
-  return &matrix->states[state - 1 - has_momentum];
+  list->index[list->count] = index;
+  list->name[list->count++] = name;
+}
+
+static state_list list_states(const eqs_optimizer *optimizer, int64_t p)
+{
+  state_list list = {0};
+  const eqs_rule_options *options = &optimizer->plan->parameter[p].assignment.options;
+  const eqs_kept_state *kept = &optimizer->parameter[p].kept;
+  add_state(&list, 0, "weight");
+  for (int s = 0; s < kept->states; s++) add_state(&list, 1 + s, kept->state_name[s]);
+  if (options->momentum != EQS_MOMENTUM_NONE) add_state(&list, 1, "momentum");
+  for (int s = 0; s < options->rule->states; s++) add_state(&list, 2 + s, options->rule->state_names[s]);
+  return list;
 }
 
 static eqs_status add_tensors(const eqs_optimizer *optimizer, int64_t p, eqs_checkpoint_parameter *parameter)
@@ -73,13 +106,12 @@ static eqs_status add_tensors(const eqs_optimizer *optimizer, int64_t p, eqs_che
   eqs_status status = EQS_OK;
   const eqs_planned_parameter *planned = &optimizer->plan->parameter[p];
   const eqs_assignment *assignment = &planned->assignment;
-  bool has_momentum = assignment->options.momentum != EQS_MOMENTUM_NONE;
-  int states = eqs_state_count(&assignment->options);
-  for (int s = 0; s < states; s++) {
+  state_list list = list_states(optimizer, p);
+  for (int s = 0; s < list.count; s++) {
     eqs_tensor_matrix *matrices;
     EQS_TRY(eqs_allocate(&matrices, assignment->count, sizeof *matrices));
     for (int64_t i = 0; i < assignment->count; i++) {
-      const eqs_matrix *state = owned_state(&optimizer->parameter[p].matrix[i], s, has_momentum);
+      const eqs_matrix *state = eqs_owned_state(&optimizer->parameter[p].matrix[i], list.index[s]);
       matrices[i] = (eqs_tensor_matrix){.view = &assignment->views[i],
                                         .layout = planned->matrix[i].layout,
                                         .first_owner = planned->matrix[i].first_owner,
@@ -90,9 +122,7 @@ static eqs_status add_tensors(const eqs_optimizer *optimizer, int64_t p, eqs_che
     /* from the shape: a tensor without elements has no matrices */
     eqs_tensor_rows_cols(planned->info.ndim, planned->info.shape, &parameter->tensor[s].rows,
                          &parameter->tensor[s].cols);
-    parameter->tensor_name[s] = s == 0                   ? "weight"
-                                : has_momentum && s == 1 ? "momentum"
-                                                         : assignment->options.rule->state_names[s - 1 - has_momentum];
+    parameter->tensor_name[s] = list.name[s];
     parameter->tensors = s + 1;
   }
 cleanup:
@@ -111,6 +141,7 @@ static void forget(described *all)
     for (int s = 0; s < all->parameter[p].tensors; s++) free((void *)all->parameter[p].tensor[s].matrices);
   free(all->parameter);
   free(all->attributes);
+  *all = (described){0};
 }
 
 static eqs_status describe_all(const eqs_optimizer *optimizer, const eqs_checkpoint_item *items, int count,
@@ -130,6 +161,7 @@ static eqs_status describe_all(const eqs_optimizer *optimizer, const eqs_checkpo
     const eqs_parameter_info *info = &optimizer->plan->parameter[p].info;
     eqs_checkpoint_parameter *parameter = &all->parameter[p];
     parameter->name = info->name;
+    parameter->frozen = info->frozen != 0;
     parameter->aliases = optimizer->plan->parameter[p].aliases;
     parameter->alias = optimizer->plan->parameter[p].alias;
     parameter->trainer_dtype = info->dtype;
@@ -211,11 +243,11 @@ cleanup:
 static void forget_state(eqs_optimizer *optimizer)
 {
   for (int64_t p = 0; p < optimizer->plan->parameters; p++) {
-    const eqs_assignment *assignment = &optimizer->plan->parameter[p].assignment;
-    bool has_momentum = assignment->options.momentum != EQS_MOMENTUM_NONE;
-    for (int s = 1; s < eqs_state_count(&assignment->options); s++)
-      for (int64_t i = 0; i < assignment->count; i++) {
-        const eqs_matrix *state = owned_state(&optimizer->parameter[p].matrix[i], s, has_momentum);
+    eqs_optimizer_forget_kept(optimizer, p);
+    state_list list = list_states(optimizer, p);
+    for (int s = 1; s < list.count; s++)
+      for (int64_t i = 0; i < optimizer->plan->parameter[p].assignment.count; i++) {
+        const eqs_matrix *state = eqs_owned_state(&optimizer->parameter[p].matrix[i], list.index[s]);
         if (state->data == NULL) continue;
         memset(state->data, 0, (size_t)(state->local_rows * state->local_cols) * sizeof(float));
       }
@@ -245,8 +277,9 @@ static eqs_status fit_model(const eqs_optimizer *optimizer, const char *file, co
   eqs_status status = eqs_checkpoint_rename(optimizer->config->checkpoint.rename, summary);
   if (status == EQS_OK) status = eqs_checkpoint_resolve_ties(summary, all->contents.parameters, all->parameter);
   if (status == EQS_OK)
-    status = eqs_checkpoint_compare(summary, optimizer->config->checkpoint.partial, all->contents.parameters,
-                                    all->parameter);
+    status =
+        eqs_checkpoint_compare(summary, optimizer->config->checkpoint.partial,
+                               optimizer->config->checkpoint.rename != NULL, all->contents.parameters, all->parameter);
   if (status != EQS_OK) eqs_fail_in(status, "%s", file);
   return status;
 }
@@ -292,7 +325,31 @@ static void restore_counts(eqs_optimizer *optimizer, const described *all, const
   }
 }
 
-static eqs_status restore_file(eqs_optimizer *optimizer, const char *file, const described *all,
+/* Frozen parameters get room for the state that the file has of them, whatever it is. Not collective. */
+static eqs_status keep_state_of_frozen(eqs_optimizer *optimizer, const eqs_checkpoint_summary *summary, described *all)
+{
+  eqs_status status = EQS_OK;
+  enum { most_attributes = attribute_capacity - 1 }; /* one says that it is frozen */
+  for (int64_t p = 0; p < optimizer->plan->parameters; p++) {
+    const eqs_planned_parameter *planned = &optimizer->plan->parameter[p];
+    const eqs_checkpoint_entry *entry = eqs_checkpoint_entry_find(summary, planned->info.name);
+    char *name[EQS_MAX_KEPT];
+    eqs_attribute attribute[most_attributes];
+    int states = 0, attributes = 0;
+    if (!planned->info.frozen || entry == NULL) continue;
+    for (int t = 0; t < entry->tensors && states < EQS_MAX_KEPT; t++)
+      if (strcmp(entry->tensor_name[t], "weight") != 0) name[states++] = entry->tensor_name[t];
+    for (int a = 0; a < entry->attributes && attributes < most_attributes; a++)
+      if (strcmp(entry->attribute[a].name, "frozen") != 0) attribute[attributes++] = entry->attribute[a];
+    EQS_TRY(eqs_optimizer_keep(optimizer, p, states, name, attributes, attribute));
+  }
+  forget(all);
+  EQS_TRY(describe_all(optimizer, NULL, 0, all));
+cleanup:
+  return status;
+}
+
+static eqs_status restore_file(eqs_optimizer *optimizer, const char *file, described *all,
                                eqs_checkpoint_summary *summary, bool *absent)
 {
   eqs_status status = EQS_OK;
@@ -302,6 +359,7 @@ static eqs_status restore_file(eqs_optimizer *optimizer, const char *file, const
   MPI_Comm_rank(optimizer->owners, &rank);
   EQS_TRY(share_summary(optimizer->owners, file, summary));
   EQS_TRY(eqs_agree(optimizer->owners, fit_model(optimizer, file, all, summary)));
+  EQS_TRY(eqs_agree(optimizer->owners, keep_state_of_frozen(optimizer, summary, all)));
   EQS_TRY(eqs_agree(optimizer->owners, choose(all, summary, &chosen, &count)));
   EQS_TRY(eqs_checkpoint_load(optimizer->owners, file, summary, count, chosen));
   restore_counts(optimizer, all, summary, absent);

@@ -64,6 +64,12 @@ static const char *describe_attribute(const eqs_checkpoint_entry *entry, const c
   return text;
 }
 
+static bool is_frozen(const eqs_checkpoint_entry *entry)
+{
+  const eqs_attribute *frozen = find_attribute(entry, "frozen");
+  return frozen != NULL && frozen->kind == EQS_ATTRIBUTE_INTEGER && frozen->integer != 0;
+}
+
 static void print_tensors(const eqs_checkpoint_entry *entry)
 {
   for (int t = 0; t < entry->tensors; t++) printf("%s%s", t > 0 ? " " : "", entry->tensor_name[t]);
@@ -95,7 +101,7 @@ static void print_table(const char *file, int64_t bytes, int64_t elements, const
     eqs_shape_brief(entry->ndim, entry->shape, shape, sizeof shape);
     printf("%-*s  %-16s %-16s %-14s %-10s ", width, entry->name, shape,
            describe_attribute(entry, "role", role, sizeof role), describe_attribute(entry, "rule", rule, sizeof rule),
-           describe_attribute(entry, "lr", lr, sizeof lr));
+           is_frozen(entry) ? "frozen" : describe_attribute(entry, "lr", lr, sizeof lr));
     print_tensors(entry);
   }
 }

@@ -116,6 +116,15 @@ static bool center_by_default(const eqs_rule *rule, eqs_role role, const eqs_par
   return rule->center && several && (role == EQS_ROLE_LM_HEAD || role == EQS_ROLE_ROUTER);
 }
 
+/* What is not trained needs no group: the whole tensor, at rest. */
+static void assign_frozen(eqs_assignment *assignment)
+{
+  assignment->group = -1;
+  assignment->options.rule = &eqs_rule_frozen;
+  assignment->layout = EQS_LAYOUT_ROW;
+  assignment->doubts = 0;
+}
+
 eqs_status eqs_config_assign(const eqs_config *config, const eqs_model_shape *model, const eqs_parameter_info *info,
                              eqs_assignment *assignment)
 {
@@ -127,6 +136,11 @@ eqs_status eqs_config_assign(const eqs_config *config, const eqs_model_shape *mo
   eqs_recognition found = eqs_config_recognize(config, model, info, &stacked, &assignment->doubts);
   assignment->role = found.role;
   assignment->inside = found.inside;
+  if (info->frozen) {
+    assign_frozen(assignment);
+    EQS_TRY(eqs_layout_whole(info->ndim, info->shape, &assignment->count, &assignment->views));
+    goto cleanup;
+  }
   EQS_TRY(find_group(config, info, assignment->role, &assignment->group));
   const eqs_group_config *group = &config->group[assignment->group];
   const eqs_rule *rule = group->options.rule;

@@ -138,7 +138,7 @@ enum {
 /* What a parameter gets. */
 typedef struct {
   eqs_role role;
-  int group;                /* index into config->group */
+  int group;                /* index into config->group; -1: none, of a frozen parameter */
   eqs_rule_options options; /* with the role's default of `center` */
   eqs_tensor_layout layout; /* row for element-wise rules, which see the whole tensor as one matrix */
   eqs_inside inside;        /* what the tensor consists of, by its name */

@@ -97,31 +97,40 @@ static int count_stars(const char *text)
   return stars;
 }
 
-static eqs_status check_text(eqs_yaml_value at, const char *what, const char *text)
+static eqs_status check_text(const char *what, const char *text)
 {
   size_t length = strlen(text);
-  if (length == 0) return eqs_yaml_fail(at, "rename: the %s is empty", what);
-  if (length > max_length) return eqs_yaml_fail(at, "rename: the %s is longer than %d bytes", what, max_length);
+  if (length == 0) return eqs_fail(EQS_USAGE, "rename: the %s is empty", what);
+  if (length > max_length) return eqs_fail(EQS_USAGE, "rename: the %s is longer than %d bytes", what, max_length);
   return EQS_OK;
 }
 
-static eqs_status read_rule(const eqs_yaml_pair *pair, rule *made)
+static eqs_status make_rule(const char *pattern, const char *replacement, rule *made)
 {
   eqs_status status = EQS_OK;
-  const char *replacement;
-  EQS_TRY(eqs_yaml_read_text(pair->value, "the replacement", &replacement));
-  EQS_TRY(check_text(pair->key, "pattern", pair->name));
-  EQS_TRY(check_text(pair->value, "replacement", replacement));
+  EQS_TRY(check_text("pattern", pattern));
+  EQS_TRY(check_text("replacement", replacement));
   EQS_TRY(eqs_copy_text(&made->replacement, replacement));
-  EQS_TRY(eqs_allocate(&made->element, (int64_t)strlen(pair->name), sizeof *made->element));
+  EQS_TRY(eqs_allocate(&made->element, (int64_t)strlen(pattern), sizeof *made->element));
   int stars = 0;
-  for (const char *at = pair->name; *at != '\0'; made->elements++) {
+  for (const char *at = pattern; *at != '\0'; made->elements++) {
     at = read_element(at, &made->element[made->elements]);
     stars += made->element[made->elements].is_star;
   }
   if (count_stars(replacement) > stars)
-    return eqs_yaml_fail(pair->value, "rename: \"%.200s\" has more * than its pattern \"%.200s\"", replacement,
-                         pair->name);
+    return eqs_fail(EQS_USAGE, "rename: \"%.200s\" has more * than its pattern \"%.200s\"", replacement, pattern);
+cleanup:
+  return status;
+}
+
+eqs_status eqs_renames_add(const char *pattern, const char *replacement, eqs_renames **renames)
+{
+  eqs_status status = EQS_OK;
+  if (*renames == NULL) EQS_TRY(eqs_allocate(renames, 1, sizeof **renames));
+  EQS_TRY(eqs_grow(&(*renames)->rules, (*renames)->count, sizeof *(*renames)->rules));
+  rule *made = &(*renames)->rules[(*renames)->count++];
+  *made = (rule){0};
+  EQS_TRY(make_rule(pattern, replacement, made));
 cleanup:
   return status;
 }
@@ -133,10 +142,12 @@ eqs_status eqs_renames_read(eqs_yaml_value value, eqs_renames **renames)
   *renames = NULL;
   EQS_TRY(eqs_allocate(renames, 1, sizeof **renames));
   EQS_TRY(eqs_yaml_read_mapping(value, "rename", &mapping));
-  EQS_TRY(eqs_allocate(&(*renames)->rules, mapping.count, sizeof *(*renames)->rules));
-  while ((*renames)->count < mapping.count) {
-    int i = (*renames)->count++;
-    EQS_TRY(read_rule(&mapping.pairs[i], &(*renames)->rules[i]));
+  for (int i = 0; i < mapping.count; i++) {
+    const eqs_yaml_pair *pair = &mapping.pairs[i];
+    const char *replacement;
+    EQS_TRY(eqs_yaml_read_text(pair->value, "the replacement", &replacement));
+    if (eqs_renames_add(pair->name, replacement, renames) != EQS_OK)
+      EQS_TRY(eqs_yaml_fail(pair->value, "%s", eqs_error_message()));
   }
 cleanup:
   eqs_yaml_mapping_free(&mapping);

@@ -13,6 +13,9 @@ typedef struct eqs_renames eqs_renames;
 /* Read the mapping. EQS_USAGE: a replacement has more stars than its pattern, or one of them is empty or too long. */
 eqs_status eqs_renames_read(eqs_yaml_value value, eqs_renames **renames);
 
+/* Add a rule, the last; *renames is made if it is NULL. EQS_USAGE: as above. */
+eqs_status eqs_renames_add(const char *pattern, const char *replacement, eqs_renames **renames);
+
 /* Sets *renames to NULL. */
 void eqs_renames_free(eqs_renames **renames);
 

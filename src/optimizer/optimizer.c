@@ -15,6 +15,7 @@ static eqs_status create_matrix(const eqs_rule_options *options, const eqs_grid 
   matrix->grid = grid;
   EQS_TRY(eqs_matrix_create(grid, layout->rows, layout->cols, layout->row_block, layout->col_block, EQS_ELEMENT_FLOAT,
                             &matrix->weight));
+  if (options->rule == &eqs_rule_frozen) goto cleanup;
   EQS_TRY(eqs_matrix_create(grid, layout->rows, layout->cols, layout->row_block, layout->col_block, EQS_ELEMENT_FLOAT,
                             &matrix->gradient));
   if (options->momentum != EQS_MOMENTUM_NONE)
@@ -79,6 +80,7 @@ void eqs_optimizer_destroy(eqs_optimizer **result)
       for (int s = 0; s < EQS_MAX_STATES; s++) eqs_matrix_destroy(&matrix->states[s]);
     }
     free(parameter->matrix);
+    eqs_kept_state_free(&parameter->kept);
   }
   free(optimizer->parameter);
   free(optimizer->settings);
@@ -93,9 +95,10 @@ void eqs_optimizer_set(eqs_optimizer *optimizer, const void *settings)
   size_t bytes = (size_t)eqs_settings_bytes(optimizer->config->groups);
   if (memcmp(optimizer->settings, settings, bytes) == 0) return; /* as every message of a step but the first */
   memcpy(optimizer->settings, settings, bytes);
-  for (int64_t p = 0; p < optimizer->plan->parameters; p++)
-    eqs_settings_apply(&optimizer->settings->group[optimizer->plan->parameter[p].assignment.group],
-                       &optimizer->parameter[p].options);
+  for (int64_t p = 0; p < optimizer->plan->parameters; p++) {
+    int group = optimizer->plan->parameter[p].assignment.group;
+    if (group >= 0) eqs_settings_apply(&optimizer->settings->group[group], &optimizer->parameter[p].options);
+  }
 }
 
 double eqs_learning_rate(const eqs_optimizer *optimizer, int group)

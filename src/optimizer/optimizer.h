@@ -5,12 +5,21 @@
 #ifndef EQS_OPTIMIZER_OPTIMIZER_H
 #define EQS_OPTIMIZER_OPTIMIZER_H
 
+#include "base/attribute.h"
 #include "dist/matrix.h"
 #include "optimizer/diagnostics.h"
 #include "optimizer/plan.h"
 #include "optimizer/settings.h"
 
-enum { EQS_MAX_STATES = 2 };
+enum { EQS_MAX_STATES = 2, EQS_MAX_KEPT = EQS_MAX_STATES + 1 };
+
+/* What a frozen parameter keeps of the checkpoint that was restored, to be written again: momentum, states, facts. */
+typedef struct {
+  int states;
+  char *state_name[EQS_MAX_KEPT]; /* of eqs_owned_state 1, 2, ... */
+  int attributes;
+  eqs_attribute *attribute; /* names and texts allocated */
+} eqs_kept_state;
 
 /* A matrix on this owner; all zero where the owner is not a member of its grid. */
 typedef struct {
@@ -18,7 +27,8 @@ typedef struct {
   eqs_matrix weight;
   eqs_matrix momentum; /* data NULL if the parameter has none */
   eqs_matrix states[EQS_MAX_STATES];
-  eqs_matrix gradient; /* before the step: the sum over the trainers; used up by it */
+  eqs_matrix
+      gradient; /* data NULL if the parameter is frozen. Before the step: the sum over the trainers; used up by it */
   double nu;
 } eqs_owned_matrix;
 
@@ -29,6 +39,7 @@ typedef struct {
   bool finite;              /* in the step under way: this owner's part of the gradient */
   double squares;           /* in the step under way: sum of squares of that part, as eqs_gradient_factor scales it */
   eqs_owned_matrix *matrix; /* as many as the plan's */
+  eqs_kept_state kept;      /* of a frozen parameter */
 } eqs_owned_parameter;
 
 typedef struct eqs_optimizer {
@@ -47,6 +58,22 @@ typedef struct eqs_optimizer {
   double gradient_norm;
   eqs_diagnostics diagnostics;
 } eqs_optimizer;
+
+/* Weight (0), momentum (1), states of the rule (2, 3) of a matrix; of frozen parameters 1 to 3 are what is kept. */
+static inline eqs_matrix *eqs_owned_state(eqs_owned_matrix *matrix, int index)
+{
+  if (index == 0) return &matrix->weight;
+  return index == 1 ? &matrix->momentum : &matrix->states[index - 2];
+}
+
+/*
+ * Have a frozen parameter keep states of these names, zeros for now, and these attributes, instead of what it keeps.
+ * At most EQS_MAX_KEPT states. Not collective. Forget: keep nothing.
+ */
+eqs_status eqs_optimizer_keep(eqs_optimizer *optimizer, int64_t p, int states, char *const *name, int attributes,
+                              const eqs_attribute *attribute);
+void eqs_optimizer_forget_kept(eqs_optimizer *optimizer, int64_t p);
+void eqs_kept_state_free(eqs_kept_state *kept);
 
 /* Allocate zeros as the plan says. Collective. */
 eqs_status eqs_optimizer_create(const eqs_config *config, const eqs_plan *plan, MPI_Comm owners,

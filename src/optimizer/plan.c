@@ -31,10 +31,15 @@ int64_t eqs_planned_elements(const eqs_planned_parameter *parameter)
   return elements;
 }
 
+/* Bytes of the owners for an element of a parameter: weight, state and, unless it is frozen, gradient. */
+static int64_t element_bytes(const eqs_planned_parameter *parameter)
+{
+  return (int64_t)sizeof(float) * (eqs_state_count(&parameter->assignment.options) + !parameter->info.frozen);
+}
+
 int64_t eqs_planned_bytes(const eqs_planned_parameter *parameter)
 {
-  return eqs_planned_elements(parameter) * (int64_t)sizeof(float) *
-         (1 + eqs_state_count(&parameter->assignment.options));
+  return eqs_planned_elements(parameter) * element_bytes(parameter);
 }
 
 /* A matrix while the plan is made. */
@@ -167,6 +172,7 @@ typedef struct {
   int64_t grids;
   kept_workspace *grid;
   int64_t *freed; /* of every owner: the largest */
+  double *held;   /* of every owner, bytes of parameters so far */
 } workspaces;
 
 static eqs_status add_workspace(workspaces *space, const eqs_planned_matrix *matrix, int64_t kept, int64_t freed)
@@ -227,14 +233,28 @@ static void add_peaks(const eqs_config *config, const workspaces *space, eqs_pla
       plan->owner_peak[space->grid[g].first + o] += space->grid[g].bytes;
 }
 
+/* A frozen matrix lies on as many owners as its size asks for. */
+static void choose_split_by_size(const candidate *next, ideal_share share, int owners, eqs_grid *grid)
+{
+  const double worth_splitting = 1 << 20;
+  *grid = (eqs_grid){.rows = 1, .cols = 1};
+  while (grid->rows < owners && (double)next->bytes / grid->rows > share_to_split * share.bytes &&
+         (double)next->bytes / grid->rows > worth_splitting)
+    grid->rows = 2 * grid->rows < owners ? 2 * grid->rows : owners;
+}
+
 static void choose_layout(const eqs_config *config, const eqs_plan *plan, const candidate *next, ideal_share share,
                           eqs_layout *layout)
 {
+  static const eqs_group_config no_group;
   const eqs_assignment *assignment = &next->parameter->assignment;
-  const eqs_group_config *group = &config->group[assignment->group];
+  const eqs_group_config *group = assignment->group >= 0 ? &config->group[assignment->group] : &no_group;
   const eqs_view *view = &assignment->views[next->index];
   eqs_grid grid = {.rows = group->grid_rows, .cols = group->grid_cols};
-  if (grid.rows == 0) choose_split(config, &assignment->options, view, next, share, plan->owners, &grid);
+  if (next->parameter->info.frozen)
+    choose_split_by_size(next, share, plan->owners, &grid);
+  else if (grid.rows == 0)
+    choose_split(config, &assignment->options, view, next, share, plan->owners, &grid);
   layout->rows = view->rows, layout->cols = view->cols;
   layout->grid_rows = grid.rows, layout->grid_cols = grid.cols;
   choose_blocks(view, layout);
@@ -250,15 +270,17 @@ static eqs_status place(const eqs_config *config, eqs_plan *plan, const candidat
   int64_t kept, freed;
   choose_layout(config, plan, next, share, layout);
   eqs_grid grid = {.rows = layout->grid_rows, .cols = layout->grid_cols};
-  double seconds = eqs_rule_seconds(options, &config->speeds, &grid, layout->rows, layout->cols);
-  matrix->first_owner = least_loaded(plan->owner_seconds, plan->owners, grid.rows * grid.cols);
+  bool frozen = next->parameter->info.frozen != 0;
+  double seconds = frozen ? 0 : eqs_rule_seconds(options, &config->speeds, &grid, layout->rows, layout->cols);
+  matrix->first_owner = least_loaded(frozen ? space->held : plan->owner_seconds, plan->owners, grid.rows * grid.cols);
   for (int row = 0; row < grid.rows; row++) {
     for (int col = 0; col < grid.cols; col++) {
       int owner = matrix->first_owner + row * grid.cols + col;
       int64_t shard = eqs_local_count(layout->rows, layout->row_block, row, grid.rows) *
                       eqs_local_count(layout->cols, layout->col_block, col, grid.cols);
       plan->owner_seconds[owner] += seconds;
-      plan->owner_bytes[owner] += shard * (int64_t)sizeof(float) * (1 + eqs_state_count(options));
+      plan->owner_bytes[owner] += shard * element_bytes(next->parameter);
+      space->held[owner] = (double)plan->owner_bytes[owner];
     }
   }
   eqs_rule_workspace(options, &grid, layout->rows, layout->cols, &kept, &freed);
@@ -267,6 +289,7 @@ static eqs_status place(const eqs_config *config, eqs_plan *plan, const candidat
 
 static eqs_status check_forced_grid(const eqs_config *config, const eqs_planned_parameter *parameter, int owners)
 {
+  if (parameter->assignment.group < 0) return EQS_OK;
   const eqs_group_config *group = &config->group[parameter->assignment.group];
   if ((int64_t)group->grid_rows * group->grid_cols <= owners) return EQS_OK;
   return eqs_fail(EQS_USAGE, "%s:%d: parameter '%s' is to lie on a grid of %dx%d owners, but there are only %d",
@@ -308,6 +331,7 @@ eqs_status eqs_plan_make(const eqs_config *config, const eqs_model_shape *model,
   EQS_TRY(eqs_allocate(&plan->owner_bytes, owners, sizeof *plan->owner_bytes));
   EQS_TRY(eqs_allocate(&plan->owner_peak, owners, sizeof *plan->owner_peak));
   EQS_TRY(eqs_allocate(&space.freed, owners, sizeof *space.freed));
+  EQS_TRY(eqs_allocate(&space.held, owners, sizeof *space.held));
   EQS_TRY(eqs_allocate(&plan->parameter, parameters, sizeof *plan->parameter));
   for (; plan->parameters < parameters; plan->parameters++) {
     eqs_planned_parameter *parameter = &plan->parameter[plan->parameters];
@@ -329,11 +353,10 @@ eqs_status eqs_plan_make(const eqs_config *config, const eqs_model_shape *model,
       const eqs_view *view = &parameter->assignment.views[i];
       parameter->matrix[i].flops = options->rule->flops(options, view->rows, view->cols);
       candidate *next = &candidates[count++];
-      *next = (candidate){.parameter = parameter,
-                          .index = i,
-                          .seconds = eqs_rule_seconds(options, &config->speeds, &(eqs_grid){.rows = 1, .cols = 1},
-                                                      view->rows, view->cols),
-                          .bytes = element_count(view) * (int64_t)sizeof(float) * (1 + eqs_state_count(options))};
+      *next = (candidate){.parameter = parameter, .index = i, .bytes = element_count(view) * element_bytes(parameter)};
+      if (!parameter->info.frozen)
+        next->seconds =
+            eqs_rule_seconds(options, &config->speeds, &(eqs_grid){.rows = 1, .cols = 1}, view->rows, view->cols);
       share.seconds += next->seconds / owners;
       share.bytes += (double)next->bytes / owners;
     }
@@ -346,6 +369,7 @@ cleanup:
   free(candidates);
   free(space.grid);
   free(space.freed);
+  free(space.held);
   if (status != EQS_OK) eqs_plan_free(&plan);
   *result = plan;
   return status;
@@ -387,6 +411,7 @@ double eqs_plan_message_seconds(const eqs_config *config, const eqs_plan *plan, 
   double most = 0, total = 0, held = 0;
   for (int64_t p = 0; p < plan->parameters; p++) {
     const eqs_planned_parameter *parameter = &plan->parameter[p];
+    if (parameter->info.frozen) continue;
     total += (double)eqs_planned_elements(parameter) * (double)eqs_dtype_size(parameter->info.dtype);
     held += (double)eqs_planned_bytes(parameter);
   }

@@ -48,7 +48,8 @@ static gradient_minima local_minima(const eqs_optimizer *optimizer)
 {
   gradient_minima minima = {.all_present = 1, .nonfinite = INT64_MAX};
   for (int64_t p = optimizer->plan->parameters - 1; p >= 0; p--) {
-    if (!optimizer->parameter[p].present && holds(optimizer, p)) minima.all_present = 0;
+    bool frozen = optimizer->plan->parameter[p].info.frozen != 0;
+    if (!frozen && !optimizer->parameter[p].present && holds(optimizer, p)) minima.all_present = 0;
     if (!optimizer->parameter[p].finite) minima.nonfinite = p;
   }
   return minima;
@@ -61,8 +62,11 @@ static eqs_status agree_on_presence(eqs_optimizer *optimizer, bool all_present)
   int64_t parameters = optimizer->plan->parameters;
   int64_t *absent = NULL;
   EQS_TRY(eqs_allocate(&absent, parameters, sizeof *absent));
-  for (int64_t p = 0; p < parameters; p++)
-    absent[p] = !optimizer->parameter[p].present && !(all_present && optimizer->plan->parameter[p].assignment.count);
+  for (int64_t p = 0; p < parameters; p++) {
+    const eqs_planned_parameter *planned = &optimizer->plan->parameter[p];
+    bool assumed = all_present && planned->assignment.count > 0 && !planned->info.frozen;
+    absent[p] = !optimizer->parameter[p].present && !assumed;
+  }
   if (!all_present)
     EQS_TRY(eqs_minimum(optimizer->owners, absent, (int)parameters, "the owners' word on which gradients are there"));
   for (int64_t p = 0; p < parameters; p++) optimizer->parameter[p].present = !absent[p];

@@ -125,6 +125,9 @@ struct eqs_rule {
   double (*flops)(const eqs_rule_options *options, int64_t m, int64_t n);
 };
 
+/* Of parameters that are not trained: it has no state and does nothing, and no group has it. */
+extern const eqs_rule eqs_rule_frozen;
+
 /* The rule of a name, or NULL; and all of them, for messages: NULL after the last. */
 const eqs_rule *eqs_rule_find(const char *name);
 const eqs_rule *eqs_rule_at(int index);

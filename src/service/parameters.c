@@ -247,6 +247,9 @@ eqs_status eqs_parameter_describe(const eqs_parameter *parameter, eqs_parameter_
                                     .role = eqs_role_names[planned->assignment.role],
                                     .group = planned->assignment.group,
                                     .matrices = planned->assignment.count};
+  const int64_t *restored = parameter->session->restored_step;
+  full.in_checkpoint = restored != NULL && restored[parameter->index] >= 0;
+  full.step = full.in_checkpoint ? restored[parameter->index] : 0;
   EQS_TRY(eqs_give_struct(&full, sizeof full, "eqs_parameter_description", description));
 cleanup:
   return status;

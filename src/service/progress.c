@@ -28,10 +28,12 @@ static eqs_status advance_transports(eqs_session *session, bool *moved)
   if (eqs_trains(session)) {
     ADVANCE(&session->push_sender, eqs_push_sender_advance, &uncounted);
     ADVANCE(&session->pull_receiver, eqs_pull_receiver_advance, &uncounted);
+    ADVANCE(&session->frozen_receiver, eqs_pull_receiver_advance, &uncounted);
   }
   if (eqs_owns(session)) {
     ADVANCE(&session->push_receiver, eqs_push_receiver_advance, &session->seconds[EQS_PHASE_RECEIVE]);
     ADVANCE(&session->pull_sender, eqs_pull_sender_advance, &session->seconds[EQS_PHASE_SEND]);
+    ADVANCE(&session->frozen_sender, eqs_pull_sender_advance, &session->seconds[EQS_PHASE_SEND]);
   }
 cleanup:
   return status;

@@ -4,17 +4,20 @@
 
 #include "base/memory.h"
 
-enum { tag = 3 };
+static int tag_of(const eqs_route *route)
+{
+  return route->kind == EQS_ROUTE_WEIGHT ? 3 : 4;
+}
 
 /* Buckets that an owner has under way, and that a trainer asks for ahead of those it takes. */
 enum { window = 8 };
 
-eqs_status eqs_pull_sender_create(const eqs_roster *roster, const eqs_plan *plan, const eqs_optimizer *optimizer,
-                                  const eqs_work *work, eqs_pull_sender *sender)
+eqs_status eqs_pull_sender_create(const eqs_roster *roster, const eqs_plan *plan, eqs_route_kind kind,
+                                  const eqs_optimizer *optimizer, const eqs_work *work, eqs_pull_sender *sender)
 {
   eqs_status status = EQS_OK;
   *sender = (eqs_pull_sender){.roster = roster, .optimizer = optimizer, .work = work};
-  EQS_TRY(eqs_route_make(plan, EQS_ROUTE_WEIGHT, roster->trainers, 0, roster->owner, NULL, &sender->route));
+  EQS_TRY(eqs_route_make(plan, kind, roster->trainers, 0, roster->owner, NULL, &sender->route));
   EQS_TRY(eqs_ring_create(window * roster->trainers, eqs_route_largest(&sender->route), &sender->ring));
   sender->next_bucket = sender->route.buckets;
 cleanup:
@@ -68,7 +71,7 @@ static eqs_status send(eqs_pull_sender *sender, int64_t b, int trainer, eqs_traf
   }
   sender->shared = uniform && !last ? buffer : NULL;
   eqs_flight flight = {.bucket = b, .buffer = buffer, .bytes = bytes, .releases = !uniform || last};
-  EQS_TRY(eqs_ring_send(&sender->ring, flight, roster->trainer_rank[trainer], tag, roster->comm));
+  EQS_TRY(eqs_ring_send(&sender->ring, flight, roster->trainer_rank[trainer], tag_of(&sender->route), roster->comm));
   traffic->weight_sent += bytes;
   traffic->messages_sent++;
 cleanup:
@@ -116,13 +119,13 @@ bool eqs_pull_sender_done(const eqs_pull_sender *sender)
   return sender->next_bucket == sender->route.buckets && sender->ring.count == 0;
 }
 
-eqs_status eqs_pull_receiver_create(const eqs_roster *roster, const eqs_plan *plan, const eqs_pull_sender *own,
-                                    eqs_pull_receiver *receiver)
+eqs_status eqs_pull_receiver_create(const eqs_roster *roster, const eqs_plan *plan, eqs_route_kind kind,
+                                    const eqs_pull_sender *own, eqs_pull_receiver *receiver)
 {
   eqs_status status = EQS_OK;
   eqs_route *route = &receiver->route;
   *receiver = (eqs_pull_receiver){.roster = roster, .own = own};
-  EQS_TRY(eqs_route_make(plan, EQS_ROUTE_WEIGHT, roster->trainers, 0, -1, NULL, route));
+  EQS_TRY(eqs_route_make(plan, kind, roster->trainers, 0, -1, NULL, route));
   EQS_TRY(eqs_ring_create(window, eqs_route_largest(route), &receiver->ring));
   if (own != NULL) EQS_TRY(eqs_route_match(route, &own->route, roster->owner, &receiver->own_bucket));
   EQS_TRY(eqs_allocate(&receiver->offset, route->pieces, sizeof *receiver->offset));
@@ -161,7 +164,8 @@ void eqs_pull_receiver_start(eqs_pull_receiver *receiver)
 {
   const eqs_route *route = &receiver->route;
   for (int64_t b = 0; b < route->buckets; b++) receiver->left[b] = route->bucket[b].pieces;
-  for (int64_t p = 0; p < route->plan->parameters; p++) receiver->available[p] = true;
+  for (int64_t p = 0; p < route->plan->parameters; p++)
+    receiver->available[p] = eqs_route_is_for(route->kind, &route->plan->parameter[p].info);
   receiver->next = receiver->taken = receiver->wanted = 0;
   receiver->discards = false;
 }
@@ -207,7 +211,8 @@ static eqs_status post(eqs_pull_receiver *receiver)
   if (receiver->own != NULL && bucket->owner == roster->owner)
     eqs_ring_hold(&receiver->ring, flight);
   else
-    EQS_TRY(eqs_ring_receive(&receiver->ring, flight, roster->owner_rank[bucket->owner], tag, roster->comm));
+    EQS_TRY(eqs_ring_receive(&receiver->ring, flight, roster->owner_rank[bucket->owner], tag_of(&receiver->route),
+                             roster->comm));
 cleanup:
   return status;
 }

@@ -1,6 +1,6 @@
 /*
- * The pull: weights from owners to trainers, after every step. Owners send them all, in the order of the
- * parameters, without being asked; a trainer takes them in any order.
+ * The pull: weights from owners to trainers, after every step; those of frozen parameters after the start. Owners send
+ * them all, in the order of the parameters, without being asked; a trainer takes them in any order.
  */
 #ifndef EQS_SERVICE_PULL_H
 #define EQS_SERVICE_PULL_H
@@ -24,8 +24,9 @@ typedef struct {
   int64_t ahead; /* since the start: messages that left while other matrices of the step were not updated yet */
 } eqs_pull_sender;
 
-eqs_status eqs_pull_sender_create(const eqs_roster *roster, const eqs_plan *plan, const eqs_optimizer *optimizer,
-                                  const eqs_work *work, eqs_pull_sender *sender);
+/* kind  [in] EQS_ROUTE_WEIGHT or EQS_ROUTE_FROZEN */
+eqs_status eqs_pull_sender_create(const eqs_roster *roster, const eqs_plan *plan, eqs_route_kind kind,
+                                  const eqs_optimizer *optimizer, const eqs_work *work, eqs_pull_sender *sender);
 void eqs_pull_sender_destroy(eqs_pull_sender *sender);
 
 /* Begin to send all weights, each message as soon as all that it carries is there. */
@@ -50,9 +51,9 @@ typedef struct {
   bool discards;   /* nothing more will be taken */
 } eqs_pull_receiver;
 
-/* own  [in] this rank's sender, or NULL; it sends nothing to its own rank */
-eqs_status eqs_pull_receiver_create(const eqs_roster *roster, const eqs_plan *plan, const eqs_pull_sender *own,
-                                    eqs_pull_receiver *receiver);
+/* kind is as the senders'. own  [in] this rank's sender, or NULL; it sends nothing to its own rank */
+eqs_status eqs_pull_receiver_create(const eqs_roster *roster, const eqs_plan *plan, eqs_route_kind kind,
+                                    const eqs_pull_sender *own, eqs_pull_receiver *receiver);
 void eqs_pull_receiver_destroy(eqs_pull_receiver *receiver);
 
 /* New weights are on their way. */

@@ -12,6 +12,16 @@ static size_t element_size(const eqs_plan *plan, int64_t parameter)
   return eqs_dtype_size(plan->parameter[parameter].info.dtype);
 }
 
+static bool is_pull(eqs_route_kind kind)
+{
+  return kind == EQS_ROUTE_WEIGHT || kind == EQS_ROUTE_FROZEN;
+}
+
+bool eqs_route_is_for(eqs_route_kind kind, const eqs_parameter_info *info)
+{
+  return kind == EQS_ROUTE_INITIAL || (kind == EQS_ROUTE_FROZEN) == (info->frozen != 0);
+}
+
 static eqs_placement placement_of(const eqs_route *route, const eqs_parameter_info *info)
 {
   return route->kind == EQS_ROUTE_GRADIENT ? info->gradient_placement : info->weight_placement;
@@ -60,7 +70,7 @@ eqs_fragment eqs_route_fragment(const eqs_route *route, const eqs_piece *piece, 
   if (fragment.first_row < first) fragment.first_row = first;
   if (fragment.end_row > end) fragment.end_row = end;
   /* What all trainers have alike, one of them sends: a different one for every owner. */
-  if (route->kind != EQS_ROUTE_WEIGHT && placement_of(route, &planned->info) == EQS_REPLICATE &&
+  if (!is_pull(route->kind) && placement_of(route, &planned->info) == EQS_REPLICATE &&
       trainer != route->bucket[piece->bucket].owner % route->trainers)
     fragment.end_row = fragment.first_row;
   if (fragment.end_row < fragment.first_row) fragment.end_row = fragment.first_row;
@@ -202,7 +212,7 @@ eqs_status eqs_route_make(const eqs_plan *plan, eqs_route_kind kind, int trainer
 {
   eqs_status status = EQS_OK;
   builder build = {.route = route};
-  bool backward = kind != EQS_ROUTE_WEIGHT;
+  bool backward = !is_pull(kind);
   *route = (eqs_route){.plan = plan, .kind = kind, .trainers = trainers, .settings = settings};
   EQS_TRY(eqs_allocate(&build.open, plan->owners, sizeof *build.open));
   for (int o = 0; o < plan->owners; o++) build.open[o].owner = o;
@@ -210,7 +220,8 @@ eqs_status eqs_route_make(const eqs_plan *plan, eqs_route_kind kind, int trainer
   EQS_TRY(eqs_allocate(&route->piece_count, plan->parameters, sizeof *route->piece_count));
   for (int64_t k = 0; k < plan->parameters; k++) {
     int64_t p = backward ? plan->parameters - 1 - k : k;
-    if (travels == NULL || travels[p]) EQS_TRY(add_parameter(&build, p, owner));
+    bool goes = travels != NULL ? travels[p] : eqs_route_is_for(kind, &plan->parameter[p].info);
+    if (goes) EQS_TRY(add_parameter(&build, p, owner));
   }
   for (int o = 0; o < plan->owners; o++) EQS_TRY(close_bucket(&build, o));
 cleanup:

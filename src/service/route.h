@@ -28,7 +28,12 @@ typedef struct {
 } eqs_bucket;
 
 /* What travels: gradients and initial values from trainers to owners, weights from owners to trainers. */
-typedef enum { EQS_ROUTE_GRADIENT, EQS_ROUTE_INITIAL, EQS_ROUTE_WEIGHT } eqs_route_kind;
+typedef enum {
+  EQS_ROUTE_GRADIENT,
+  EQS_ROUTE_INITIAL,
+  EQS_ROUTE_WEIGHT, /* of trained parameters, after every step */
+  EQS_ROUTE_FROZEN, /* of frozen ones, after the start */
+} eqs_route_kind;
 
 typedef struct {
   const eqs_plan *plan;
@@ -42,13 +47,16 @@ typedef struct {
   eqs_bucket *bucket;
 } eqs_route;
 
+/* Whether parameters like this travel on routes of a kind. */
+bool eqs_route_is_for(eqs_route_kind kind, const eqs_parameter_info *info);
+
 /*
  * Make a route: to the owners in the order of backward, parameters from the last to the first; to the trainers in the
  * order of forward.
  *
  * settings  [in] of gradients: how many numbers, of 8 bytes each, go before every message's header
  * owner     [in] keep only this owner's pieces; -1: all
- * travels   [in] of every parameter, whether it does; NULL: all do
+ * travels   [in] of every parameter, whether it does; NULL: all that the kind of route is for
  *
  * Not collective.
  */

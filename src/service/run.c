@@ -90,8 +90,10 @@ static bool gradients_moved(eqs_session *session, void *context)
 static bool weights_moved(eqs_session *session, void *context)
 {
   (void)context;
-  return (!eqs_trains(session) || eqs_pull_receiver_done(&session->pull_receiver)) &&
-         (!eqs_owns(session) || eqs_pull_sender_done(&session->pull_sender));
+  return (!eqs_trains(session) ||
+          (eqs_pull_receiver_done(&session->pull_receiver) && eqs_pull_receiver_done(&session->frozen_receiver))) &&
+         (!eqs_owns(session) ||
+          (eqs_pull_sender_done(&session->pull_sender) && eqs_pull_sender_done(&session->frozen_sender)));
 }
 
 /* What trainers did not pull of the last weights is thrown away. */
@@ -99,6 +101,7 @@ static eqs_status finish_pulls(eqs_session *session)
 {
   eqs_status status = EQS_OK;
   if (eqs_trains(session)) EQS_TRY(eqs_pull_receiver_discard(&session->pull_receiver));
+  if (eqs_trains(session)) EQS_TRY(eqs_pull_receiver_discard(&session->frozen_receiver));
   EQS_TRY(eqs_session_wait_until(session, weights_moved, NULL, "the trainers to take the last step's weights"));
 cleanup:
   return status;

@@ -16,6 +16,8 @@ void eqs_session_free(eqs_session **result)
   eqs_push_receiver_destroy(&session->push_receiver);
   eqs_pull_sender_destroy(&session->pull_sender);
   eqs_pull_receiver_destroy(&session->pull_receiver);
+  eqs_pull_sender_destroy(&session->frozen_sender);
+  eqs_pull_receiver_destroy(&session->frozen_receiver);
   eqs_optimizer_destroy(&session->optimizer);
   eqs_plan_free(&session->plan);
   eqs_config_free(&session->config);
@@ -33,6 +35,7 @@ void eqs_session_free(eqs_session **result)
   free(session->parameter);
   free(session->resume_path);
   free(session->settings);
+  free(session->restored_step);
   eqs_wire_free(&session->own_items);
   eqs_wire_free(&session->trainer_data);
   eqs_roster_free(&session->roster);

@@ -68,6 +68,7 @@ struct eqs_session {
   bool resumes, if_any; /* restore a checkpoint; if there is one */
   char *resume_path;
   bool resumed;
+  int64_t *restored_step; /* of every parameter: steps it had taken in the restored checkpoint; -1: not in it */
   eqs_model_shape model;  /* as the program told it */
   eqs_settings *settings; /* of the next step, as trainers set them */
   int64_t pushes;         /* parameters that this trainer has pushed in the step under way */
@@ -87,6 +88,8 @@ struct eqs_session {
   eqs_status late; /* of the owners' work that went on after eqs_step had returned: the next collective call's */
   eqs_pull_sender pull_sender;
   eqs_pull_receiver pull_receiver;
+  eqs_pull_sender frozen_sender; /* of frozen parameters, whose weights leave once */
+  eqs_pull_receiver frozen_receiver;
 
   eqs_step_info info;
   int64_t told; /* to all ranks */

@@ -193,11 +193,17 @@ static eqs_status make_transports(eqs_session *session)
     EQS_TRY(eqs_push_receiver_create(roster, session->plan, EQS_ROUTE_GRADIENT, NULL, session->optimizer,
                                      trains ? &session->push_sender : NULL, &session->push_receiver));
     EQS_TRY(eqs_work_create(session->plan, session->optimizer, &session->push_receiver, &session->work));
-    EQS_TRY(eqs_pull_sender_create(roster, session->plan, session->optimizer, &session->work, &session->pull_sender));
+    EQS_TRY(eqs_pull_sender_create(roster, session->plan, EQS_ROUTE_WEIGHT, session->optimizer, &session->work,
+                                   &session->pull_sender));
+    EQS_TRY(eqs_pull_sender_create(roster, session->plan, EQS_ROUTE_FROZEN, session->optimizer, &session->work,
+                                   &session->frozen_sender));
   }
-  if (trains)
-    EQS_TRY(eqs_pull_receiver_create(roster, session->plan, eqs_owns(session) ? &session->pull_sender : NULL,
-                                     &session->pull_receiver));
+  if (trains) {
+    EQS_TRY(eqs_pull_receiver_create(roster, session->plan, EQS_ROUTE_WEIGHT,
+                                     eqs_owns(session) ? &session->pull_sender : NULL, &session->pull_receiver));
+    EQS_TRY(eqs_pull_receiver_create(roster, session->plan, EQS_ROUTE_FROZEN,
+                                     eqs_owns(session) ? &session->frozen_sender : NULL, &session->frozen_receiver));
+  }
 cleanup:
   return status;
 }
@@ -273,22 +279,42 @@ cleanup:
   return status;
 }
 
-/* Parameters that the checkpoint does not have, as the first owner knows them: their initial weights are wanted. */
-static eqs_status move_absent_weights(eqs_session *session, const bool *absent)
+/* What the first owner knows of every parameter in the checkpoint, to all ranks: steps taken, or that it is not there.
+ */
+static eqs_status share_restored_steps(eqs_session *session, const bool *absent)
 {
   eqs_status status = EQS_OK;
   eqs_wire list = {0};
   const void *bytes;
-  int64_t count = session->plan->parameters, size = count * (int64_t)sizeof *absent;
-  bool any = false;
-  if (session->roster.owner == 0) EQS_TRY(eqs_wire_put(&list, absent, size));
-  EQS_TRY(eqs_session_broadcast(session, session->roster.owner_rank[0], &list, "the list of new parameters"));
+  int64_t count = session->plan->parameters, size = count * (int64_t)sizeof *session->restored_step;
+  EQS_TRY(eqs_allocate(&session->restored_step, count, sizeof *session->restored_step));
+  if (session->roster.owner == 0) {
+    for (int64_t p = 0; p < count; p++)
+      session->restored_step[p] = absent[p] ? -1 : session->optimizer->parameter[p].step;
+    EQS_TRY(eqs_wire_put(&list, session->restored_step, size));
+  }
+  EQS_TRY(eqs_session_broadcast(session, session->roster.owner_rank[0], &list, "the list of restored parameters"));
   EQS_TRY(eqs_wire_get(&list, size, &bytes));
-  const bool *travels = bytes;
-  for (int64_t p = 0; p < count; p++) any = any || travels[p];
-  if (any) EQS_TRY(move_initial_weights(session, travels));
+  if (count > 0) memcpy(session->restored_step, bytes, (size_t)size);
 cleanup:
   eqs_wire_free(&list);
+  return status;
+}
+
+/* The initial weights of parameters that the checkpoint does not have are wanted. */
+static eqs_status move_absent_weights(eqs_session *session)
+{
+  eqs_status status = EQS_OK;
+  int64_t count = session->plan->parameters;
+  bool *travels = NULL, any = false;
+  EQS_TRY(eqs_agree(session->roster.comm, eqs_allocate(&travels, count, sizeof *travels)));
+  for (int64_t p = 0; p < count; p++) {
+    travels[p] = session->restored_step[p] < 0;
+    any = any || travels[p];
+  }
+  if (any) EQS_TRY(move_initial_weights(session, travels));
+cleanup:
+  free(travels);
   return status;
 }
 
@@ -301,7 +327,8 @@ static eqs_status restore(eqs_session *session)
   EQS_TRY(eqs_allocate(&absent, session->plan->parameters, sizeof *absent));
   if (eqs_owns(session)) status = eqs_optimizer_restore(session->optimizer, session->resume_path, &summary, absent);
   EQS_TRY(eqs_share_outcome(session, status));
-  EQS_TRY(move_absent_weights(session, absent));
+  EQS_TRY(share_restored_steps(session, absent));
+  EQS_TRY(move_absent_weights(session));
   if (session->roster.owner == 0) {
     EQS_TRY(eqs_keep_restored_items(session, &summary));
     eqs_log(EQS_LOG_INFO, "restored step %lld from %s", (long long)summary.step, session->resume_path);
@@ -380,8 +407,10 @@ eqs_status eqs_run_start(eqs_session *session, eqs_wire *payload)
   if (eqs_owns(session)) {
     eqs_push_receiver_reset(&session->push_receiver);
     eqs_pull_sender_start(&session->pull_sender);
+    eqs_pull_sender_start(&session->frozen_sender);
   }
   if (eqs_trains(session)) eqs_pull_receiver_start(&session->pull_receiver);
+  if (eqs_trains(session)) eqs_pull_receiver_start(&session->frozen_receiver);
 cleanup:
   return status;
 }

@@ -111,6 +111,9 @@ static eqs_status add_push(eqs_parameter *parameter, const void *gradient, const
   eqs_added_parameter *added = &session->parameter[parameter->index];
   EQS_TRY(eqs_check_started(session, call));
   EQS_TRY(eqs_check_pointer(gradient, call, "gradient"));
+  if (added->info.frozen)
+    EQS_TRY(eqs_fail(EQS_USAGE, "parameter '%s' is frozen and has no gradient; to train it, add it without `frozen`",
+                     added->info.name));
   if (added->pushed) EQS_TRY(eqs_fail(EQS_USAGE, "parameter '%s' is pushed twice in a step", added->info.name));
   if (session->clipped)
     EQS_TRY(eqs_fail(EQS_USAGE, "parameter '%s' is pushed after eqs_clip_grad_norm; push all gradients before it",
@@ -181,20 +184,23 @@ cleanup:
 }
 
 typedef struct {
+  eqs_pull_receiver *receiver;
+  const eqs_pull_sender *sender; /* of this rank, if it is an owner */
   int64_t parameter;
 } pull_wait;
 
 static bool weight_arrived(eqs_session *session, void *context)
 {
   const pull_wait *wait = context;
-  return eqs_pull_receiver_has(&session->pull_receiver, wait->parameter);
+  (void)session;
+  return eqs_pull_receiver_has(wait->receiver, wait->parameter);
 }
 
 /* An embedded rank's own sends need it: after its last pull it stays until the others have theirs. */
 static bool nothing_to_send(eqs_session *session, void *context)
 {
-  (void)context;
-  return !eqs_owns(session) || eqs_pull_sender_done(&session->pull_sender);
+  const pull_wait *wait = context;
+  return !eqs_owns(session) || eqs_pull_sender_done(wait->sender);
 }
 
 static eqs_status pull(eqs_parameter *parameter, void *weight)
@@ -202,16 +208,19 @@ static eqs_status pull(eqs_parameter *parameter, void *weight)
   eqs_status status = EQS_OK;
   EQS_TRY(eqs_check_parameter(parameter, "eqs_pull"));
   eqs_session *session = parameter->session;
-  pull_wait wait = {parameter->index};
   EQS_TRY(eqs_check_started(session, "eqs_pull"));
   EQS_TRY(eqs_check_pointer(weight, "eqs_pull", "weight"));
-  if (!session->pull_receiver.available[parameter->index])
+  bool frozen = session->parameter[parameter->index].info.frozen != 0;
+  pull_wait wait = {.receiver = frozen ? &session->frozen_receiver : &session->pull_receiver,
+                    .sender = frozen ? &session->frozen_sender : &session->pull_sender,
+                    .parameter = parameter->index};
+  if (!wait.receiver->available[parameter->index])
     EQS_TRY(eqs_fail(EQS_USAGE, "parameter '%s': there is no new weight to pull",
                      session->parameter[parameter->index].info.name));
   EQS_TRY(eqs_session_wait_until(session, weight_arrived, &wait, "weights from the owners"));
-  EQS_TRY(eqs_pull_receiver_take(&session->pull_receiver, parameter->index, weight));
-  if (eqs_pull_receiver_done(&session->pull_receiver))
-    EQS_TRY(eqs_session_wait_until(session, nothing_to_send, NULL, "the trainers to take this owner's weights"));
+  EQS_TRY(eqs_pull_receiver_take(wait.receiver, parameter->index, weight));
+  if (eqs_pull_receiver_done(wait.receiver))
+    EQS_TRY(eqs_session_wait_until(session, nothing_to_send, &wait, "the trainers to take this owner's weights"));
 cleanup:
   return status;
 }

@@ -35,6 +35,7 @@ static bool can_be_early(const eqs_config *config, const eqs_planned_parameter *
 static eqs_status add_shared(eqs_work *work, int64_t p)
 {
   eqs_status status = EQS_OK;
+  if (work->plan->parameter[p].info.frozen) return EQS_OK;
   for (int64_t i = 0; i < work->plan->parameter[p].assignment.count; i++) {
     if (work->optimizer->parameter[p].matrix[i].grid == NULL || !is_shared(&work->plan->parameter[p].matrix[i]))
       continue;
@@ -68,7 +69,7 @@ eqs_status eqs_work_create(const eqs_plan *plan, eqs_optimizer *optimizer, const
   for (int64_t p = 0; p < plan->parameters; p++) {
     eqs_parameter_work *parameter = &work->parameter[p];
     parameter->early = can_be_early(optimizer->config, &plan->parameter[p]);
-    for (int64_t i = 0; i < plan->parameter[p].assignment.count; i++)
+    for (int64_t i = 0; i < plan->parameter[p].assignment.count && !plan->parameter[p].info.frozen; i++)
       parameter->alone += optimizer->parameter[p].matrix[i].grid != NULL && !is_shared(&plan->parameter[p].matrix[i]);
   }
   EQS_TRY(order_shared(work));

@@ -493,11 +493,11 @@ START_TEST(another_model_is_named)
   write_on(test_size(), 0, path);
   ck_assert_ok(eqs_checkpoint_summarize(path, &summary));
   make_model(&made, MPI_COMM_WORLD, 0);
-  ck_assert_ok(eqs_checkpoint_compare(&summary, false, parameters, made.parameter));
+  ck_assert_ok(eqs_checkpoint_compare(&summary, false, false, parameters, made.parameter));
   made.parameter[0].name = "renamed";
   made.parameter[9].shape[0] = 300, made.parameter[9].shape[1] = 3600;
   made.parameter[9].tensor[0].rows = 300, made.parameter[9].tensor[0].cols = 3600;
-  ck_assert_int_eq(eqs_checkpoint_compare(&summary, false, parameters, made.parameter), EQS_USAGE);
+  ck_assert_int_eq(eqs_checkpoint_compare(&summary, false, false, parameters, made.parameter), EQS_USAGE);
   ck_assert_ptr_nonnull(
       strstr(eqs_error_message(), "1 parameter not in it (renamed), which `checkpoint: {partial: true}` would"));
   ck_assert_ptr_nonnull(strstr(eqs_error_message(), "1 parameter not in the model (zeta.out)"));

@@ -284,6 +284,55 @@ START_TEST(test_ties)
 }
 END_TEST
 
+/* ----- the proposed rename ----- */
+
+static const char *const old_names[] = {"net.layers.0.attn.w", "net.layers.1.attn.w", "net.out.w"};
+static const char *const new_names[] = {"layers.0.self_attn.w", "layers.1.self_attn.w", "out.w"};
+static char pasted[400]; /* what goes into `checkpoint`, as the error has it; broadcast to all ranks */
+
+static eqs_status resume_renamed(const char *config_path)
+{
+  static float weight[3][elements];
+  eqs_session *session;
+  eqs_parameter *handle[3];
+  ck_assert_ok(eqs_session_open(MPI_COMM_WORLD, config_path, &session));
+  for (int p = 0; p < 3; p++) {
+    eqs_parameter_info info = tensor(new_names[p]);
+    ck_assert_ok(eqs_parameter_add(session, &info, weight[p], &handle[p]));
+  }
+  ck_assert_ok(eqs_session_resume(session, old_file));
+  eqs_status status = eqs_session_start(session);
+  if (status == EQS_OK) {
+    for (int p = 0; p < 3; p++) {
+      ck_assert_ok(eqs_pull(handle[p], weight[p]));
+      for (int i = 0; i < elements; i++) ck_assert_float_eq(weight[p][i], value(p, i));
+    }
+  } else {
+    const char *begin = strstr(eqs_error_message(), "`checkpoint: {rename: ");
+    ck_assert_msg(begin != NULL, "no rename in \"%s\"", eqs_error_message());
+    snprintf(pasted, sizeof pasted, ", %s", begin + strlen("`checkpoint: {"));
+    char *end = strstr(pasted, "}`");
+    ck_assert_ptr_nonnull(end);
+    *end = '\0';
+  }
+  eqs_session_close(&session);
+  return status;
+}
+
+/* The error says what to paste; with it the restart is made. */
+START_TEST(test_proposed_rename)
+{
+  make_folder();
+  old_file = write_old_file(3, old_names);
+  pasted[0] = '\0';
+  in_all_arrangements(resume_renamed, 1, "");
+  MPI_Bcast(pasted, sizeof pasted, MPI_CHAR, 0, MPI_COMM_WORLD);
+  ck_assert_str_eq(pasted, ", rename: {\"net.out.*\": \"out.*\", \"net.layers.*.attn.*\": \"layers.*.self_attn.*\"}");
+  in_all_arrangements(resume_renamed, 1, pasted);
+  remove_folder();
+}
+END_TEST
+
 Suite *make_suite(void)
 {
   Suite *suite = suite_create("names");
@@ -292,6 +341,7 @@ Suite *make_suite(void)
   tcase_add_test(cases, test_wrappers);
   tcase_add_test(cases, test_names_of_old_files);
   tcase_add_test(cases, test_ties);
+  tcase_add_test(cases, test_proposed_rename);
   suite_add_tcase(suite, cases);
   return suite;
 }

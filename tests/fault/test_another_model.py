@@ -66,24 +66,54 @@ def warned(warnings, what, *texts):
     checks.that(good, f"{what}: warnings {texts}: {warnings}")
 
 
-def frozen_and_unfrozen(restarts, whole, initial, part, name, ranks, other_ranks):
-    """A parameter that is frozen since is left out; one that is unfrozen begins with its initial weight, if that is asked
-    for; all others come back bit for bit."""
+def frozen_and_unfrozen(restarts, whole, part, ranks, other_ranks):
+    """A frozen parameter stays in the checkpoints as it was, state and count of steps too, and is trained again as if
+    nothing had been; no warning, and nothing has to be asked for."""
+    kept = {tensor: values for tensor, values in jobs.tensors(whole).items() if part in tensor}
     frozen, warnings = restarts.write("frozen", ranks, f"frozen={part}", f"resume={whole}")
-    expected = {tensor: values for tensor, values in jobs.tensors(whole).items() if part not in tensor}
-    same_bits(jobs.tensors(frozen), expected, "frozen")
-    warned(warnings, "frozen", f"of the checkpoint|not in the model|{name}|stays in that file only")
+    same_bits(jobs.tensors(frozen), jobs.tensors(whole), "frozen")
+    warned(warnings, "frozen")
+    frozen, warnings = restarts.write("frozen-on", other_ranks, f"frozen={part}", f"resume={frozen}", step=STEP + 2)
+    after = jobs.tensors(frozen)
+    same_bits({tensor: values for tensor, values in after.items() if part in tensor}, kept, "frozen, two steps on")
+    moved = [tensor for tensor, values in jobs.tensors(whole).items()
+             if part not in tensor and after[tensor].tobytes() == values.tobytes()]
+    checks.that(not moved, f"frozen, two steps on: these have not moved: {moved}")
+    checks.that(steps_of(frozen) == {one: STEP if part in one else STEP + 2 for one in steps_of(whole)},
+                f"frozen, two steps on: steps {steps_of(frozen)}")
+    warned(warnings, "frozen, two steps on")
+    table = job.finish([job.COMMAND, "inspect", frozen]).stdout.splitlines()
+    checks.that([line.split()[0] for line in table if " frozen " in line] == [one for one in steps_of(whole) if part in one],
+                f"inspect: {table}")
 
-    restarts.refused("not-partial", other_ranks, f"resume={frozen}", texts=[name, "not in it", "partial: true"])
-    unfrozen, warnings = restarts.write("unfrozen", other_ranks, f"resume={frozen}", checkpoint="partial: true, ")
-    warned(warnings, "unfrozen", f"not in the checkpoint|{name}|initial weights, state at zero")
+    unfrozen, warnings = restarts.write("unfrozen", ranks, f"resume={frozen}", step=STEP + 2)
+    same_bits(jobs.tensors(unfrozen), after, "unfrozen")
+    warned(warnings, "unfrozen")
+    on, _ = restarts.write("on", other_ranks, f"resume={unfrozen}", step=STEP + 4)
+    checks.that(steps_of(on) == {one: STEP + 2 if part in one else STEP + 4 for one in steps_of(whole)},
+                f"on after that: steps {steps_of(on)}")
+    still = [tensor for tensor, values in jobs.tensors(on).items() if after[tensor].tobytes() == values.tobytes()]
+    checks.that(not still, f"on after that: these have not moved: {still}")
+
+
+def left_out_and_back(restarts, whole, initial, part, name, ranks, other_ranks):
+    """A parameter that the model does not have is left out; one that is new begins with its initial weight, if that is
+    asked for; all others come back bit for bit."""
+    without, warnings = restarts.write("without", ranks, f"without={part}", f"resume={whole}")
+    expected = {tensor: values for tensor, values in jobs.tensors(whole).items() if part not in tensor}
+    same_bits(jobs.tensors(without), expected, "without")
+    warned(warnings, "without", f"of the checkpoint|not in the model|{name}|stays in that file only")
+
+    restarts.refused("not-partial", other_ranks, f"resume={without}", texts=[name, "not in it", "partial: true"])
+    added, warnings = restarts.write("added", other_ranks, f"resume={without}", checkpoint="partial: true, ")
+    warned(warnings, "added", f"not in the checkpoint|{name}|initial weights, state at zero")
     begun = jobs.tensors(initial)
     expected.update({tensor: values for tensor, values in begun.items() if part in tensor})
-    same_bits(jobs.tensors(unfrozen), expected, "unfrozen")
-    checks.that(steps_of(unfrozen) == {one: 0 if part in one else STEP for one in steps_of(whole)},
-                f"unfrozen: steps {steps_of(unfrozen)}")
+    same_bits(jobs.tensors(added), expected, "added")
+    checks.that(steps_of(added) == {one: 0 if part in one else STEP for one in steps_of(whole)},
+                f"added: steps {steps_of(added)}")
 
-    on, _ = restarts.write("on", ranks, f"resume={unfrozen}", step=STEP + 2)
+    on, _ = restarts.write("on", ranks, f"resume={added}", step=STEP + 2)
     checks.that(steps_of(on) == {one: 2 if part in one else STEP + 2 for one in steps_of(whole)},
                 f"on after that: steps {steps_of(on)}")
 
@@ -103,7 +133,7 @@ def other_names(restarts, whole):
                      checkpoint='rename: {"*.mlp.*": "*.mlp"}, partial: true, ',
                      texts=[UP, "model.layers.0.mlp.down_proj.weight", "both taken as model.layers.0.mlp"])
     restarts.refused("not-renamed", (2, 0), "prefix=base.", f"resume={whole}",
-                     texts=["nothing in common", "base.lm_head.weight", "(lm_head.weight"])
+                     texts=["nothing in common", "base.lm_head.weight", "(lm_head.weight", '`checkpoint: {rename: {"*": "base.*"}}`'])
     restarts.refused("nothing-in-common", (2, 1), f"resume={whole}",
                      checkpoint='rename: {"*": "x.*"}, partial: true, ', texts=["nothing in common", "x.lm_head.weight"])
     restarts.refused("stars", (1, 1), f"resume={whole}", checkpoint='rename: {"a.*": "*.*"}, ',
@@ -156,7 +186,7 @@ def other_rules(restarts, whole):
 def damaged_and_partial(restarts, whole, initial):
     """The newest checkpoint, damaged, has a parameter that the older one does not have: it begins with its initial
     weight, not with what was read of the damaged one."""
-    older, _ = restarts.write("older", (2, 2), f"frozen={UP}", step=5)
+    older, _ = restarts.write("older", (2, 2), f"without={UP}", step=5)
     newest = jobs.checkpoint(older.parent, STEP)
     with h5py.File(whole, "r") as opened:
         damaged = opened["parameters/model.norm.weight/weight"].id.get_offset()
@@ -177,14 +207,15 @@ def c_programs(directory, pool):
     first = Restarts(directory / "first", trainer)
     (whole, _), (initial, _) = (first.write(f"whole-{step}", (2, 2), step=step) for step in (STEP, 0))
     return [pool.submit(part, Restarts(directory / part.__name__, trainer), whole, *more) for part, *more in (
-        (frozen_and_unfrozen, initial, "up_proj", UP, (2, 2), (3, 0)), (other_names,), (other_shapes,), (other_rules,),
+        (left_out_and_back, initial, "up_proj", UP, (2, 2), (3, 0)), (frozen_and_unfrozen, "mlp", (2, 2), (3, 0)),
+        (other_names,), (other_shapes,), (other_rules,),
         (damaged_and_partial, initial))]
 
 
 def python_programs(directory):
     restarts = Restarts(directory, jobs.python_trainer())
-    (whole, _), (initial, _) = (restarts.write(f"whole-{step}", (2, 1), step=step) for step in (STEP, 0))
-    frozen_and_unfrozen(restarts, whole, initial, "up_proj", "mlp.up_proj.weight", (2, 0), (1, 2))
+    whole, _ = restarts.write("whole", (2, 1))
+    frozen_and_unfrozen(restarts, whole, "up_proj", (2, 0), (1, 2))
 
 
 with tempfile.TemporaryDirectory() as scratch, concurrent.futures.ThreadPoolExecutor(3) as pool:

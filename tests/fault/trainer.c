@@ -7,7 +7,8 @@
  *   size=N       the model's width (16)
  *   shape=1      the last trainer describes a parameter in another shape
  *   other=1      another model: one parameter has another name, one another shape
- *   frozen=PART  parameters with PART in their name are not trained, and the service does not know of them
+ *   frozen=PART  parameters with PART in their name are frozen
+ *   without=PART the service does not know of them
  *   prefix=TEXT  goes before all names
  *   nan=STEP     the last trainer's gradient is not finite in this step
  *   own=0        no checkpoint at the end but one that is due
@@ -69,7 +70,7 @@ static float noise(uint64_t parameter, uint64_t step, uint64_t sample, uint64_t 
 
 static void make_model(tensor *model, char **argv)
 {
-  const char *frozen = option(argv, "frozen"), *prefix = option(argv, "prefix");
+  const char *frozen = option(argv, "frozen"), *without = option(argv, "without"), *prefix = option(argv, "prefix");
   const int64_t width = number(argv, "size", 16);
   const int other = option(argv, "other") != NULL;
   const eqs_parameter_info infos[all_parameters] = {
@@ -83,9 +84,10 @@ static void make_model(tensor *model, char **argv)
       {.name = "lm_head.weight", .ndim = 2, .shape = {4 * width, width}},
   };
   for (int p = 0; p < all_parameters; p++) {
-    if (frozen && strstr(infos[p].name, frozen)) continue;
+    if (without && strstr(infos[p].name, without)) continue;
     tensor *t = &model[parameters++];
     t->info = infos[p];
+    t->info.frozen = frozen && strstr(infos[p].name, frozen);
     t->number = (uint64_t)p;
     snprintf(t->name, sizeof t->name, "%s%s", prefix ? prefix : "", infos[p].name);
     t->info.name = t->name;
@@ -162,11 +164,12 @@ int main(int argc, char **argv)
     backward(model, step, trainer, trainers);
     if (last && step == nan_step) model[2].gradient[3] = NAN;
     nanosleep(&(struct timespec){pause / 1000, pause % 1000 * 1000000}, NULL);
-    for (int p = parameters - 1; p >= 0; p--) check(eqs_push(model[p].handle, model[p].gradient));
+    for (int p = parameters - 1; p >= 0; p--)
+      if (!model[p].info.frozen) check(eqs_push(model[p].handle, model[p].gradient));
     check(eqs_step(session));
     check(eqs_session_step_info(session, &done));
-    if (!done.skipped_last)
-      for (int p = 0; p < parameters; p++) check(eqs_pull(model[p].handle, model[p].weight));
+    for (int p = 0; p < parameters && !done.skipped_last; p++)
+      if (!model[p].info.frozen) check(eqs_pull(model[p].handle, model[p].weight));
     if (trainer == 0) printf("step %lld%s\n", (long long)step, done.skipped_last ? " skipped" : ""), fflush(stdout);
     if (eqs_stop_requested(session)) break;
     if (eqs_checkpoint_due(session) && step + 1 < steps) write_checkpoint(session, done.step);

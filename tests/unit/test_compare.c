@@ -3,7 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
+#include "base/memory.h"
 #include "checkpoint/compare.h"
+#include "checkpoint/suggest.h"
 #include "checkpoint/summary.h"
 #include "harness.h"
 #include "model/config.h"
@@ -61,7 +64,7 @@ static eqs_checkpoint_summary checkpoint_of(const model *made)
 static void assert_compared(const eqs_checkpoint_summary *summary, const model *other, bool partial,
                             const char *message)
 {
-  eqs_status status = eqs_checkpoint_compare(summary, partial, other->count, other->parameter);
+  eqs_status status = eqs_checkpoint_compare(summary, partial, false, other->count, other->parameter);
   ck_assert_int_eq(status, message ? EQS_USAGE : EQS_OK);
   if (message != NULL) ck_assert_str_eq(eqs_error_message(), message);
 }
@@ -200,6 +203,116 @@ START_TEST(entries_are_renamed)
 }
 END_TEST
 
+/* Names in a file, names in the model, all of one shape; and what is proposed. */
+static const struct {
+  const char *file[9], *model[9], *proposed;
+} proposals[] = {
+    {{"base.a.w", "base.b.w"}, {"a.w", "b.w"}, "{\"base.*\": \"*\"}"},
+    {{"a.w", "b.w"}, {"base.a.w", "base.b.w"}, "{\"*\": \"base.*\"}"},
+    {{"base.a.w", "base.b.w"}, {"model.core.a.w", "model.core.b.w"}, "{\"base.*\": \"model.core.*\"}"},
+    {{"h.0.attn.q.w", "h.0.mlp.w", "h.1.attn.q.w", "h.1.mlp.w", "h.10.attn.k.w"},
+     {"h.0.self_attn.q.w", "h.0.mlp.w", "h.1.self_attn.q.w", "h.1.mlp.w", "h.10.self_attn.k.w"},
+     "{\"*.attn.*\": \"*.self_attn.*\"}"},
+    /* a prefix and a segment: the rule for few goes before the one for the rest */
+    {{"base.h.0.attn.q.w", "base.h.0.mlp.w", "base.h.0.norm.w", "base.h.1.attn.q.w", "base.h.1.mlp.w",
+      "base.h.1.norm.w"},
+     {"h.0.self_attn.q.w", "h.0.mlp.w", "h.0.norm.w", "h.1.self_attn.q.w", "h.1.mlp.w", "h.1.norm.w"},
+     "{\"base.h.*.attn.*\": \"h.*.self_attn.*\", \"base.*\": \"*\"}"},
+    /* numbers: as segments, and inside of them */
+    {{"layers.0.w", "layers.1.w", "layers.2.w"},
+     {"blocks.0.w", "blocks.1.w", "blocks.2.w"},
+     "{\"layers.*\": \"blocks.*\"}"},
+    {{"layer0.w", "layer1.w", "layer12.w"},
+     {"layers.0.w", "layers.1.w", "layers.12.w"},
+     "{\"layer*.*\": \"layers.*.*\"}"},
+    /* the last segment; what the model has under another name as well stays as it is */
+    {{"a.gamma", "b.gamma", "c.w"}, {"a.weight", "b.weight", "c.w"}, "{\"*.gamma\": \"*.weight\"}"},
+    {{"head.w", "h.0.w", "h.1.w"}, {"h.0.w", "h.1.w", "lm_head.w"}, "{\"head.*\": \"lm_head.*\"}"},
+    /* a part that is in neither: what the rest is called is proposed */
+    {{"base.a.w", "base.b.w", "base.gone.w"}, {"a.w", "b.w"}, "{\"base.*\": \"*\"}"},
+    {{"base.a.w", "base.b.w", "base.c.w"}, {"a.w", "b.w", "c.w", "new.x"}, "{\"base.*\": \"*\"}"},
+    /* in doubt nothing: any of three could be any of three; one that is missing, of two; nothing alike; too little */
+    {{"h.0.q.w", "h.0.k.w", "h.0.v.w"}, {"h.0.wq.w", "h.0.wk.w", "h.0.wv.w"}, ""},
+    {{"h.q.w", "h.k.w"}, {"h.wq.w"}, ""},
+    {{"a", "b"}, {"x", "y"}, ""},
+    {{"base.a.w"}, {"a.w", "x.1", "x.2", "x.3"}, ""},
+    {{"a*.w", "b*.w"}, {"x.a*.w", "x.b*.w"}, ""},
+};
+
+static int name_model(model *made, const char *const names[9])
+{
+  int count = 0;
+  while (names[count] != NULL) count++;
+  make_model(made, count, names);
+  return count;
+}
+
+START_TEST(renames_are_proposed)
+{
+  for (size_t i = 0; i < sizeof proposals / sizeof *proposals; i++) {
+    model file, other;
+    char text[400];
+    name_model(&file, proposals[i].file);
+    name_model(&other, proposals[i].model);
+    eqs_checkpoint_summary summary = checkpoint_of(&file);
+    ck_assert_ok(eqs_checkpoint_suggest_renames(&summary, other.count, other.parameter, text, sizeof text));
+    ck_assert_msg(strcmp(text, proposals[i].proposed) == 0, "%s ...: %s, not %s", proposals[i].file[0], text,
+                  proposals[i].proposed);
+    ck_assert_ok(eqs_checkpoint_suggest_renames(&summary, other.count, other.parameter, text, 8));
+    ck_assert_str_eq(text, ""); /* no room */
+    eqs_checkpoint_summary_free(&summary);
+  }
+}
+END_TEST
+
+/* Shapes tell apart what names leave open. */
+START_TEST(shapes_decide_between_names)
+{
+  model file, other;
+  char text[400];
+  MAKE_MODEL(&file, "h.0.q.w", "h.0.k.w", "h.1.q.w", "h.1.k.w");
+  MAKE_MODEL(&other, "h.0.wq.w", "h.0.wk.w", "h.1.wq.w", "h.1.wk.w");
+  for (int p = 0; p < 4; p += 2) {
+    file.parameter[p].shape[0] = other.parameter[p].shape[0] = 4;
+    file.parameter[p].tensor[0].rows = other.parameter[p].tensor[0].rows = 4;
+  }
+  eqs_checkpoint_summary summary = checkpoint_of(&file);
+  ck_assert_ok(eqs_checkpoint_suggest_renames(&summary, 4, other.parameter, text, sizeof text));
+  ck_assert_str_eq(text, "{\"*.q.*\": \"*.wq.*\", \"*.k.*\": \"*.wk.*\"}");
+  eqs_checkpoint_summary_free(&summary);
+}
+END_TEST
+
+/* Names of a large model are compared in no time: 4,000 parameters, of which no two are alike but for numbers. */
+START_TEST(large_models_take_no_time)
+{
+  enum { count = 4000 };
+  eqs_checkpoint_parameter *file, *other;
+  char(*names)[2][48], text[400];
+  ck_assert_ok(eqs_allocate(&file, count, sizeof *file));
+  ck_assert_ok(eqs_allocate(&other, count, sizeof *other));
+  ck_assert_ok(eqs_allocate(&names, count, sizeof *names));
+  for (int p = 0; p < count; p++) {
+    snprintf(names[p][0], sizeof names[p][0], "model.layers.%d.part%d.weight", p / 8, p % 8);
+    snprintf(names[p][1], sizeof names[p][1], "net.blocks.%d.piece.%d.kernel", p / 8, p % 8 + p % 3);
+    const eqs_checkpoint_parameter one = {
+        .ndim = 2, .shape = {2, 3}, .tensors = 1, .tensor_name = {"weight"}, .tensor = {{.rows = 2, .cols = 3}}};
+    file[p] = other[p] = one;
+    file[p].name = names[p][0];
+    other[p].name = names[p][1];
+  }
+  eqs_checkpoint_summary summary;
+  ck_assert_ok(eqs_checkpoint_describe(&(eqs_checkpoint_contents){.parameters = count, .parameter = file}, &summary));
+  double began = eqs_clock();
+  ck_assert_ok(eqs_checkpoint_suggest_renames(&summary, count / 2, other, text, sizeof text));
+  ck_assert_at_most(eqs_clock() - began, 5);
+  eqs_checkpoint_summary_free(&summary);
+  free(names);
+  free(other);
+  free(file);
+}
+END_TEST
+
 Suite *make_suite(void)
 {
   Suite *suite = suite_create("compare");
@@ -208,6 +321,9 @@ Suite *make_suite(void)
   tcase_add_test(cases, state_is_taken_where_it_means_the_same);
   tcase_add_test(cases, wrappers_are_no_part_of_names);
   tcase_add_test(cases, entries_are_renamed);
+  tcase_add_test(cases, renames_are_proposed);
+  tcase_add_test(cases, shapes_decide_between_names);
+  tcase_add_test(cases, large_models_take_no_time);
   suite_add_tcase(suite, cases);
   return suite;
 }

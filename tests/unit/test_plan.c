@@ -166,6 +166,48 @@ START_TEST(test_calibration_file)
 END_TEST
 
 /* Models beyond what 64 bits can count the bytes of: refused before anything is computed from their sizes. */
+/* Frozen parameters, one of them large, fill up the owners' memory evenly, with their weights alone, and take no time.
+ */
+START_TEST(test_frozen)
+{
+  enum { owners = 4, count = parameters + 9 };
+  eqs_config *config =
+      parse("groups:\n  - {match: {role: mlp_gate_up}, rule: muon, lr: 1}\n  - {match: {name: '*norm*'}, "
+            "rule: adamw, lr: 1}\n  - {match: {role: embedding}, rule: row_norm, lr: 1}\n");
+  eqs_parameter_info info[count];
+  char names[parameters][64], frozen_names[9][16];
+  eqs_plan *trained, *plan;
+  int64_t added[owners], total = 0, most = 0;
+  make_model(info, names);
+  for (int p = 0; p < 9; p++) { /* no group matches them */
+    snprintf(frozen_names[p], sizeof frozen_names[p], "base.%d", p);
+    info[parameters + p] =
+        (eqs_parameter_info){.name = frozen_names[p], .ndim = 2, .shape = {p == 0 ? 8192 : 1024, 1024}, .frozen = 1};
+  }
+  ck_assert_ok(eqs_plan_make(config, NULL, owners, parameters, info, &trained));
+  ck_assert_ok(eqs_plan_make(config, NULL, owners, count, info, &plan));
+  for (int p = parameters; p < count; p++) {
+    ck_assert_int_eq(plan->parameter[p].assignment.group, -1);
+    ck_assert_int_eq(eqs_planned_bytes(&plan->parameter[p]), 4 * eqs_planned_elements(&plan->parameter[p]));
+  }
+  for (int o = 0; o < owners; o++) {
+    added[o] = plan->owner_bytes[o] - trained->owner_bytes[o];
+    ck_assert_double_eq(plan->owner_seconds[o], trained->owner_seconds[o]);
+    total += added[o];
+    if (plan->owner_bytes[o] > most) most = plan->owner_bytes[o];
+  }
+  ck_assert_int_eq(total, INT64_C(4) * (8192 + 8 * 1024) * 1024);
+  int64_t all = 0;
+  for (int o = 0; o < owners; o++) all += plan->owner_bytes[o];
+  ck_assert_at_most((double)most, 1.15 * (double)all / owners); /* the last one placed is 4 MiB, a share 28 */
+  eqs_plan_free(&trained);
+  eqs_plan_free(&plan);
+  info[0].name = "nothing"; /* one that is trained still needs a group */
+  ck_assert_int_eq(eqs_plan_make(config, NULL, owners, count, info, &plan), EQS_USAGE);
+  eqs_config_free(&config);
+}
+END_TEST
+
 START_TEST(test_impossible_models)
 {
   eqs_config *config = parse("groups: [{match: {ndim: 3}, rule: muon, lr: 1}, {match: {}, rule: adamw, lr: 1}]");
@@ -268,6 +310,7 @@ Suite *make_suite(void)
   tcase_add_test(tests, test_grid_by_cost);
   tcase_add_test(tests, test_calibration);
   tcase_add_test(tests, test_calibration_file);
+  tcase_add_test(tests, test_frozen);
   tcase_add_test(tests, test_impossible_models);
   tcase_add_test(tests, test_forced_grid);
   tcase_add_test(tests, test_same_plan);
