@@ -4,7 +4,6 @@ import ctypes
 import math
 import os
 import time
-import warnings
 from contextlib import contextmanager
 from ctypes import c_double, c_int, c_void_p
 from typing import NamedTuple
@@ -302,11 +301,11 @@ class Optimizer(torch.optim.Optimizer):
                     "grad_scaler=; other changes need push_in_backward=False")
         if changed and not self._warned_of_changes:
             self._warned_of_changes = True
-            warnings.warn(
+            job.warn(
                 f"the gradient of '{changed[0][0].name}' was changed between backward and step. It is this trainer's part of the "
                 f"gradient, of {self.trainers.count}: to divide all by a number is right, but torch's clip_grad_norm_ and "
                 "clip_grad_value_ clip every part by itself, which is not the clipped gradient. Call "
-                "optimizer.clip_grad_norm_(max_norm) instead", stacklevel=4)
+                "optimizer.clip_grad_norm_(max_norm) instead")
 
     @torch.no_grad()
     def clip_grad_norm_(self, max_norm, norm_type=2.0, error_if_nonfinite=False):
