@@ -269,6 +269,7 @@ class Optimizer(torch.optim.Optimizer):
     def _begin_step(self):
         """What a step is taken with goes before its first gradient; later changes are refused."""
         self._check_model()
+        self._objects.warn_of_missing()
         self._groups.send(self.param_groups)
         self._deferral.begin_step()
         scale = self._scale.now(self._step_scaler)
@@ -412,8 +413,9 @@ class Optimizer(torch.optim.Optimizer):
             self._weights.put_written()
             self._groups.send(self.param_groups)  # what a scheduler has changed since the step is in the checkpoint
         first = self.trainers.rank == 0
+        # torch's schedulers put a step() of theirs in the place of the class's
         own = {"equishard.groups": self._groups.encode(self.param_groups) if first else b"",
-               "equishard.objects": self._objects.encode() if first else b""}
+               "equishard.objects": self._objects.encode("step" in vars(self)) if first else b""}
         if self._buffers is not None:
             own["equishard.buffers"] = self._buffers.encode() if first else b""
         array, _kept = pack_items(items, per_trainer or {}, own)
