@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import warnings
+from contextlib import contextmanager
 from ctypes import c_double, c_int, c_void_p
 
 from ._library import PEER_LOST, EquishardError, EquishardUsageError, call, mpi
@@ -118,6 +119,21 @@ def trainers():
         call("eqs_job_trainers", world(), ctypes.byref(communicator))
         _job.trainers = Trainers(communicator)
     return _job.trainers
+
+
+@contextmanager
+def alike(trainers):
+    """What is done under this fails on all trainers if it fails on one. Collective over the trainers."""
+    failure = None
+    try:
+        yield
+    except Exception as error:
+        failure = error
+    anywhere, = trainers.maximum([failure is not None])
+    if failure is not None:
+        raise failure
+    if anywhere:
+        raise EquishardUsageError("another trainer cannot make its optimizer", printed=True)
 
 
 def warn(message):

@@ -91,17 +91,28 @@ class Optimizer(torch.optim.Optimizer):
                  clips_gradients=None, check_writes=True):
         self._started = False
         self._handle = c_void_p()
+        self.trainers = self._gradients = self._scale = None
         self.seconds = {"push": 0.0, "step": 0.0, "pull": 0.0}
         world = job.world()  # from here on errors end the job with their status
         found, self._buffers = self._look_at(model, buffers)
         self._structure = Structure(model)
         configuration.open_session(world, config, overrides, ctypes.byref(self._handle))
         job.opened(self)
-        communicator = c_void_p()
-        call("eqs_session_trainers", self._session, ctypes.byref(communicator))
-        self.trainers = job.Trainers(communicator)
+        try:
+            communicator = c_void_p()
+            call("eqs_session_trainers", self._session, ctypes.byref(communicator))
+            self.trainers = job.Trainers(communicator)
+            with job.alike(self.trainers):
+                self._add_parameters(found, (gradient_placement, weight_placement), placements or {}, shapes or {})
+            self._start(resume)
+            with job.alike(self.trainers):
+                self._begin(check_writes)
+                self._watch(push_in_backward, grad_scaler, clips_gradients, check_writes)
+        except Exception:  # on all trainers, so that they can close together and go on with another session
+            self._leave()
+            raise
 
-        default, placements, shapes = (gradient_placement, weight_placement), placements or {}, shapes or {}
+    def _add_parameters(self, found, default, placements, shapes):
         self._all_parameters = [Parameter(entry, *placements.get(entry.name, default), shapes.get(entry.name),
                                           self.trainers) for entry in found]
         self._tensors = [parameter.tensor for parameter in self._all_parameters]
@@ -114,8 +125,22 @@ class Optimizer(torch.optim.Optimizer):
         unknown = (placements.keys() | shapes.keys()) - {entry.name for entry in found}
         if unknown:
             raise EquishardUsageError(f"placements or shapes for what is no parameter: {', '.join(sorted(unknown))}")
+        self._initial = [parameter.memory_of_weight() for parameter in self._all_parameters]
+        handles = {}
+        for parameter, weight in zip(self._all_parameters, self._initial):
+            parameter.handle, other = c_void_p(), c_void_p()
+            call("eqs_parameter_add", self._session, ctypes.byref(parameter.info()), weight.data_ptr(),
+                 ctypes.byref(parameter.handle))
+            first = handles.setdefault(parameter.handle.value, parameter)
+            if first is not parameter:
+                raise EquishardUsageError(f"parameters '{first.name}' and '{parameter.name}' are two nn.Parameters with the "
+                                          "same memory: make them one object (a.weight = b.weight), or copy")
+            for name in parameter.other_names:
+                call("eqs_parameter_add", self._session, ctypes.byref(parameter.info(name)), weight.data_ptr(),
+                     ctypes.byref(other))
 
-        self._start(resume)
+    def _begin(self, check_writes):
+        """The session has started: take over its groups and weights."""
         groups = self._make_groups()
         super().__init__(self._groups.for_torch(), defaults={})
         self.defaults = self._groups.defaults()
@@ -125,7 +150,6 @@ class Optimizer(torch.optim.Optimizer):
         self._weights.pull(with_frozen=True)
         self._weights.remember()
         self._restore()
-        self._watch(push_in_backward, grad_scaler, clips_gradients, check_writes)
 
     def _watch(self, push_in_backward, grad_scaler, clips_gradients, check_writes):
         """From now on look at what backward and the program do to gradients."""
@@ -158,24 +182,12 @@ class Optimizer(torch.optim.Optimizer):
         return found, Buffers(model, others) if buffers else None
 
     def _start(self, resume):
-        initial = [parameter.memory_of_weight() for parameter in self._all_parameters]
-        handles = {}
-        for parameter, weight in zip(self._all_parameters, initial):
-            parameter.handle, other = c_void_p(), c_void_p()
-            call("eqs_parameter_add", self._session, ctypes.byref(parameter.info()), weight.data_ptr(),
-                 ctypes.byref(parameter.handle))
-            first = handles.setdefault(parameter.handle.value, parameter)
-            if first is not parameter:
-                raise EquishardUsageError(f"parameters '{first.name}' and '{parameter.name}' are two nn.Parameters with the "
-                                          "same memory: make them one object (a.weight = b.weight), or copy")
-            for name in parameter.other_names:
-                call("eqs_parameter_add", self._session, ctypes.byref(parameter.info(name)), weight.data_ptr(),
-                     ctypes.byref(other))
         if isinstance(resume, str) and resume == "auto":
             call("eqs_session_resume_if_any", self._session, None)
         elif resume:
             call("eqs_session_resume", self._session, None if resume is True else os.fsencode(resume))
         call("eqs_session_start", self._session)
+        del self._initial
         self.resumed = _library.session_resumed(self._session)
 
     def _make_groups(self):
@@ -475,11 +487,18 @@ class Optimizer(torch.optim.Optimizer):
     def close(self):
         """End the session; the owners' programs end. Collective over the trainers; done at exit if not before."""
         if self._handle:
+            self._leave()
+
+    def _leave(self):
+        """Nothing of the session is used any more."""
+        if self._gradients is not None:
             self._gradients.close()
+        if self._scale is not None:
             self._scale.close()
+        if self.trainers is not None:
             self.trainers.close()
-            job.closed(self)
-            call("eqs_session_close", ctypes.byref(self._handle))
+        job.closed(self)
+        call("eqs_session_close", ctypes.byref(self._handle))
 
     def __enter__(self):
         return self
