@@ -225,6 +225,7 @@ class Optimizer(torch.optim.Optimizer):
         too, which a scheduler's constructor changes. The first trainer's count. Nothing of them is pickled: what is no
         number, text, list, dict or tensor (functions, such as a LambdaLR's) stays as the new object has it.
         """
+        self._check_open()
         for name, value in objects.items():
             self._objects.add(name, value)
             if self._objects.restore(name):
@@ -233,6 +234,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def set_lr_factor(self, factor):
         """Set the learning rate of every group to the configuration's times a factor, from the next step on."""
+        self._check_open()
         self._groups.set_lr_factor(self.param_groups, float(factor))
 
     def add_param_group(self, param_group):
@@ -246,7 +248,7 @@ class Optimizer(torch.optim.Optimizer):
 
         `gradient` is `parameter.grad` if not given; neither may change until `step` returns.
         """
-        self._session  # or an error: it is closed
+        self._check_open()
         given = parameter
         parameter = self._by_name.get(given) if isinstance(given, str) else self._by_tensor.get(id(given))
         if parameter is None:
@@ -261,6 +263,7 @@ class Optimizer(torch.optim.Optimizer):
     @contextmanager
     def no_sync(self):
         """Backwards under this push nothing: gradients accumulate, until one that is not under it pushes the sum."""
+        self._check_open()
         gradients = self._gradients
         before, gradients.accumulates = gradients.accumulates, True
         try:
@@ -272,7 +275,7 @@ class Optimizer(torch.optim.Optimizer):
         """Say that the program has written to weights: all of them become the owners' before the next step's gradient is
         applied. Writes are noticed without it, but for a few elements of a large tensor written through `tensor.data`.
         """
-        self._session  # or an error: it is closed
+        self._check_open()
         if self._gradients.any_pushed:
             raise EquishardUsageError("weights_changed is called after a gradient of the step was pushed: write to weights "
                                       "before backward or after step, or make the optimizer with push_in_backward=False")
@@ -448,6 +451,7 @@ class Optimizer(torch.optim.Optimizer):
         What every trainer had of its own comes back to the trainer of the same number; if the number of trainers has
         changed, to all of them as the list of all.
         """
+        self._check_open()
         return self._data.get(key)
 
     def step_info(self):
@@ -470,10 +474,13 @@ class Optimizer(torch.optim.Optimizer):
         call("eqs_session_traffic", self._session, ctypes.byref(traffic))
         return Traffic(*(getattr(traffic, name) for name in Traffic._fields))
 
-    @property
-    def _session(self):
+    def _check_open(self):
         if not self._handle:
             raise EquishardUsageError("the optimizer is closed")
+
+    @property
+    def _session(self):
+        self._check_open()
         return self._handle
 
     @property
