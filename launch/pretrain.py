@@ -46,8 +46,6 @@ class Trainer:
         self.optimizer = equishard.Optimizer(self.model, self.directory / "config.yaml", resume=options.resume)
         self.trainers = self.optimizer.trainers
         self.first_step = self._continue_from_checkpoint()
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._lr_factor,
-                                                           last_epoch=self.first_step - 2)
         self.text = Text(self.directory.parent / "data" / f"kjv-{options.pieces}.npz")
         self.compute_seconds = self.evaluation_seconds = 0.0
 
@@ -62,9 +60,9 @@ class Trainer:
             sys.exit(2)
         return int(self.optimizer.trainer_data("step")) + 1
 
-    def _lr_factor(self, steps_done):
+    def _lr_factor(self, step):
         """Linear warm-up, then half a cosine down to the final rate."""
-        step, options = steps_done + 1, self.options
+        options = self.options
         warmup = max(1, round(options.warmup * options.steps))
         if step <= warmup:
             return step / warmup
@@ -85,6 +83,7 @@ class Trainer:
     def step(self, step):
         """Take a step; the loss of its batch, over all trainers."""
         options, start = self.options, time.perf_counter()
+        self.optimizer.set_lr_factor(self._lr_factor(step))  # of the rates in the configuration
         self.optimizer.zero_grad(set_to_none=True)
         samples = [self.text.sample(options.seed, step, index, options.length) for index in self._mine(options.batch)]
         loss = 0.0
@@ -95,7 +94,6 @@ class Trainer:
             loss = mean.item()
         self.compute_seconds += time.perf_counter() - start
         self.optimizer.step()
-        self.scheduler.step()
         return self.trainers.sum([loss])[0]
 
     def evaluate(self, part=1):
@@ -141,11 +139,12 @@ def train(directory, terminal):
         progress = record.Progress(trainer.first_step, options.steps, terminal)
 
     for step in range(trainer.first_step, options.steps + 1):
-        start, before, lr = time.perf_counter(), trainer.seconds(), [group["lr"] for group in optimizer.param_groups]
+        start, before = time.perf_counter(), trainer.seconds()
         loss = trainer.step(step)
         elapsed = time.perf_counter() - start
         seconds = {phase: total - before[phase] for phase, total in trainer.seconds().items()}
-        values = {"step": step, "samples": step * options.batch, "loss": loss, "lr": lr,
+        values = {"step": step, "samples": step * options.batch, "loss": loss,
+                  "lr": [group["lr"] for group in optimizer.param_groups],
                   "gradient_norm": optimizer.step_info().gradient_norm,
                   "tokens_per_second": options.batch * options.length / elapsed, "seconds": seconds}
         if step % options.evaluate_every == 0 and step != options.steps:

@@ -229,6 +229,21 @@ static void add_row_to_shard(eqs_dtype dtype, char *message, float *shard, int64
   }
 }
 
+/* Where the shard already is what the trainer's narrower type can say of it, it stays: float32 knows more. */
+static void renew_row(eqs_dtype dtype, char *message, float *shard, int64_t count)
+{
+  enum { piece = 256 };
+  float values[piece], known[piece], narrowed[piece];
+  for (int64_t begin = 0; begin < count; begin += piece) {
+    int64_t some = count - begin < piece ? count - begin : piece;
+    eqs_to_float(dtype, message + begin * (int64_t)eqs_dtype_size(dtype), values, some);
+    eqs_from_float(dtype, shard + begin, narrowed, some);
+    eqs_to_float(dtype, narrowed, known, some);
+    for (int64_t j = 0; j < some; j++)
+      if (memcmp(&values[j], &known[j], sizeof values[j]) != 0) shard[begin + j] = values[j];
+  }
+}
+
 static void convert_fragment(const eqs_fragment *fragment, eqs_dtype dtype, char *message, float *shard,
                              convert_row *convert)
 {
@@ -253,6 +268,11 @@ void eqs_fragment_read_shard(const eqs_fragment *fragment, eqs_dtype dtype, cons
 void eqs_fragment_write_shard(const eqs_fragment *fragment, eqs_dtype dtype, const void *message, float *shard)
 {
   convert_fragment(fragment, dtype, (char *)(uintptr_t)message, shard, row_to_shard); /* message is only read */
+}
+
+void eqs_fragment_renew_shard(const eqs_fragment *fragment, eqs_dtype dtype, const void *message, float *shard)
+{
+  convert_fragment(fragment, dtype, (char *)(uintptr_t)message, shard, renew_row); /* message is only read */
 }
 
 void eqs_fragment_add_to_shard(const eqs_fragment *fragment, eqs_dtype dtype, const void *message, float *shard)

@@ -209,8 +209,10 @@ static void reduce(eqs_push_receiver *receiver, const eqs_flight *flight)
     if (eqs_fragment_count(&fragment) == 0) continue;
     if (adds(route, piece->parameter, flight->trainer))
       eqs_fragment_add_to_shard(&fragment, dtype, payload, shard);
-    else if (route->kind == EQS_ROUTE_GRADIENT || pushed[i]) /* a weight that was not put stays */
+    else if (route->kind == EQS_ROUTE_GRADIENT)
       eqs_fragment_write_shard(&fragment, dtype, payload, shard);
+    else if (pushed[i]) /* a weight that was not put stays */
+      eqs_fragment_renew_shard(&fragment, dtype, payload, shard);
     payload += eqs_fragment_count(&fragment) * (int64_t)eqs_dtype_size(dtype);
   }
 }

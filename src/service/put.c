@@ -77,6 +77,8 @@ eqs_status eqs_run_puts(eqs_session *session)
   int64_t parameters = session->plan->parameters, *words = NULL; /* least, then -most */
   bool *travels = NULL;
   const void **weight = NULL;
+  bool held = session->work.held;
+  session->work.held = true; /* an owner may have all of a gradient while the weight is still on its way */
   EQS_TRY(eqs_agree(session->roster.comm, eqs_allocate(&words, 2 * parameters, sizeof *words)));
   EQS_TRY(eqs_agree(session->roster.comm, eqs_allocate(&travels, parameters, sizeof *travels)));
   EQS_TRY(eqs_agree(session->roster.comm, eqs_allocate(&weight, parameters, sizeof *weight)));
@@ -97,6 +99,7 @@ eqs_status eqs_run_puts(eqs_session *session)
   session->puts = 0;
   session->push_sender.held = false;
 cleanup:
+  session->work.held = held;
   free(words);
   free(travels);
   free(weight);

@@ -15,7 +15,11 @@ CASES = {  # exit status, a text that standard error has once, a text that it ha
     "workers": (0, "", "Traceback"),
     "nonfinite": (1, "equishard: ", "Traceback"),
     "exception": (1, "LookupError: something went wrong", "equishard: "),
+    "hanging_exception": (1, "LookupError: something went wrong", "equishard: "),
     "exit": (3, "", "Traceback"),
+    "system_exit": (4, "", "Traceback"),
+    "imported_exit": (3, "", "Traceback"),
+    "text_exit": (1, "what went wrong", "Traceback"),
     "exit256": (1, "", "Traceback"),
     "interrupt": (130, "equishard: interrupted", "Traceback"),
     "twice": (2, "equishard: ", "Traceback"),
@@ -27,6 +31,8 @@ CASES = {  # exit status, a text that standard error has once, a text that it ha
     "unannounced_scale": (2, "grad_scaler=scaler", "Traceback"),
 }
 
+MISUSE = {"second_backward", "scheduler_first", "zeroed", "zeroed_in_place", "clipped", "unannounced_scale"}
+
 with tempfile.TemporaryDirectory() as name:
     config = pathlib.Path(name) / "config.yaml"
     config.write_text(f"mode: service\ncheckpoint: {{directory: {name}/checkpoints}}\n"
@@ -34,6 +40,8 @@ with tempfile.TemporaryDirectory() as name:
     for case, (status, once, never) in CASES.items():
         result = job.run((2, job.PYTHON, TRAINER, case, "--config", config), job.serve(1), timeout=40)
         checks.that(result.returncode == status, f"{case}: status {result.returncode}, not {status}\n{result.stderr}")
+        if case not in MISUSE:  # the rank that ends the job has run what the program registered with atexit
+            checks.that("atexit ran" in result.stderr, f"{case}: no atexit function ran\n{result.stderr}")
         if once:
             checks.that(result.stderr.count(once) == 1, f"{case}: {once!r} is there {result.stderr.count(once)} times\n"
                         f"{result.stderr}")

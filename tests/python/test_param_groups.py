@@ -184,8 +184,14 @@ def restored(equishard, directory):
     checks.that([group["lr"] for group in optimizer.param_groups] == [0.0625] * 2, "the configuration's new rates")
     checks.that(optimizer.param_groups[0]["weight_decay"] == 0.25, "and what it does not change")
     scheduler = schedulers.ExponentialLR(optimizer, 0.5)
-    optimizer.register_for_checkpointing(scheduler=scheduler)
     optimizer.set_lr_factor(1)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        optimizer.checkpoint()
+        optimizer.checkpoint()
+        checks.that(["not in this checkpoint" in str(warning.message) for warning in said] == [True],
+                    "a scheduler that is not registered is said once")
+    optimizer.register_for_checkpointing(scheduler=scheduler)
     step(optimizer, module)
     scheduler.step()
     optimizer.checkpoint()
@@ -196,6 +202,14 @@ def restored(equishard, directory):
     optimizer.register_for_checkpointing(scheduler=scheduler)
     checks.that([group["lr"] for group in optimizer.param_groups] == [0.25] * 2, "half of the new rate")
     checks.that(scheduler.last_epoch == 1 and scheduler.base_lrs == [0.5] * 2, "the scheduler's place, and its new base")
+    optimizer.close()
+    module, optimizer = make(lr=0.5)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        step(optimizer, module)
+        step(optimizer, module)
+        checks.that(["the state of scheduler" in str(warning.message) for warning in said] == [True],
+                    "a registered object that is not there any more is said once")
     optimizer.close()
 
 

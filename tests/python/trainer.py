@@ -1,6 +1,7 @@
 """A trainer of test_client.py, test_client_gpu.py and test_client_endings.py: `trainer.py CASE ...`, on every trainer of
 a job. Prints what is wrong; silent otherwise."""
 import argparse
+import atexit
 import copy
 import ctypes
 import json
@@ -10,6 +11,7 @@ import pathlib
 import signal
 import sys
 import time
+from sys import exit as imported_exit
 
 import numpy as np
 import torch
@@ -34,6 +36,7 @@ options = options.parse_args()
 if options.decoy:
     ctypes.CDLL(options.decoy, ctypes.RTLD_GLOBAL)
 import equishard  # noqa: E402, after the decoy
+import equishard.job  # noqa: E402
 from equishard.parameter import Parameter  # noqa: E402
 
 torch.set_num_threads(1)
@@ -346,6 +349,11 @@ def misuse():
 
 def ending():
     """How a program ends, by the case's name."""
+    if options.case.startswith("hanging_"):
+        equishard.job._ATEXIT_SECONDS = 1
+        atexit.register(time.sleep, 100)
+    atexit.register(print, "atexit ran", file=sys.stderr)
+    options.case = options.case.removeprefix("hanging_")
     weight = torch.nn.Parameter(torch.ones(4))
     optimizer = equishard.Optimizer([("w", weight)], options.config)
     second = optimizer.trainer_rank == optimizer.trainer_count - 1
@@ -357,6 +365,12 @@ def ending():
         raise LookupError("something went wrong")
     elif options.case == "exit" and second:
         sys.exit(3)
+    elif options.case == "system_exit" and second:
+        raise SystemExit(4)
+    elif options.case == "imported_exit" and second:
+        imported_exit(3)
+    elif options.case == "text_exit" and second:
+        sys.exit("what went wrong")
     elif options.case == "exit256" and second:
         sys.exit(256)
     elif options.case == "interrupt" and second:

@@ -98,6 +98,7 @@ class Objects:
         self._objects = {}
         self._saved = state.decode(saved) if saved else {}
         self._resumed, self._speaks = resumed, speaks
+        self._warned = False  # of a scheduler that is not registered
 
     def add(self, name, value):
         for call in ("state_dict", "load_state_dict"):
@@ -120,7 +121,20 @@ class Objects:
             value.load_state_dict(merged)
         return True
 
-    def encode(self):
+    def warn_of_missing(self):
+        """Before the first step: whether the checkpoint had objects that the program has not registered again."""
+        missing = sorted(self._saved.keys() - self._objects.keys())
+        self._saved = {}
+        if missing and self._speaks:
+            warnings.warn(f"equishard: the checkpoint has the state of {', '.join(missing)}, which nobody has registered by the "
+                          "first step: not restored; call register_for_checkpointing when the object is made")
+
+    def encode(self, has_scheduler):
+        """has_scheduler: whether a scheduler of torch drives the optimizer."""
+        if has_scheduler and not self._warned and all(hasattr(value, "get_scale") for value in self._objects.values()):
+            self._warned = True
+            warnings.warn("equishard: a learning rate scheduler is at work that is not in this checkpoint: after a restart it "
+                          "would begin anew; optimizer.register_for_checkpointing(scheduler=scheduler)", stacklevel=3)
         return state.encode({name: value.state_dict() for name, value in self._objects.items()})
 
 

@@ -13,6 +13,8 @@ import os
 import sys
 import threading
 import time
+import warnings
+from contextlib import contextmanager
 from ctypes import c_double, c_int, c_void_p
 
 from ._library import PEER_LOST, EquishardError, EquishardUsageError, call, mpi
@@ -117,6 +119,30 @@ def trainers():
         call("eqs_job_trainers", world(), ctypes.byref(communicator))
         _job.trainers = Trainers(communicator)
     return _job.trainers
+
+
+@contextmanager
+def alike(trainers):
+    """What is done under this fails on all trainers if it fails on one. Collective over the trainers."""
+    failure = None
+    try:
+        yield
+    except Exception as error:
+        failure = error
+    anywhere, = trainers.maximum([failure is not None])
+    if failure is not None:
+        raise failure
+    if anywhere:
+        raise EquishardUsageError("another trainer cannot make its optimizer", printed=True)
+
+
+def warn(message):
+    """A warning at the line of the program that has called the client."""
+    frame, level = sys._getframe(1), 1
+    inner = ("equishard", "torch", "contextlib")
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in inner:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(f"equishard: {message}", stacklevel=level)
 
 
 def _world_rank():

@@ -1,6 +1,8 @@
 """What a model holds: names, module classes, ties, what is frozen; and whether it still does at the next step."""
 
 import collections.abc
+import itertools
+import operator
 from typing import NamedTuple
 
 import torch
@@ -107,6 +109,9 @@ def check(entry):
                                   "tensor, or tensor.detach().requires_grad_()")
 
 
+_values = operator.methodcaller("values")
+
+
 class Structure:
     """Which parameter objects a module holds where; `check` is made to be called at every step."""
 
@@ -115,25 +120,23 @@ class Structure:
         self._look()
 
     def _look(self):
-        self._seen, self._held = [], {}
-        if self._model is None:
-            return
-        for path, module in self._model.named_modules():
-            self._seen.append((module._parameters, list(map(id, module._parameters.values()))))
-            self._seen.append((module._modules, list(map(id, module._modules.values()))))
-        # Objects are kept, so that no id is used twice.
-        self._objects = [list(held.values()) for held, _ in self._seen]
-        self._held = self._names()
+        self._tables, self._held = [], {}
+        if self._model is not None:
+            modules = list(self._model.modules())
+            self._tables = [module._parameters for module in modules] + [module._modules for module in modules]
+            self._held = self._names()
+        self._objects = list(self._in_tables())  # kept, so that no id is used twice
+        self._ids = list(map(id, self._objects))
+
+    def _in_tables(self):
+        return itertools.chain.from_iterable(map(_values, self._tables))
 
     def _names(self):
         return {name: tensor for name, _, tensor in _of_module(self._model)}
 
     def check(self):
         """Whether every name is the same tensor as before; an error names the one that is not."""
-        for held, before in self._seen:
-            if list(map(id, held.values())) != before:
-                break
-        else:
+        if list(map(id, self._in_tables())) == self._ids:
             return
         now = self._names()
         for name, tensor in now.items():

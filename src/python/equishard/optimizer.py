@@ -4,7 +4,6 @@ import ctypes
 import math
 import os
 import time
-import warnings
 from contextlib import contextmanager
 from ctypes import c_double, c_int, c_void_p
 from typing import NamedTuple
@@ -48,6 +47,11 @@ class Traffic(NamedTuple):
     messages_received: int
 
 
+def _form(tensor):
+    """What the library relies on of a tensor, as fast as can be."""
+    return tensor.dtype, tensor.numel()
+
+
 class Optimizer(torch.optim.Optimizer):
     """An optimizer whose work is done by the owners of the job.
 
@@ -87,19 +91,32 @@ class Optimizer(torch.optim.Optimizer):
                  clips_gradients=None, check_writes=True):
         self._started = False
         self._handle = c_void_p()
+        self.trainers = self._gradients = self._scale = None
         self.seconds = {"push": 0.0, "step": 0.0, "pull": 0.0}
         world = job.world()  # from here on errors end the job with their status
         found, self._buffers = self._look_at(model, buffers)
         self._structure = Structure(model)
         configuration.open_session(world, config, overrides, ctypes.byref(self._handle))
         job.opened(self)
-        communicator = c_void_p()
-        call("eqs_session_trainers", self._session, ctypes.byref(communicator))
-        self.trainers = job.Trainers(communicator)
+        try:
+            communicator = c_void_p()
+            call("eqs_session_trainers", self._session, ctypes.byref(communicator))
+            self.trainers = job.Trainers(communicator)
+            with job.alike(self.trainers):
+                self._add_parameters(found, (gradient_placement, weight_placement), placements or {}, shapes or {})
+            self._start(resume)
+            with job.alike(self.trainers):
+                self._begin(check_writes)
+                self._watch(push_in_backward, grad_scaler, clips_gradients, check_writes)
+        except Exception:  # on all trainers, so that they can close together and go on with another session
+            self._leave()
+            raise
 
-        default, placements, shapes = (gradient_placement, weight_placement), placements or {}, shapes or {}
+    def _add_parameters(self, found, default, placements, shapes):
         self._all_parameters = [Parameter(entry, *placements.get(entry.name, default), shapes.get(entry.name),
                                           self.trainers) for entry in found]
+        self._tensors = [parameter.tensor for parameter in self._all_parameters]
+        self._forms = list(map(_form, self._tensors))
         self._parameters = [parameter for parameter in self._all_parameters if not parameter.frozen]
         self._frozen = [parameter for parameter in self._all_parameters if parameter.frozen]
         self._by_tensor = {id(parameter.tensor): parameter for parameter in self._parameters}
@@ -108,8 +125,22 @@ class Optimizer(torch.optim.Optimizer):
         unknown = (placements.keys() | shapes.keys()) - {entry.name for entry in found}
         if unknown:
             raise EquishardUsageError(f"placements or shapes for what is no parameter: {', '.join(sorted(unknown))}")
+        self._initial = [parameter.memory_of_weight() for parameter in self._all_parameters]
+        handles = {}
+        for parameter, weight in zip(self._all_parameters, self._initial):
+            parameter.handle, other = c_void_p(), c_void_p()
+            call("eqs_parameter_add", self._session, ctypes.byref(parameter.info()), weight.data_ptr(),
+                 ctypes.byref(parameter.handle))
+            first = handles.setdefault(parameter.handle.value, parameter)
+            if first is not parameter:
+                raise EquishardUsageError(f"parameters '{first.name}' and '{parameter.name}' are two nn.Parameters with the "
+                                          "same memory: make them one object (a.weight = b.weight), or copy")
+            for name in parameter.other_names:
+                call("eqs_parameter_add", self._session, ctypes.byref(parameter.info(name)), weight.data_ptr(),
+                     ctypes.byref(other))
 
-        self._start(resume)
+    def _begin(self, check_writes):
+        """The session has started: take over its groups and weights."""
         groups = self._make_groups()
         super().__init__(self._groups.for_torch(), defaults={})
         self.defaults = self._groups.defaults()
@@ -119,7 +150,6 @@ class Optimizer(torch.optim.Optimizer):
         self._weights.pull(with_frozen=True)
         self._weights.remember()
         self._restore()
-        self._watch(push_in_backward, grad_scaler, clips_gradients, check_writes)
 
     def _watch(self, push_in_backward, grad_scaler, clips_gradients, check_writes):
         """From now on look at what backward and the program do to gradients."""
@@ -152,24 +182,12 @@ class Optimizer(torch.optim.Optimizer):
         return found, Buffers(model, others) if buffers else None
 
     def _start(self, resume):
-        initial = [parameter.memory_of_weight() for parameter in self._all_parameters]
-        handles = {}
-        for parameter, weight in zip(self._all_parameters, initial):
-            parameter.handle, other = c_void_p(), c_void_p()
-            call("eqs_parameter_add", self._session, ctypes.byref(parameter.info()), weight.data_ptr(),
-                 ctypes.byref(parameter.handle))
-            first = handles.setdefault(parameter.handle.value, parameter)
-            if first is not parameter:
-                raise EquishardUsageError(f"parameters '{first.name}' and '{parameter.name}' are two nn.Parameters with the "
-                                          "same memory: make them one object (a.weight = b.weight), or copy")
-            for name in parameter.other_names:
-                call("eqs_parameter_add", self._session, ctypes.byref(parameter.info(name)), weight.data_ptr(),
-                     ctypes.byref(other))
         if isinstance(resume, str) and resume == "auto":
             call("eqs_session_resume_if_any", self._session, None)
         elif resume:
             call("eqs_session_resume", self._session, None if resume is True else os.fsencode(resume))
         call("eqs_session_start", self._session)
+        del self._initial
         self.resumed = _library.session_resumed(self._session)
 
     def _make_groups(self):
@@ -207,6 +225,7 @@ class Optimizer(torch.optim.Optimizer):
         too, which a scheduler's constructor changes. The first trainer's count. Nothing of them is pickled: what is no
         number, text, list, dict or tensor (functions, such as a LambdaLR's) stays as the new object has it.
         """
+        self._check_open()
         for name, value in objects.items():
             self._objects.add(name, value)
             if self._objects.restore(name):
@@ -215,6 +234,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def set_lr_factor(self, factor):
         """Set the learning rate of every group to the configuration's times a factor, from the next step on."""
+        self._check_open()
         self._groups.set_lr_factor(self.param_groups, float(factor))
 
     def add_param_group(self, param_group):
@@ -228,7 +248,7 @@ class Optimizer(torch.optim.Optimizer):
 
         `gradient` is `parameter.grad` if not given; neither may change until `step` returns.
         """
-        self._session  # or an error: it is closed
+        self._check_open()
         given = parameter
         parameter = self._by_name.get(given) if isinstance(given, str) else self._by_tensor.get(id(given))
         if parameter is None:
@@ -243,6 +263,7 @@ class Optimizer(torch.optim.Optimizer):
     @contextmanager
     def no_sync(self):
         """Backwards under this push nothing: gradients accumulate, until one that is not under it pushes the sum."""
+        self._check_open()
         gradients = self._gradients
         before, gradients.accumulates = gradients.accumulates, True
         try:
@@ -254,7 +275,7 @@ class Optimizer(torch.optim.Optimizer):
         """Say that the program has written to weights: all of them become the owners' before the next step's gradient is
         applied. Writes are noticed without it, but for a few elements of a large tensor written through `tensor.data`.
         """
-        self._session  # or an error: it is closed
+        self._check_open()
         if self._gradients.any_pushed:
             raise EquishardUsageError("weights_changed is called after a gradient of the step was pushed: write to weights "
                                       "before backward or after step, or make the optimizer with push_in_backward=False")
@@ -263,6 +284,7 @@ class Optimizer(torch.optim.Optimizer):
     def _begin_step(self):
         """What a step is taken with goes before its first gradient; later changes are refused."""
         self._check_model()
+        self._objects.warn_of_missing()
         self._groups.send(self.param_groups)
         self._deferral.begin_step()
         scale = self._scale.now(self._step_scaler)
@@ -287,8 +309,9 @@ class Optimizer(torch.optim.Optimizer):
                     f"parameter '{parameter.name}' requires a gradient since the optimizer was made, when it was frozen: it "
                     "would not be trained; call requires_grad_ before, or write a checkpoint, close() the optimizer and "
                     "make another with resume=True (its state begins at zero: `checkpoint: {partial: true}`)")
-        for parameter in self._all_parameters:
-            parameter.check_form()
+        if list(map(_form, self._tensors)) != self._forms:
+            for parameter in self._all_parameters:
+                parameter.check_form()
 
     def _check_gradients(self):
         """That nobody has changed gradients since backward."""
@@ -302,11 +325,11 @@ class Optimizer(torch.optim.Optimizer):
                     "grad_scaler=; other changes need push_in_backward=False")
         if changed and not self._warned_of_changes:
             self._warned_of_changes = True
-            warnings.warn(
+            job.warn(
                 f"the gradient of '{changed[0][0].name}' was changed between backward and step. It is this trainer's part of the "
                 f"gradient, of {self.trainers.count}: to divide all by a number is right, but torch's clip_grad_norm_ and "
                 "clip_grad_value_ clip every part by itself, which is not the clipped gradient. Call "
-                "optimizer.clip_grad_norm_(max_norm) instead", stacklevel=4)
+                "optimizer.clip_grad_norm_(max_norm) instead")
 
     @torch.no_grad()
     def clip_grad_norm_(self, max_norm, norm_type=2.0, error_if_nonfinite=False):
@@ -405,8 +428,9 @@ class Optimizer(torch.optim.Optimizer):
             self._weights.put_written()
             self._groups.send(self.param_groups)  # what a scheduler has changed since the step is in the checkpoint
         first = self.trainers.rank == 0
+        # torch's schedulers put a step() of theirs in the place of the class's
         own = {"equishard.groups": self._groups.encode(self.param_groups) if first else b"",
-               "equishard.objects": self._objects.encode() if first else b""}
+               "equishard.objects": self._objects.encode("step" in vars(self)) if first else b""}
         if self._buffers is not None:
             own["equishard.buffers"] = self._buffers.encode() if first else b""
         array, _kept = pack_items(items, per_trainer or {}, own)
@@ -427,6 +451,7 @@ class Optimizer(torch.optim.Optimizer):
         What every trainer had of its own comes back to the trainer of the same number; if the number of trainers has
         changed, to all of them as the list of all.
         """
+        self._check_open()
         return self._data.get(key)
 
     def step_info(self):
@@ -449,10 +474,13 @@ class Optimizer(torch.optim.Optimizer):
         call("eqs_session_traffic", self._session, ctypes.byref(traffic))
         return Traffic(*(getattr(traffic, name) for name in Traffic._fields))
 
-    @property
-    def _session(self):
+    def _check_open(self):
         if not self._handle:
             raise EquishardUsageError("the optimizer is closed")
+
+    @property
+    def _session(self):
+        self._check_open()
         return self._handle
 
     @property
@@ -466,11 +494,18 @@ class Optimizer(torch.optim.Optimizer):
     def close(self):
         """End the session; the owners' programs end. Collective over the trainers; done at exit if not before."""
         if self._handle:
+            self._leave()
+
+    def _leave(self):
+        """Nothing of the session is used any more."""
+        if self._gradients is not None:
             self._gradients.close()
+        if self._scale is not None:
             self._scale.close()
+        if self.trainers is not None:
             self.trainers.close()
-            job.closed(self)
-            call("eqs_session_close", ctypes.byref(self._handle))
+        job.closed(self)
+        call("eqs_session_close", ctypes.byref(self._handle))
 
     def __enter__(self):
         return self

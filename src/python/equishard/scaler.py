@@ -86,5 +86,5 @@ class GradientScale:
 
     def close(self):
         if self.sees_unscale:
-            self._scaler.unscale_ = self._torch_unscale
+            del self._scaler.unscale_  # the class has torch's
             self.sees_unscale = False

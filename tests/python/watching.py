@@ -1,0 +1,435 @@
+"""The trainer of test_client_writes.py: `watching.py --mode MODE --directory DIR GROUP`, on every trainer of a job. One
+session after another in one process, each beside torch's AdamW in one process, in float64. Prints what is wrong."""
+import argparse
+import os
+import pathlib
+import sys
+import warnings
+from collections import defaultdict
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+import job
+
+import equishard
+from equishard.parameter import Parameter
+
+options = argparse.ArgumentParser()
+options.add_argument("group")
+options.add_argument("--mode")
+options.add_argument("--directory", type=pathlib.Path)
+options.add_argument("--staged", action="store_true", help="move CPU tensors as if they were on a GPU")
+options = options.parse_args()
+torch.set_num_threads(1)
+checks = job.Checks()
+COUNT, RANK = int(os.environ["TRAINERS"]), int(os.environ["OMPI_COMM_WORLD_RANK"])
+EMBEDDED = options.mode == "embedded"
+
+if options.staged:
+    class There:
+        def query(self):
+            return True
+
+    Parameter.on_gpu = True
+    Parameter.wait = lambda self: None
+    Parameter.record_event = lambda self: There()
+    Parameter.allocate_pinned = staticmethod(lambda count, dtype: torch.empty(count, dtype=dtype))
+
+ADAMW = {"rule": "adamw", "lr": 0.05, "weight_decay": 0.1}
+TORCH = {"lr": 0.05, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.1}
+SHAPES = {"small": (5, 3), "bias": (7,), "turned": (8, 6), "large": (90, 70), "scalar": ()}  # large: more than 16 KiB
+
+
+def configuration(**more):
+    return {"mode": options.mode, "groups": [{"match": {}, **ADAMW}], **more}
+
+
+def numbers(*seed, shape):
+    """Multiples of 1/64, exact in every type."""
+    seed = [sum(map(ord, word)) if isinstance(word, str) else word for word in seed]
+    values = np.random.Generator(np.random.Philox(np.random.SeedSequence(seed))).integers(-64, 65, shape)
+    return torch.from_numpy(np.asarray(values / 64)).float()
+
+
+def parameters(dtype=torch.float32):
+    made = {name: numbers(name, 99, shape=shape).to(dtype) for name, shape in SHAPES.items()}
+    made["turned"] = made["turned"].t().contiguous().t()  # not contiguous
+    return {name: torch.nn.Parameter(tensor) for name, tensor in made.items()}
+
+
+class Pair:
+    """An optimizer, and torch's AdamW in float64 with the gradients of all trainers."""
+
+    def __init__(self, tensors=None, config=None, **arguments):
+        self.tensors = parameters() if tensors is None else tensors
+        self.reference = {name: torch.nn.Parameter(tensor.detach().double()) for name, tensor in self.tensors.items()
+                          if tensor.requires_grad}
+        self.torch = torch.optim.AdamW(self.reference.values(), **TORCH)
+        self.ours = equishard.Optimizer(self.tensors.items(), config or configuration(), **arguments)
+
+    def backward(self, step, scale=1.0):
+        loss = sum((tensor * numbers(name, step, RANK, shape=tensor.shape).to(tensor.dtype)).sum()
+                   for name, tensor in self.tensors.items() if tensor.requires_grad) * scale
+        loss.backward()
+        for name, tensor in self.reference.items():
+            tensor.grad = sum(numbers(name, step, rank, shape=tensor.shape).double() for rank in range(COUNT)) / COUNT
+
+    def step(self, step):
+        self.backward(step)
+        self.ours.step()
+        self.torch.step()
+        self.ours.zero_grad()
+
+    def write(self, way):
+        """The same writes to both, inside `way(tensor, name)`."""
+        for mine in (self.tensors, self.reference):
+            for name, tensor in mine.items():
+                way(tensor, name)
+
+    def agree(self, what, limit=1e-5):
+        for name, tensor in self.reference.items():
+            error = (self.tensors[name].detach().double() - tensor.detach()).abs().max().item()
+            checks.at_most(error, limit, f"{what}: {name}: error against torch.optim.AdamW")
+
+    def close(self):
+        self.ours.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        if error[0] is None:
+            self.close()
+
+
+def fails(action, *words):
+    """The message of the usage error that an action must end with."""
+    try:
+        action()
+    except equishard.EquishardError as error:
+        checks.that(error.status == 2, f"status {error.status}: {error}")
+        for word in words:
+            checks.that(word in str(error), f"{word!r} is not in: {error}")
+    else:
+        checks.that(False, f"no error that says {words}")
+
+
+# ----- writes to weights -----
+
+def assign(tensor, name):
+    tensor.data.copy_(numbers(name, 5, shape=tensor.shape))
+
+
+def clamp(tensor, name):
+    with torch.no_grad():
+        tensor.clamp_(-0.2, 0.2)
+
+
+def one_row(tensor, name):
+    if tensor.dim() == 2:
+        tensor.data[1] = 0.5
+
+
+def replace_memory(tensor, name):
+    tensor.data = tensor.data * 0.5
+
+
+def writes():
+    """Every way to write takes effect at the next step, with momentum kept."""
+    with Pair() as pair:
+        pair.write(assign)  # load_state_dict of pretrained weights, before the first step
+        for step, way in enumerate((None, assign, clamp, one_row, replace_memory, None)):
+            if way is not None:
+                pair.write(way)
+            pair.step(step)
+            pair.agree(f"written by {way and way.__name__}")
+
+
+def marked():
+    """Without a look at values, what goes through .data is said; a single element of a large tensor, too."""
+    with Pair(check_writes=False) as pair:
+        pair.step(0)
+        pair.write(assign)
+        pair.ours.weights_changed()
+        pair.step(1)
+        pair.agree("weights_changed")
+        pair.write(clamp)  # torch counts these
+        pair.step(2)
+        pair.agree("counted")
+
+
+def shards():
+    """Of a weight that is split, a trainer writes its rows; those of the others stay."""
+    rows = -(-9 // COUNT)
+    full = numbers("split", 1, shape=(9, 4))
+    mine = torch.nn.Parameter(full[RANK * rows:(RANK + 1) * rows].clone())
+    reference = torch.nn.Parameter(full.double())
+    other = torch.optim.AdamW([reference], **TORCH)
+    with equishard.Optimizer([("split", mine)], configuration(), gradient_placement="Shard(0)",
+                             weight_placement="Shard(0)", shapes={"split": (9, 4)}) as ours:
+        for step in range(3):
+            if step == 1 and RANK == 0:
+                mine.data.fill_(0.25)
+            if step == 1:
+                reference.data[:rows] = 0.25
+            gradient = numbers("split", 2, step, shape=(9, 4))
+            mine.grad, reference.grad = gradient[RANK * rows:(RANK + 1) * rows].clone(), gradient.double()
+            ours.step()
+            other.step()
+        error = (mine.detach().double() - reference.detach()[RANK * rows:(RANK + 1) * rows]).abs().max().item()
+        checks.at_most(error, 1e-5, "rows written by one trainer")
+
+
+def frozen():
+    """A frozen weight that is written to, and weights written to after the last step, are so in the checkpoint."""
+    import h5py
+
+    directory = options.directory / "frozen"
+    tensors = {"trained": torch.nn.Parameter(torch.ones(4, 3)),
+               "still": torch.nn.Parameter(torch.ones(3), requires_grad=False)}
+    with Pair(tensors, configuration(checkpoint={"directory": str(directory)})) as pair:
+        tensors["still"].data.fill_(7)
+        pair.step(0)
+        pair.agree("beside a frozen one")
+        checks.that(torch.equal(tensors["still"].detach(), torch.full((3,), 7.0)), "a frozen weight stays as it was written")
+        tensors["trained"].data.fill_(3)
+        pair.ours.checkpoint()
+    if RANK == 0:
+        with h5py.File(directory / "latest") as file:
+            checks.that((file["parameters/still/weight"][()] == 7).all(), "the frozen weight is in the checkpoint as written")
+            checks.that((file["parameters/trained/weight"][()] == 3).all(), "a weight written after the step, too")
+
+
+def narrow():
+    """bfloat16: what was not written keeps what float32 knows of it."""
+    tensor = torch.nn.Parameter(torch.ones(64, dtype=torch.bfloat16))
+    with equishard.Optimizer([("narrow", tensor)], configuration(groups=[{"match": {}, **ADAMW, "lr": 2.0**-12,
+                                                                          "weight_decay": 0.0}])) as ours:
+        for step in range(26):  # each less than half a unit of bfloat16: together more
+            with torch.no_grad():
+                tensor.clamp_(-4, 4)  # counted as a write, and changes nothing
+            tensor.grad = torch.ones_like(tensor)
+            ours.step()
+        checks.at_most((tensor.detach().float() - (1 - 26 * 2.0**-12)).abs().max().item(), 2.0**-9,
+                       "26 steps of a 4096th, with writes that change nothing")
+
+
+def different():
+    """Trainers that wrote different values."""
+    pair = Pair()
+    pair.step(0)
+    pair.tensors["small"].data.fill_(RANK)
+    pair.backward(1)
+    fails(pair.ours.step, "'small'", "different values")
+    pair.close()
+
+
+def only_some():
+    pair = Pair()
+    pair.step(0)
+    if RANK == 0:
+        pair.tensors["small"].data.fill_(3)
+    pair.backward(1)
+    fails(pair.ours.step, "'small'", "only some")
+    pair.close()
+
+
+def too_late():
+    """A weight written to after gradients went out."""
+    for way in (assign, clamp):
+        pair = Pair(push_in_backward=True)
+        pair.step(0)
+        pair.backward(1)
+        way(pair.tensors["small"], "small")
+        fails(pair.ours.step, "'small'", "written to after backward", "push_in_backward=False")
+        fails(pair.ours.weights_changed, "after a gradient")
+        pair.close()
+
+
+# ----- gradients -----
+
+def halve(tensor):
+    tensor.grad.data.mul_(0.5)
+
+
+def changed_gradients():
+    """Changes after backward has pushed, by torch's functions or through .data, are refused on every trainer."""
+    ways = [halve, lambda tensor: torch.nn.utils.clip_grad_value_([tensor], 1e-3),
+            lambda tensor: torch.nn.utils.clip_grad_norm_([tensor], 1e-3),
+            lambda tensor: setattr(tensor.grad, "data", tensor.grad.data * 2)]
+    for name in "small", "large", "turned":
+        for way in ways:
+            pair = Pair(push_in_backward=True)
+            pair.backward(0)
+            way(pair.tensors[name])
+            fails(pair.ours.step, f"'{name}'", "optimizer.clip_grad_norm_(max_norm)")
+            pair.close()
+
+
+def warnings_of(action):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        action()
+    return [str(warning.message) for warning in caught if "clip_grad_norm_" in str(warning.message)]
+
+
+def torch_clips():
+    """torch's own clipping of every trainer's part is warned of, once; not where a gradient is left alone."""
+    with Pair(push_in_backward=False) as pair:
+        checks.that(warnings_of(lambda: pair.step(0)) == [], "no warning of gradients as backward made them")
+        for step, expected in ((1, COUNT > 1), (2, 0)):
+            pair.backward(step)
+            torch.nn.utils.clip_grad_norm_(pair.tensors.values(), 1e-3)
+            found = warnings_of(pair.ours.step)
+            checks.that(len(found) == expected, f"{len(found)} warnings, not {expected}")
+            checks.that(all("optimizer.clip_grad_norm_(max_norm)" in text for text in found), f"what to do: {found}")
+            pair.ours.zero_grad()
+    with Pair(push_in_backward=False) as pair:
+        pair.backward(0)
+        halve(pair.tensors["small"])
+        checks.that(len(warnings_of(pair.ours.step)) == (COUNT > 1), "changes through .data are seen")
+        pair.ours.zero_grad()
+        pair.backward(1)
+        pair.backward(1)  # gradients that add up
+        with pair.ours.no_sync():
+            pair.backward(1)
+        checks.that(warnings_of(pair.ours.step) == [], "backward itself is no change")
+
+
+def clipping():
+    """clip_grad_norm_ is torch's, of the reduced gradient, whenever it is called."""
+    for arguments in ({}, {"push_in_backward": True}, {"push_in_backward": False}, {"clips_gradients": True}):
+        with Pair(**arguments) as pair:
+            for step, limit in enumerate((0.5, None, 1e6, 0.25, float("inf"))):
+                pair.backward(step)
+                if limit is not None:
+                    norm = pair.ours.clip_grad_norm_(limit)
+                    expected = torch.nn.utils.clip_grad_norm_(pair.reference.values(), limit)
+                    checks.that(isinstance(norm, torch.Tensor) and norm.dim() == 0, "the norm is a tensor")
+                    checks.at_most(abs(norm.item() - expected.item()), 1e-5 * expected.item(), f"norm in step {step}")
+                pair.ours.step()
+                pair.torch.step()
+                pair.ours.zero_grad()
+                pair.agree(f"clipped at {limit}, {arguments}")
+    pair = Pair(push_in_backward=True)
+    pair.backward(0)
+    pair.ours.clip_grad_norm_(1.0)
+    halve(pair.tensors["bias"])
+    fails(pair.ours.step, "'bias'")
+    pair.close()
+    with Pair() as pair:
+        pair.backward(0)
+        fails(lambda: pair.ours.clip_grad_norm_(1.0, norm_type=1.0), "norm_type must be 2")
+        fails(lambda: pair.ours.clip_grad_norm_(-1.0), "max_norm must be positive")
+        pair.ours.step()
+
+
+# ----- loss scaling -----
+
+class CpuScaler(torch.cuda.amp.GradScaler):
+    """torch's own, forced on where there is no GPU, with the few functions that need one in Python."""
+
+    def __init__(self, scale):
+        super().__init__(enabled=False)
+        self._enabled, self._scale, self._init_scale = True, torch.full((1,), scale), scale
+        self._growth_tracker = torch.zeros(1, dtype=torch.int32)
+        self._clear()
+
+    def _clear(self):
+        from torch.cuda.amp.grad_scaler import _refresh_per_optimizer_state
+        self._per_optimizer_states = defaultdict(_refresh_per_optimizer_state)
+
+    def _unscale_grads_(self, optimizer, inv_scale, found_inf, allow_fp16):
+        for group in optimizer.param_groups:
+            for tensor in group["params"]:
+                if tensor.grad is not None:
+                    found_inf += (~torch.isfinite(tensor.grad)).any()
+                    tensor.grad.mul_(inv_scale.item())
+        return {torch.device("cpu"): found_inf}
+
+    def update(self):
+        found = [value.item() for state in self._per_optimizer_states.values()
+                 for value in state["found_inf_per_device"].values()]
+        assert found, "No inf checks were recorded prior to update."
+        if sum(found):
+            self._scale *= 0.5
+        self._clear()
+
+
+def recipe(given, unscales, clips, push, overflow_on=None):
+    """scale, backward, unscale_, clip, step, update."""
+    scaler = CpuScaler(1024.0)
+    with Pair(config=configuration(on_nonfinite="skip"), grad_scaler=scaler if given else None,
+              push_in_backward=push) as pair:
+        what = f"scaler given {given}, unscale_ {unscales}, clipped {clips}, pushed in backward {push}"
+        for step in range(4):
+            overflows = step == overflow_on
+            scale = scaler.get_scale()
+            pair.backward(step, scale=float("inf") if overflows and RANK == 0 else scale)
+            if unscales:
+                scaler.unscale_(pair.ours)
+            if clips:
+                norm = pair.ours.clip_grad_norm_(0.5)
+                expected = torch.nn.utils.clip_grad_norm_(pair.reference.values(), 0.5)
+                if not overflows:
+                    checks.at_most(abs(norm.item() - expected.item()), 1e-5 * expected.item(), f"{what}: norm")
+            checks.that(warnings_of(lambda: scaler.step(pair.ours)) == [], f"{what}: no warning")
+            scaler.update()
+            pair.ours.zero_grad()
+            if overflows:
+                checks.that(pair.ours.step_info().skipped_last, f"{what}: an overflow is skipped")
+                checks.that(scaler.get_scale() == scale / 2, f"{what}: every trainer's scaler halves its scale")
+            else:
+                pair.torch.step()
+            pair.agree(what)
+        checks.that(scaler.get_scale() == (1024 if overflow_on is None else 512), f"{what}: the scale at the end")
+
+
+def loss_scaling():
+    for push in False, True:
+        for clips in False, True:
+            recipe(True, True, clips, push)
+        recipe(True, False, True, push, overflow_on=2)
+    recipe(True, True, True, True, overflow_on=1)
+    recipe(True, True, True, False, overflow_on=1)
+    recipe(False, True, True, False, overflow_on=2)  # found by itself when it calls step
+    recipe(False, False, False, False)
+
+    scaler = CpuScaler(8.0)
+    pair = Pair(grad_scaler=scaler, push_in_backward=True)
+    pair.backward(0, scale=8.0)
+    scaler.unscale_(pair.ours)
+    for action in (lambda: scaler.unscale_(pair.ours), ):
+        try:
+            action()
+            checks.that(False, "unscale_ twice is torch's error")
+        except RuntimeError as error:
+            checks.that("already been called" in str(error), f"torch's words: {error}")
+    torch.nn.utils.clip_grad_norm_(pair.tensors.values(), 1e-3)
+    fails(lambda: scaler.step(pair.ours), "optimizer.clip_grad_norm_(max_norm)")
+    pair.close()
+    checks.that("unscale_" not in vars(scaler), "a closed optimizer leaves the scaler alone")
+
+    # torch's clipping after unscale_ is seen, whether the optimizer knows of the scaler or not.
+    for given in True, False:
+        scaler = CpuScaler(8.0)
+        with Pair(grad_scaler=scaler if given else None, push_in_backward=False) as pair:
+            pair.backward(0, scale=8.0)
+            scaler.unscale_(pair.ours)
+            torch.nn.utils.clip_grad_norm_(pair.tensors.values(), 1e-3)
+            checks.that(len(warnings_of(lambda: scaler.step(pair.ours))) == (COUNT > 1), "torch clips after unscale_")
+
+
+groups = {
+    "writes": [writes, marked, shards, frozen, narrow],
+    "refused": [different, only_some, too_late, changed_gradients],
+    "gradients": [torch_clips, clipping, loss_scaling],
+}
+for case in groups[options.group]:
+    failed = checks.failed
+    case()
+    if checks.failed > failed:
+        print(f"in {case.__name__}, trainer {RANK}")
+sys.exit(checks.failed > 0)
