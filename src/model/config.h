@@ -50,6 +50,7 @@ typedef struct {
   int line;
   double lr;
   eqs_rule_options options;
+  eqs_polar_lists *lists; /* what options.lists borrows; NULL if not given */
   bool center_given;
   bool layout_given, layout_auto; /* `layout: auto` is not given, but asks for all that is inside of a tensor */
   eqs_tensor_layout layout;       /* if layout_given, else the role's */

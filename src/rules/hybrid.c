@@ -40,9 +40,8 @@ static double flops(const eqs_rule_options *options, int64_t m, int64_t n)
 
 const eqs_rule eqs_rule_hybrid = {
     .name = "hybrid",
-    .keys = EQS_KEY_MOMENTUM | EQS_KEY_BETA | EQS_KEY_ALPHA | EQS_KEY_EPS | EQS_KEY_SOLVER | EQS_KEY_STEPS |
-            EQS_KEY_FORM | EQS_KEY_ROW_MODE | EQS_KEY_ORDER | EQS_KEY_SIDE | EQS_KEY_CENTER | EQS_KEY_SCALE |
-            EQS_KEY_NU_SCOPE | EQS_KEY_LAYOUT,
+    .keys = EQS_KEY_MOMENTUM | EQS_KEY_BETA | EQS_KEY_ALPHA | EQS_KEY_ROW_MODE | EQS_KEY_ORDER | EQS_KEY_SIDE |
+            EQS_KEY_CENTER | EQS_KEY_SCALE | EQS_KEY_NU_SCOPE | EQS_KEY_LAYOUT | EQS_KEYS_OF_POLAR,
     .momentum = EQS_MOMENTUM_EMA,
     .solver = EQS_POLAR_EXPRESS,
     .center = true,

@@ -15,8 +15,8 @@ static double flops(const eqs_rule_options *options, int64_t m, int64_t n)
 
 const eqs_rule eqs_rule_row_norm = {
     .name = "row_norm",
-    .keys = EQS_KEY_MOMENTUM | EQS_KEY_BETA | EQS_KEY_EPS | EQS_KEY_ROW_MODE | EQS_KEY_CENTER | EQS_KEY_SCALE |
-            EQS_KEY_LAYOUT,
+    .keys = EQS_KEY_MOMENTUM | EQS_KEY_BETA | EQS_KEY_EPS | EQS_KEY_EPS_MODE | EQS_KEY_ROW_MODE | EQS_KEY_CENTER |
+            EQS_KEY_SCALE | EQS_KEY_LAYOUT,
     .momentum = EQS_MOMENTUM_EMA,
     .center = true,
     .row_wise = true,

@@ -9,11 +9,13 @@ const char *const eqs_momentum_names[EQS_MOMENTA] = {"none", "ema", "nesterov", 
 const char *const eqs_row_mode_names[EQS_ROW_MODES] = {"inverse_eps", "inverse"};
 const char *const eqs_order_names[EQS_ORDERS] = {"row_then_polar", "polar_then_row"};
 const char *const eqs_nu_scope_names[EQS_NU_SCOPES] = {"tensor", "matrix"};
+const char *const eqs_eps_mode_names[EQS_EPS_MODES] = {"absolute", "relative"};
 const char *const eqs_scale_names[EQS_SCALES] = {"none", "sqrt_max_1_rows_over_cols", "sqrt_rows_over_cols",
                                                  "0.2_sqrt_max_dim"};
-const char *const eqs_rule_key_names[EQS_KEYS] = {"momentum", "beta",   "betas", "alpha",    "eps",
-                                                  "solver",   "steps",  "form",  "row_mode", "order",
-                                                  "side",     "center", "scale", "nu_scope", "layout"};
+const char *const eqs_rule_key_names[EQS_KEYS] = {"momentum", "beta",     "betas",        "alpha",        "eps",
+                                                  "solver",   "steps",    "form",         "row_mode",     "order",
+                                                  "side",     "center",   "scale",        "nu_scope",     "layout",
+                                                  "eps_mode", "restarts", "coefficients", "normalisation"};
 
 static const eqs_rule *const rules[] = {
     &eqs_rule_muon,     &eqs_rule_polar,  &eqs_rule_right_spectral, &eqs_rule_left_spectral,
@@ -67,8 +69,14 @@ const char *eqs_rule_refusal(const eqs_rule_options *options)
   if (options->momentum == EQS_MOMENTUM_POLAR_FIRST && !options->rule->polar_first)
     return "momentum polar_first needs a rule whose factor is a polar factor (muon, polar, right_spectral, "
            "left_spectral)";
-  if (options->rule->keys & EQS_KEY_FORM && options->form == EQS_FORM_DIRECT && eqs_solver_damped(options->solver))
+  if (!(options->rule->keys & EQS_KEY_SOLVER)) return NULL;
+  const eqs_polar_lists *lists = options->lists;
+  if (options->form == EQS_FORM_DIRECT && eqs_solver_damped(options->solver, options->normalisation))
     return "form direct has no place for the damping of this solver";
+  if (options->solver == EQS_CUSTOM && (lists == NULL || lists->polynomials == 0))
+    return "solver custom needs coefficients, like [[3.4445, -4.775, 2.0315], [2, -1.5, 0.5]]";
+  if (options->form == EQS_FORM_DIRECT && lists != NULL && lists->restarts > 0)
+    return "restarts are of the Gram form: leave them out, or take form auto, gram or gram_restart";
   return NULL;
 }
 

@@ -28,6 +28,14 @@ typedef enum { EQS_ROW_INVERSE_EPS, EQS_ROW_INVERSE, EQS_ROW_MODES } eqs_row_mod
 typedef enum { EQS_ROW_THEN_POLAR, EQS_POLAR_THEN_ROW, EQS_ORDERS } eqs_order;
 typedef enum { EQS_NU_TENSOR, EQS_NU_MATRIX, EQS_NU_SCOPES } eqs_nu_scope;
 
+/*
+ * What ε is measured by. EQS_EPS_ABSOLUTE: it is the number itself, as in the paper's runs, whose learning rates rest
+ * on it. EQS_EPS_RELATIVE: in (DᵀD + εI)^(-1/2) it is ε ||D||²_F / k, k the smaller side of D (the mean eigenvalue of
+ * the smaller Gram matrix), beside norms of rows ε times their root mean square, beside ν ε ||D||_F; so the size of D
+ * does not matter.
+ */
+typedef enum { EQS_EPS_ABSOLUTE, EQS_EPS_RELATIVE, EQS_EPS_MODES } eqs_eps_mode;
+
 /* A factor on the update that follows from the matrix's shape m×n alone. */
 typedef enum {
   EQS_SCALE_NONE,
@@ -42,6 +50,7 @@ extern const char *const eqs_momentum_names[EQS_MOMENTA];
 extern const char *const eqs_row_mode_names[EQS_ROW_MODES];
 extern const char *const eqs_order_names[EQS_ORDERS];
 extern const char *const eqs_nu_scope_names[EQS_NU_SCOPES];
+extern const char *const eqs_eps_mode_names[EQS_EPS_MODES];
 extern const char *const eqs_scale_names[EQS_SCALES];
 
 /* Keys of a parameter group that only some rules use: bits of eqs_rule.keys. */
@@ -61,7 +70,14 @@ enum {
   EQS_KEY_SCALE = 1 << 12,
   EQS_KEY_NU_SCOPE = 1 << 13,
   EQS_KEY_LAYOUT = 1 << 14, /* with head_dim and split */
-  EQS_KEYS = 15
+  EQS_KEY_EPS_MODE = 1 << 15,
+  EQS_KEY_RESTARTS = 1 << 16,
+  EQS_KEY_COEFFICIENTS = 1 << 17, /* of solver custom, as is the next */
+  EQS_KEY_NORMALISATION = 1 << 18,
+  EQS_KEYS = 19,
+
+  EQS_KEYS_OF_POLAR = EQS_KEY_EPS | EQS_KEY_EPS_MODE | EQS_KEY_SOLVER | EQS_KEY_STEPS | EQS_KEY_FORM |
+                      EQS_KEY_RESTARTS | EQS_KEY_COEFFICIENTS | EQS_KEY_NORMALISATION
 };
 
 /* Names of those keys, indexed by bit: "momentum", "beta", ... */
@@ -75,15 +91,19 @@ typedef struct {
   double beta;     /* β, or μ of nesterov and heavy_ball */
   double betas[2]; /* adamw */
   double alpha, eps;
+  eqs_eps_mode eps_mode;
   eqs_solver solver;
+  eqs_normalisation normalisation; /* of solver custom */
   int steps;
   eqs_form form;
+  const eqs_polar_lists *lists; /* the group's; NULL if it gives none */
   eqs_row_mode row_mode;
   eqs_order order;
   eqs_side side;
   bool center;
   eqs_scale scale;
   eqs_nu_scope nu_scope;
+  bool several; /* the tensor holds several matrices: eqs_polar_options.guarded */
 } eqs_rule_options;
 
 struct eqs_rule {

@@ -7,7 +7,7 @@
 eqs_polar_options eqs_factor_options(const eqs_rule_options *options)
 {
   /* Formulas with (DᵀD + εI)^(-1/2) damp an exact solver too; the polar factor itself is not damped. */
-  bool damped = options->rule->damped || eqs_solver_damped(options->solver);
+  bool damped = options->rule->damped || eqs_solver_damped(options->solver, options->normalisation);
   return (eqs_polar_options){
       .solver = options->solver,
       .steps = options->steps,
@@ -15,6 +15,9 @@ eqs_polar_options eqs_factor_options(const eqs_rule_options *options)
       .side = options->side,
       .eps = damped ? options->eps : 0,
       .centered = options->center,
+      .guarded = options->several,
+      .normalisation = options->normalisation,
+      .lists = options->lists,
   };
 }
 
