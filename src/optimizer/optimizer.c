@@ -76,6 +76,7 @@ void eqs_optimizer_destroy(eqs_optimizer **result)
       eqs_matrix_destroy(&matrix->weight);
       eqs_matrix_destroy(&matrix->gradient);
       eqs_matrix_destroy(&matrix->momentum);
+      free(matrix->findings.row_norms);
       for (int s = 0; s < EQS_MAX_STATES; s++) eqs_matrix_destroy(&matrix->states[s]);
     }
     free(parameter->matrix);

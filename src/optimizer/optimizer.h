@@ -18,13 +18,14 @@ typedef struct {
   eqs_matrix weight;
   eqs_matrix momentum; /* data NULL if the parameter has none */
   eqs_matrix states[EQS_MAX_STATES];
-  eqs_matrix gradient; /* before the step: the sum over the trainers; used up by it */
-  double nu;
+  eqs_matrix gradient;        /* before the step: the sum over the trainers; used up by it */
+  eqs_rule_findings findings; /* in the step under way */
 } eqs_owned_matrix;
 
 typedef struct {
   int64_t step;             /* steps this parameter has taken */
   eqs_rule_options options; /* as in force */
+  bool damping_told;        /* whether the first owner has warned that ε decides the update */
   bool present;             /* whether it has a gradient in this step */
   bool finite;              /* in the step under way: this owner's part of the gradient */
   double squares;           /* in the step under way: sum of squares of that part, as eqs_gradient_factor scales it */

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "dist/communicator.h"
+#include "optimizer/damping.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/update.h"
 
@@ -145,36 +146,39 @@ cleanup:
   return status == EQS_OK ? status : eqs_fail_in(status, "parameter '%s'", optimizer->plan->parameter[p].info.name);
 }
 
-/* ν of a tensor <- the sum of its matrices' parts, each counted by the first owner of its grid. */
+/* ν of a tensor, and ||D||², <- the sums of its matrices' parts, each counted by the first owner of its grid. */
 static eqs_status sum_nu(eqs_optimizer *optimizer)
 {
   eqs_status status = EQS_OK;
   const eqs_plan *plan = optimizer->plan;
-  double *nu = NULL;
+  double *sums = NULL, *next;
   int count = 0;
-  for (int64_t p = 0; p < plan->parameters; p++) count += eqs_shares_nu(&plan->parameter[p].assignment);
+  for (int64_t p = 0; p < plan->parameters; p++) count += eqs_waits_for_nu(optimizer, p);
   if (count == 0) goto cleanup;
-  EQS_TRY(eqs_allocate(&nu, count, sizeof *nu));
-  count = 0;
+  EQS_TRY(eqs_allocate(&sums, 2 * (int64_t)count, sizeof *sums));
+  next = sums;
   for (int64_t p = 0; p < plan->parameters; p++) {
-    const eqs_assignment *assignment = &plan->parameter[p].assignment;
-    if (!eqs_shares_nu(assignment)) continue;
-    for (int64_t i = 0; i < assignment->count; i++) {
+    if (!eqs_waits_for_nu(optimizer, p)) continue;
+    for (int64_t i = 0; i < plan->parameter[p].assignment.count; i++) {
       const eqs_owned_matrix *matrix = &optimizer->parameter[p].matrix[i];
-      if (matrix->grid != NULL && matrix->grid->row == 0 && matrix->grid->col == 0) nu[count] += matrix->nu;
+      if (matrix->grid == NULL || matrix->grid->row != 0 || matrix->grid->col != 0) continue;
+      next[0] += matrix->findings.nu;
+      next[1] += matrix->findings.squares;
     }
-    count++;
+    next += 2;
   }
-  EQS_TRY(eqs_sum(optimizer->owners, nu, count, "the sums of nuclear norms"));
-  count = 0;
+  EQS_TRY(eqs_sum(optimizer->owners, sums, 2 * count, "the sums of nuclear norms"));
+  next = sums;
   for (int64_t p = 0; p < plan->parameters; p++) {
-    const eqs_assignment *assignment = &plan->parameter[p].assignment;
-    if (!eqs_shares_nu(assignment)) continue;
-    for (int64_t i = 0; i < assignment->count; i++) optimizer->parameter[p].matrix[i].nu = nu[count];
-    count++;
+    if (!eqs_waits_for_nu(optimizer, p)) continue;
+    for (int64_t i = 0; i < plan->parameter[p].assignment.count; i++) {
+      optimizer->parameter[p].matrix[i].findings.nu = next[0];
+      optimizer->parameter[p].matrix[i].findings.squares = next[1];
+    }
+    next += 2;
   }
 cleanup:
-  free(nu);
+  free(sums);
   return status;
 }
 
@@ -199,6 +203,7 @@ eqs_status eqs_optimizer_end(eqs_optimizer *optimizer)
 {
   eqs_status status = EQS_OK;
   EQS_TRY(update_those_that_waited(optimizer));
+  EQS_TRY(eqs_damping_tell(optimizer));
   EQS_TRY(eqs_diagnostics_end(optimizer));
   for (int64_t p = 0; p < optimizer->plan->parameters; p++)
     optimizer->parameter[p].step += optimizer->parameter[p].present;

@@ -326,25 +326,50 @@ cleanup:
   return status;
 }
 
-eqs_status eqs_polar(const eqs_polar_options *options, eqs_matrix *x, double *nu)
+/* ε as a number, and its share beside the mean eigenvalue. */
+static eqs_polar_options measure_damping(const eqs_polar_options *options, const eqs_matrix *x,
+                                         eqs_polar_findings *findings)
+{
+  eqs_polar_options absolute = *options;
+  int64_t m = x->layout.rows, n = x->layout.cols;
+  double mean = findings->squares / (double)(m < n ? m : n);
+  if (options->relative) absolute.eps *= mean;
+  absolute.relative = false;
+  if (damped(options) || options->solver == EQS_EXACT) findings->damping = absolute.eps / (absolute.eps + mean);
+  return absolute;
+}
+
+eqs_status eqs_polar_measured(const eqs_polar_options *options, eqs_matrix *x, bool with_nu,
+                              eqs_polar_findings *findings)
 {
   static const double small = 1e-10, large = 1e10; /* norms beyond these leave the range of float32 when squared */
   eqs_status status = EQS_OK;
-  double norm, scale = 1;
-  if (nu != NULL) *nu = 0;
+  double norm, scale = 1, *nu = with_nu ? &findings->nu : NULL;
+  *findings = (eqs_polar_findings){0};
   EQS_TRY(check_options(options));
   EQS_TRY(eqs_matrix_norm(x, &norm));
-  if (!isfinite(norm)) return eqs_fail(EQS_FAILED, "the polar factor of a matrix with elements that are not finite");
+  findings->squares = norm * norm;
+  findings->nonfinite = !isfinite(norm);
+  if (findings->nonfinite)
+    return eqs_fail(EQS_FAILED, "the polar factor of a matrix with elements that are not finite");
   if (norm == 0) return EQS_OK;
-  if (options->solver == EQS_EXACT) return eqs_exact_polar(options, x, nu);
+  eqs_polar_options absolute = measure_damping(options, x, findings);
+  if (options->solver == EQS_EXACT) return eqs_exact_polar(&absolute, x, nu);
   if (norm < small || norm > large) {
     scale = ldexp(1, ilogb(norm));
     eqs_matrix_scale(x, 1 / scale);
   }
-  if (nu == NULL) return evaluate(options, norm, scale, x, NULL);
-  EQS_TRY(evaluate_with_nu(options, norm, scale, x, nu));
-  *nu *= scale;
+  EQS_TRY(with_nu ? evaluate_with_nu(&absolute, norm, scale, x, nu) : evaluate(&absolute, norm, scale, x, NULL));
+  findings->nu *= scale;
 cleanup:
+  return status;
+}
+
+eqs_status eqs_polar(const eqs_polar_options *options, eqs_matrix *x, double *nu)
+{
+  eqs_polar_findings findings;
+  eqs_status status = eqs_polar_measured(options, x, nu != NULL, &findings);
+  if (nu != NULL) *nu = findings.nu;
   return status;
 }
 

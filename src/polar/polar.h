@@ -49,6 +49,7 @@ typedef struct {
   eqs_form form; /* EQS_FORM_DIRECT is refused for damped solvers */
   eqs_side side; /* matters to damped solvers through ε only */
   double eps;    /* damping ε of the damped solvers; EQS_EXACT uses it too: 0 for the polar factor */
+  bool relative; /* ε is in units of ||x||²_F / k, k the smaller side: the mean eigenvalue of the smaller Gram matrix */
   bool centered; /* x's rows sum to zero: xxᵀ is singular, and products are chosen for that */
   /*
    * Undamped solvers: add the references' constant, but at most 2e-4 ||D||_F. Heads have directions as small as 0.01,
@@ -86,6 +87,17 @@ void eqs_solver_coefficients(const eqs_polar_options *options, int k, double coe
  * EQS_USAGE: a form that the solver has not.
  */
 eqs_status eqs_polar(const eqs_polar_options *options, eqs_matrix *x, double *nu);
+
+/* The same, and what it finds on the way. */
+typedef struct {
+  double nu;      /* <x before, x after>; 0 unless asked for */
+  double squares; /* ||x before||²_F */
+  double damping; /* ε / (ε + mean eigenvalue of the smaller Gram matrix), 0 ... 1; 0 without damping, and for x = 0 */
+  bool nonfinite; /* why EQS_FAILED is returned: x has elements that are not finite. The same on all members */
+} eqs_polar_findings;
+
+eqs_status eqs_polar_measured(const eqs_polar_options *options, eqs_matrix *x, bool with_nu,
+                              eqs_polar_findings *findings);
 
 /* ||UᵀU - I||_F / √min(m, n), on the smaller side: 0 for an exact polar factor of full rank. Collective. */
 eqs_status eqs_orthogonality_residual(const eqs_matrix *u, double *residual);

@@ -3,9 +3,10 @@
 
 #include "rules/rules.h"
 
-static eqs_status factor(const eqs_rule_options *options, int64_t step, eqs_matrix *states, eqs_matrix *d, double *nu)
+static eqs_status factor(const eqs_rule_options *options, int64_t step, eqs_matrix *states, eqs_matrix *d,
+                         eqs_rule_findings *findings)
 {
-  (void)nu;
+  (void)findings;
   float *u = eqs_floats(d), *average = eqs_floats(&states[0]), *square = eqs_floats(&states[1]);
   float beta1 = (float)options->betas[0], beta2 = (float)options->betas[1], eps = (float)options->eps;
   float one_minus_beta1 = (float)(1 - options->betas[0]), one_minus_beta2 = (float)(1 - options->betas[1]);
@@ -21,9 +22,9 @@ static eqs_status factor(const eqs_rule_options *options, int64_t step, eqs_matr
   return EQS_OK;
 }
 
-static eqs_status update(const eqs_rule_options *options, double nu, eqs_matrix *u, double *scale)
+static eqs_status update(const eqs_rule_options *options, eqs_rule_findings *findings, eqs_matrix *u, double *scale)
 {
-  (void)options, (void)nu, (void)u;
+  (void)options, (void)findings, (void)u;
   *scale = 1;
   return EQS_OK;
 }

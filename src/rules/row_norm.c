@@ -1,10 +1,11 @@
 /* U = every row of D over its norm, equivariant under permutations of the rows (arXiv 2605.18106). */
 #include "rules/rules.h"
 
-static eqs_status factor(const eqs_rule_options *options, int64_t step, eqs_matrix *states, eqs_matrix *d, double *nu)
+static eqs_status factor(const eqs_rule_options *options, int64_t step, eqs_matrix *states, eqs_matrix *d,
+                         eqs_rule_findings *findings)
 {
-  (void)step, (void)states, (void)nu;
-  return eqs_normalize_rows(options, d);
+  (void)step, (void)states;
+  return eqs_normalize_rows(options, d, findings);
 }
 
 static double flops(const eqs_rule_options *options, int64_t m, int64_t n)

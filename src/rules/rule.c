@@ -80,6 +80,14 @@ const char *eqs_rule_refusal(const eqs_rule_options *options)
   return NULL;
 }
 
+bool eqs_rule_is_damped(const eqs_rule_options *options)
+{
+  const eqs_rule *rule = options->rule;
+  bool of_gram =
+      eqs_rule_has_polar(rule) && (rule->damped || eqs_solver_damped(options->solver, options->normalisation));
+  return of_gram || (rule->keys & EQS_KEY_ROW_MODE) != 0;
+}
+
 double eqs_scale_factor(eqs_scale scale, int64_t m, int64_t n)
 {
   double rows = (double)m, cols = (double)n;
@@ -91,25 +99,27 @@ double eqs_scale_factor(eqs_scale scale, int64_t m, int64_t n)
   }
 }
 
-double eqs_nu_factor(const eqs_rule_options *options, double nu)
+double eqs_nu_factor(const eqs_rule_options *options, const eqs_rule_findings *findings)
 {
-  return options->alpha == 0 ? 1 : pow(fmax(nu, options->eps), options->alpha);
+  double least = options->eps_mode == EQS_EPS_RELATIVE ? options->eps * sqrt(findings->squares) : options->eps;
+  return options->alpha == 0 ? 1 : pow(fmax(findings->nu, least), options->alpha);
 }
 
-eqs_status eqs_rule_factor(const eqs_rule_options *options, int64_t step, eqs_matrix *states, eqs_matrix *d, double *nu)
+eqs_status eqs_rule_factor(const eqs_rule_options *options, int64_t step, eqs_matrix *states, eqs_matrix *d,
+                           eqs_rule_findings *findings)
 {
   eqs_status status = EQS_OK;
-  *nu = 0;
+  *findings = (eqs_rule_findings){.row_norms = findings->row_norms};
   if (options->center) EQS_TRY(eqs_matrix_center(d));
-  EQS_TRY(options->rule->factor(options, step, states, d, nu));
+  EQS_TRY(options->rule->factor(options, step, states, d, findings));
 cleanup:
   return status;
 }
 
-eqs_status eqs_rule_update(const eqs_rule_options *options, double nu, eqs_matrix *u, double *scale)
+eqs_status eqs_rule_update(const eqs_rule_options *options, eqs_rule_findings *findings, eqs_matrix *u, double *scale)
 {
   eqs_status status = EQS_OK;
-  EQS_TRY(options->rule->update(options, nu, u, scale));
+  EQS_TRY(options->rule->update(options, findings, u, scale));
   if (options->center) EQS_TRY(eqs_matrix_center(u));
 cleanup:
   return status;

@@ -106,6 +106,17 @@ typedef struct {
   bool several; /* the tensor holds several matrices: eqs_polar_options.guarded */
 } eqs_rule_options;
 
+/* What a rule finds out about a matrix on the way. */
+typedef struct {
+  double nu;           /* this matrix's part of ν(D); 0 where the rule has none */
+  double squares;      /* and of ||D||²_F, D what ν is of */
+  double damping;      /* ε / (ε + mean eigenvalue) of a damped Gram matrix, else 0 */
+  int64_t rows;        /* of this rank's rows that are normed, those that are not zero */
+  int64_t damped_rows; /* and of these, those shorter than ε */
+  double *row_norms;   /* [in] NULL, or where to put the norms of this rank's rows that are normed */
+  bool nonfinite;      /* why EQS_FAILED is returned: the direction is not finite. The same on all members */
+} eqs_rule_findings;
+
 struct eqs_rule {
   const char *name;
   unsigned keys;         /* EQS_KEY_...: the group's keys that it uses */
@@ -129,17 +140,18 @@ struct eqs_rule {
    * step     [in] 1 for the first step of this parameter
    * states   [in, out] `states` matrices
    * d        [in, out] direction D; on return the factor
-   * nu       [out] this matrix's part of ν(D); 0 where the rule has none
+   * findings [in, out] zero at first, but for row_norms
    *
    * Collective over d's grid.
    */
-  eqs_status (*factor)(const eqs_rule_options *options, int64_t step, eqs_matrix *states, eqs_matrix *d, double *nu);
+  eqs_status (*factor)(const eqs_rule_options *options, int64_t step, eqs_matrix *states, eqs_matrix *d,
+                       eqs_rule_findings *findings);
 
   /*
    * factor -> U = scale · u, shape factor included: the scale is left to who applies U, who goes through memory anyway.
-   * u [in, out], scale [out]. Collective over u's grid.
+   * findings [in, out]: ν and ||D||² as they count for the tensor; u [in, out], scale [out]. Collective over u's grid.
    */
-  eqs_status (*update)(const eqs_rule_options *options, double nu, eqs_matrix *u, double *scale);
+  eqs_status (*update)(const eqs_rule_options *options, eqs_rule_findings *findings, eqs_matrix *u, double *scale);
 
   /* Floating-point operations of one update of an m×n matrix, on all ranks together. */
   double (*flops)(const eqs_rule_options *options, int64_t m, int64_t n);
@@ -170,8 +182,8 @@ bool eqs_momentum_same_buffer(const char *kind, const char *other);
  * Arguments as those of eqs_rule.factor and eqs_rule.update. Collective over the matrix's grid.
  */
 eqs_status eqs_rule_factor(const eqs_rule_options *options, int64_t step, eqs_matrix *states, eqs_matrix *d,
-                           double *nu);
-eqs_status eqs_rule_update(const eqs_rule_options *options, double nu, eqs_matrix *u, double *scale);
+                           eqs_rule_findings *findings);
+eqs_status eqs_rule_update(const eqs_rule_options *options, eqs_rule_findings *findings, eqs_matrix *u, double *scale);
 
 /* Value of a shape factor for an m×n matrix. */
 double eqs_scale_factor(eqs_scale scale, int64_t m, int64_t n);
@@ -185,7 +197,10 @@ double eqs_rule_seconds(const eqs_rule_options *options, const eqs_speeds *speed
 void eqs_rule_workspace(const eqs_rule_options *options, const eqs_grid *grid, int64_t m, int64_t n, int64_t *kept,
                         int64_t *freed);
 
-/* max(ν, ε)^α. */
-double eqs_nu_factor(const eqs_rule_options *options, double nu);
+/* Whether ε is beside the eigenvalues of a Gram matrix or the norms of rows. */
+bool eqs_rule_is_damped(const eqs_rule_options *options);
+
+/* max(ν, ε)^α, or max(ν, ε ||D||_F)^α. */
+double eqs_nu_factor(const eqs_rule_options *options, const eqs_rule_findings *findings);
 
 #endif
