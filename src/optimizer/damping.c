@@ -49,21 +49,25 @@ static void tell(const eqs_optimizer *optimizer, int64_t p, const double counts[
             (long long)optimizer->step + 1, name, eps, counts[DAMPED_ROWS], counts[ROWS], mode);
 }
 
-/* Where any owner's part looks like it, all count together. */
+bool eqs_damping_to_tell(const eqs_optimizer *optimizer)
+{
+  double counts[COUNTS];
+  for (int64_t p = 0; p < optimizer->plan->parameters; p++) {
+    count_here(optimizer, p, counts);
+    if (outweighed(counts)) return true;
+  }
+  return false;
+}
+
 eqs_status eqs_damping_tell(eqs_optimizer *optimizer)
 {
   eqs_status status = EQS_OK;
-  int64_t parameters = optimizer->plan->parameters, quiet = 1;
+  int64_t parameters = optimizer->plan->parameters;
   double(*counts)[COUNTS] = NULL;
   int rank;
-  EQS_TRY(eqs_allocate(&counts, parameters, sizeof *counts));
-  for (int64_t p = 0; p < parameters; p++) {
-    count_here(optimizer, p, counts[p]);
-    if (outweighed(counts[p])) quiet = 0;
-  }
-  EQS_TRY(eqs_minimum(optimizer->owners, &quiet, 1, "the owners' word on eps"));
-  if (quiet) goto cleanup;
   EQS_TRY(eqs_check_mpi(MPI_Comm_rank(optimizer->owners, &rank), "MPI_Comm_rank"));
+  EQS_TRY(eqs_allocate(&counts, parameters, sizeof *counts));
+  for (int64_t p = 0; p < parameters; p++) count_here(optimizer, p, counts[p]);
   EQS_TRY(eqs_sum(optimizer->owners, counts[0], (int)parameters * COUNTS, "the owners' counts of damped rows"));
   for (int64_t p = 0; p < parameters; p++) {
     if (!outweighed(counts[p])) continue;

@@ -89,6 +89,12 @@ void eqs_optimizer_destroy(eqs_optimizer **result)
   *result = NULL;
 }
 
+void eqs_optimizer_changed(eqs_optimizer *optimizer, int64_t p)
+{
+  for (int64_t i = 0; i < optimizer->plan->parameter[p].assignment.count; i++)
+    optimizer->parameter[p].matrix[i].largest.known = false;
+}
+
 void eqs_optimizer_set(eqs_optimizer *optimizer, const void *settings)
 {
   size_t bytes = (size_t)eqs_settings_bytes(optimizer->config->groups);

@@ -5,6 +5,7 @@
 
 #include "base/memory.h"
 #include "dist/communicator.h"
+#include "optimizer/overflow.h"
 
 double eqs_gradient_factor(const eqs_optimizer *optimizer, int64_t p)
 {
@@ -24,8 +25,7 @@ static const eqs_rule_options *options_of(const eqs_optimizer *optimizer, int64_
   return &optimizer->parameter[p].options;
 }
 
-/* M and D from f G; for polar_first from the polar factor of f G. */
-static eqs_momentum_factors momentum_factors(const eqs_rule_options *options, double f)
+eqs_momentum_factors eqs_factors_of_momentum(const eqs_rule_options *options, double f)
 {
   switch (options->momentum) {
   case EQS_MOMENTUM_NESTEROV:
@@ -37,20 +37,21 @@ static eqs_momentum_factors momentum_factors(const eqs_rule_options *options, do
 
 /* D from f G, the momentum is updated; direction may be gradient. */
 static void make_direction(const eqs_rule_options *options, double f, const eqs_matrix *gradient, eqs_matrix *momentum,
-                           eqs_matrix *direction)
+                           eqs_matrix *direction, eqs_largest *largest)
 {
   if (options->momentum != EQS_MOMENTUM_NONE)
-    eqs_matrix_momentum(momentum_factors(options, f), gradient, momentum, direction);
+    eqs_matrix_momentum(eqs_factors_of_momentum(options, f), gradient, momentum, direction, &largest->momentum);
   else if (direction->data != gradient->data || f != 1)
     eqs_matrix_combine(f, gradient, 0, direction);
 }
 
-/* Norms of rows are kept in a step that is measured, until end_findings. */
+/* Before the first pass. Norms of rows are kept in a step that is measured, until end_findings. */
 static eqs_status begin_findings(eqs_optimizer *optimizer, int64_t p, int64_t i)
 {
   eqs_owned_matrix *matrix = &optimizer->parameter[p].matrix[i];
   free(matrix->findings.row_norms); /* of a step that failed */
   matrix->findings = (eqs_rule_findings){0};
+  matrix->largest = (eqs_largest){.known = true};
   if (!optimizer->diagnostics.active || !(options_of(optimizer, p)->rule->keys & EQS_KEY_ROW_MODE)) return EQS_OK;
   return eqs_allocate(&matrix->findings.row_norms, matrix->weight.local_rows, sizeof *matrix->findings.row_norms);
 }
@@ -62,6 +63,7 @@ static eqs_status end_findings(eqs_optimizer *optimizer, int64_t p, int64_t i)
                                                   &matrix->findings);
   free(matrix->findings.row_norms);
   matrix->findings.row_norms = NULL;
+  eqs_note_overflow(optimizer, p, i);
   return status;
 }
 
@@ -73,21 +75,26 @@ eqs_status eqs_make_factor(eqs_optimizer *optimizer, int64_t p, int64_t i)
   eqs_matrix *d = &matrix->gradient;
   double f = eqs_gradient_factor(optimizer, p);
   bool factor_first = options->momentum == EQS_MOMENTUM_POLAR_FIRST;
+  EQS_TRY(begin_findings(optimizer, p, i));
   if (!factor_first)
-    make_direction(options, f, d, &matrix->momentum, d);
+    make_direction(options, f, d, &matrix->momentum, d, &matrix->largest);
   else if (f != 1)
     eqs_matrix_scale(d, f);
   eqs_diagnostics_add_squares(&optimizer->diagnostics, p, EQS_SUM_DIRECTION, d);
-  EQS_TRY(begin_findings(optimizer, p, i));
-  EQS_TRY(eqs_rule_factor(options, optimizer->parameter[p].step + 1, matrix->states, d, &matrix->findings));
+  status = eqs_rule_factor(options, optimizer->parameter[p].step + 1, matrix->states, d, &matrix->findings);
+  if (matrix->findings.nonfinite)
+    return eqs_note_direction(optimizer, p, i); /* the step fails at its end, on all owners */
+  EQS_TRY(status);
+  for (int s = 0; s < EQS_MAX_STATES; s++) matrix->largest.state[s] = matrix->findings.largest[s];
   EQS_TRY(eqs_diagnostics_add_factor(&optimizer->diagnostics, p, options, d, matrix->findings.nu));
-  if (factor_first) make_direction(options, 1, d, &matrix->momentum, d);
+  if (factor_first) make_direction(options, 1, d, &matrix->momentum, d, &matrix->largest);
 cleanup:
   return status;
 }
 
 /* W <- (1 - lr · weight_decay) W - lr U, U = scale · u */
-static eqs_status apply_update(eqs_optimizer *optimizer, int64_t p, double scale, eqs_matrix *u, eqs_matrix *weight)
+static eqs_status apply_update(eqs_optimizer *optimizer, int64_t p, double scale, eqs_matrix *u, eqs_matrix *weight,
+                               eqs_largest *largest)
 {
   eqs_status status = EQS_OK;
   double lr = eqs_learning_rate(optimizer, optimizer->plan->parameter[p].assignment.group);
@@ -97,7 +104,7 @@ static eqs_status apply_update(eqs_optimizer *optimizer, int64_t p, double scale
   }
   eqs_diagnostics_add_squares(&optimizer->diagnostics, p, EQS_SUM_WEIGHT, weight);
   EQS_TRY(eqs_diagnostics_add_update(&optimizer->diagnostics, p, u));
-  eqs_matrix_combine(-lr * scale, u, 1 - lr * options_of(optimizer, p)->weight_decay, weight);
+  eqs_matrix_update(-lr * scale, u, 1 - lr * options_of(optimizer, p)->weight_decay, weight, &largest->weight);
 cleanup:
   return status;
 }
@@ -108,7 +115,7 @@ eqs_status eqs_update_weight(eqs_optimizer *optimizer, int64_t p, int64_t i)
   eqs_owned_matrix *matrix = &optimizer->parameter[p].matrix[i];
   double scale;
   EQS_TRY(eqs_rule_update(options_of(optimizer, p), &matrix->findings, &matrix->gradient, &scale));
-  EQS_TRY(apply_update(optimizer, p, scale, &matrix->gradient, &matrix->weight));
+  EQS_TRY(apply_update(optimizer, p, scale, &matrix->gradient, &matrix->weight, &matrix->largest));
   EQS_TRY(end_findings(optimizer, p, i));
 cleanup:
   return status;
@@ -169,7 +176,7 @@ static row_block block_of(const row_pass *pass, int64_t first, int64_t end)
 static void direct_block(const row_pass *pass, row_block *block)
 {
   double f = eqs_gradient_factor(pass->optimizer, pass->parameter);
-  make_direction(pass->options, f, &block->gradient, &block->momentum, &block->u);
+  make_direction(pass->options, f, &block->gradient, &block->momentum, &block->u, &pass->matrix->largest);
   if (pass->optimizer->surveys_on_the_way)
     pass->optimizer->parameter[pass->parameter].squares += f * f * eqs_matrix_local_squares(&block->gradient);
   eqs_diagnostics_add_squares(&pass->optimizer->diagnostics, pass->parameter, EQS_SUM_DIRECTION, &block->u);
@@ -183,7 +190,7 @@ static void direct_block_again(const row_pass *pass, row_block *block)
     eqs_matrix_combine(f, &block->gradient, 0, &block->u);
     return;
   }
-  eqs_momentum_factors factors = momentum_factors(pass->options, f);
+  eqs_momentum_factors factors = eqs_factors_of_momentum(pass->options, f);
   eqs_matrix_combine(factors.of_m, &block->momentum, 0, &block->u);
   if (factors.of_g != 0) eqs_matrix_combine(factors.of_g, &block->gradient, 1, &block->u);
 }
@@ -200,6 +207,8 @@ static eqs_status update_block(row_pass *pass, row_block *block)
   EQS_TRY(rule->update(pass->options, &found, &block->u, &block->scale));
   all->rows += found.rows;
   all->damped_rows += found.damped_rows;
+  for (int s = 0; s < EQS_MAX_STATES; s++)
+    if (found.largest[s] > pass->matrix->largest.state[s]) pass->matrix->largest.state[s] = found.largest[s];
 cleanup:
   return status;
 }
@@ -209,7 +218,8 @@ static eqs_status step_block(row_pass *pass, row_block *block)
   eqs_status status = EQS_OK;
   direct_block(pass, block);
   EQS_TRY(update_block(pass, block));
-  EQS_TRY(apply_update(pass->optimizer, pass->parameter, block->scale, &block->u, &block->weight));
+  EQS_TRY(
+      apply_update(pass->optimizer, pass->parameter, block->scale, &block->u, &block->weight, &pass->matrix->largest));
 cleanup:
   return status;
 }
@@ -255,7 +265,8 @@ static eqs_status step_after_sums(row_pass *pass, row_block *block)
   direct_centered(pass, block);
   EQS_TRY(update_block(pass, block));
   if (pass->u_means != NULL) eqs_matrix_subtract_means(&block->u, pass->u_means);
-  EQS_TRY(apply_update(pass->optimizer, pass->parameter, block->scale, &block->u, &block->weight));
+  EQS_TRY(
+      apply_update(pass->optimizer, pass->parameter, block->scale, &block->u, &block->weight, &pass->matrix->largest));
 cleanup:
   return status;
 }

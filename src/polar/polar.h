@@ -74,6 +74,12 @@ bool eqs_solver_damped(eqs_solver solver, eqs_normalisation normalisation);
 void eqs_solver_coefficients(const eqs_polar_options *options, int k, double coefficients[3]);
 
 /*
+ * An upper bound of the elements of a factor: 2.5, which the polynomials of all solvers stay below; what those of
+ * EQS_CUSTOM come to, twice; infinity if they overflow.
+ */
+double eqs_polar_largest(const eqs_polar_options *options);
+
+/*
  * x <- its polar factor as the solver approximates it: Q Vᵀ of x = Q Σ Vᵀ; for damped solvers
  * x (xᵀx + εI)^(-1/2) (right) or (xxᵀ + εI)^(-1/2) x (left). A zero matrix stays zero; rank-deficient input
  * gives a finite result (EQS_EXACT: the factor of the numerical row space, zero elsewhere). With solvers that converge

@@ -115,3 +115,19 @@ double eqs_undamped_normalisation(const eqs_polar_options *options, double norm)
   const solver *s = &solvers[options->solver];
   return s->factor * norm + (options->guarded ? fmin(s->guard, largest_guard * norm) : 0);
 }
+
+double eqs_polar_largest(const eqs_polar_options *options)
+{
+  enum { mesh = 512 };
+  double largest = 1.25;
+  for (int i = 1; options->solver == EQS_CUSTOM && i <= mesh; i++) {
+    double x = (double)i / mesh;
+    for (int step = 0; step < options->steps; step++) {
+      double p[3];
+      eqs_solver_coefficients(options, step, p);
+      x *= p[0] + x * x * (p[1] + x * x * p[2]);
+    }
+    largest = fabs(x) <= largest ? largest : fabs(x); /* also if it is not a number */
+  }
+  return isfinite(largest) ? 2 * largest : INFINITY;
+}

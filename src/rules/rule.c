@@ -80,6 +80,25 @@ const char *eqs_rule_refusal(const eqs_rule_options *options)
   return NULL;
 }
 
+double eqs_rule_largest(const eqs_rule_options *options, int64_t step, int64_t m, int64_t n, int64_t count, double d,
+                        double *states)
+{
+  const eqs_rule *rule = options->rule;
+  double u = 2.5, scale = eqs_scale_factor(options->scale, m, n), norm = sqrt((double)m * (double)n) * d;
+  if (rule->largest != NULL) {
+    u = rule->largest(options, step, d, states);
+  } else if (eqs_rule_has_polar(rule)) {
+    eqs_polar_options polar = eqs_factor_options(options);
+    u = eqs_polar_largest(&polar);
+  }
+  if (rule->uses_nu) { /* ν <= ||D||_F ||U||_F */
+    double nu = (double)count * norm * u * sqrt((double)(m < n ? m : n));
+    eqs_rule_findings bound = {.nu = nu, .squares = (double)count * norm * norm};
+    u *= fmax(1, eqs_nu_factor(options, &bound));
+  }
+  return 2 * u * fmax(1, scale); /* centering may double it */
+}
+
 bool eqs_rule_is_damped(const eqs_rule_options *options)
 {
   const eqs_rule *rule = options->rule;

@@ -114,6 +114,7 @@ typedef struct {
   int64_t rows;        /* of this rank's rows that are normed, those that are not zero */
   int64_t damped_rows; /* and of these, those shorter than ε */
   double *row_norms;   /* [in] NULL, or where to put the norms of this rank's rows that are normed */
+  uint32_t largest[2]; /* magnitudes of this rank's part of the rule's states */
   bool nonfinite;      /* why EQS_FAILED is returned: the direction is not finite. The same on all members */
 } eqs_rule_findings;
 
@@ -140,7 +141,7 @@ struct eqs_rule {
    * step     [in] 1 for the first step of this parameter
    * states   [in, out] `states` matrices
    * d        [in, out] direction D; on return the factor
-   * findings [in, out] zero at first, but for row_norms
+   * findings [in, out] zero at first, but for row_norms; a rule with states gives `largest`
    *
    * Collective over d's grid.
    */
@@ -152,6 +153,12 @@ struct eqs_rule {
    * findings [in, out]: ν and ||D||² as they count for the tensor; u [in, out], scale [out]. Collective over u's grid.
    */
   eqs_status (*update)(const eqs_rule_options *options, eqs_rule_findings *findings, eqs_matrix *u, double *scale);
+
+  /*
+   * An upper bound of the elements of the factor of a direction whose elements are up to d; states: the largest of
+   * each, before it and after it. NULL: 2.5, as of polar factors and rows over their norms, where there are no states.
+   */
+  double (*largest)(const eqs_rule_options *options, int64_t step, double d, double *states);
 
   /* Floating-point operations of one update of an m×n matrix, on all ranks together. */
   double (*flops)(const eqs_rule_options *options, int64_t m, int64_t n);
@@ -184,6 +191,13 @@ bool eqs_momentum_same_buffer(const char *kind, const char *other);
 eqs_status eqs_rule_factor(const eqs_rule_options *options, int64_t step, eqs_matrix *states, eqs_matrix *d,
                            eqs_rule_findings *findings);
 eqs_status eqs_rule_update(const eqs_rule_options *options, eqs_rule_findings *findings, eqs_matrix *u, double *scale);
+
+/*
+ * An upper bound of what an update of an m×n matrix, one of `count` of its tensor, is made of: the elements of U, with
+ * what is multiplied into it on the way. d and states as in eqs_rule.largest.
+ */
+double eqs_rule_largest(const eqs_rule_options *options, int64_t step, int64_t m, int64_t n, int64_t count, double d,
+                        double *states);
 
 /* Value of a shape factor for an m×n matrix. */
 double eqs_scale_factor(eqs_scale scale, int64_t m, int64_t n);
