@@ -150,6 +150,7 @@ eqs_status eqs_config_assign(const eqs_config *config, const eqs_model_shape *mo
   if (status != EQS_OK)
     status = eqs_fail(status, "%s:%d: rule %s: parameter %.500s: %s", group->file, group->line, rule->name, info->name,
                       eqs_error_message());
+  assignment->options.several = assignment->count > 1;
 cleanup:
   if (status != EQS_OK) eqs_assignment_free(assignment);
   return status;

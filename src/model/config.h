@@ -50,6 +50,7 @@ typedef struct {
   int line;
   double lr;
   eqs_rule_options options;
+  eqs_polar_lists *lists; /* what options.lists borrows; NULL if not given */
   bool center_given;
   bool layout_given;
   bool layout_unfused, layout_auto; /* `layout: unfused`, `auto`: the role's, with what is fused, or all, apart */
