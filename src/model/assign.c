@@ -78,9 +78,9 @@ static eqs_status check_form(const eqs_group_config *group, const eqs_recognitio
 {
   char shape[200];
   const eqs_rule *rule = group->options.rule;
-  bool flat = group->layout_auto || (group->layout_given && group->layout == EQS_LAYOUT_FLATTEN);
+  bool told = group->layout_auto || group->layout_given;
   bool matrix = info->ndim - stacked >= 2;
-  if (matrix && (flat || found->role != EQS_ROLE_CONVOLUTION)) return EQS_OK;
+  if (matrix && (told || found->role != EQS_ROLE_CONVOLUTION)) return EQS_OK;
   eqs_shape_text(info->ndim, info->shape, shape, sizeof shape);
   if (!matrix)
     return eqs_fail(EQS_USAGE, "rule %s needs a matrix or a stack of matrices, and the shape is %s", rule->name, shape);
