@@ -216,7 +216,7 @@ eqs_status eqs_session_tell_model(eqs_session *session, const char *key, int64_t
  * session    [in]
  * info       [in]  copied
  * weight     [in]  initial value, as info->weight places it; must stay valid until
- *                  eqs_session_start returns. With EQS_REPLICATE the first trainers' values count.
+ *                  eqs_session_start returns. With EQS_REPLICATE the first trainer's values count.
  * parameter  [out] valid until eqs_session_close. A tied parameter (info->tied_to, or the weight of one added before)
  *                  is that one, with one owner and one update: the same handle, to be pushed and pulled once
  *

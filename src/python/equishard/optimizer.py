@@ -204,9 +204,7 @@ class Optimizer(torch.optim.Optimizer):
     def _count_steps(self, steps):
         """Every parameter has a state: how many steps it has taken. Those of one count share a tensor."""
         counts, begin = {}, self.step_info().step
-        known = any(steps.values())
         for tensor, step in steps.items():
-            step = step if known else begin
             self.state[tensor] = {"step": counts.setdefault(step, torch.tensor(float(step)))}
         return [(count, step - begin) for step, count in counts.items()]
 
