@@ -105,7 +105,7 @@ typedef struct {
 typedef struct {
   size_t struct_size;
   int64_t step;         /* steps taken since the beginning of training, restarts included */
-  int64_t skipped;      /* steps skipped for non-finite gradients */
+  int64_t skipped;      /* steps skipped for values that are not finite */
   int skipped_last;     /* whether the last one was */
   double gradient_norm; /* 2-norm of the whole reduced gradient, before clipping */
 } eqs_step_info;
