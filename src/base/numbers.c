@@ -90,7 +90,7 @@ void eqs_from_float(eqs_dtype dtype, const float *from, void *to, int64_t count)
   }
 }
 
-float eqs_largest(eqs_dtype dtype)
+float eqs_dtype_largest(eqs_dtype dtype)
 {
   static const float largest[] = {[EQS_FLOAT32] = FLT_MAX, [EQS_BFLOAT16] = 0x1.fep127f, [EQS_FLOAT16] = 65504};
   return largest[dtype];
@@ -116,7 +116,7 @@ int64_t eqs_saturate(eqs_dtype dtype, float *values, int64_t count)
   int64_t changed = 0;
   for (int64_t i = eqs_find_beyond(dtype, values, count); i < count; i++) {
     if (!is_beyond(dtype, values[i])) continue;
-    values[i] = copysignf(eqs_largest(dtype), values[i]);
+    values[i] = copysignf(eqs_dtype_largest(dtype), values[i]);
     changed++;
   }
   return changed;

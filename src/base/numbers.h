@@ -18,7 +18,7 @@ void eqs_to_float(eqs_dtype dtype, const void *from, float *to, int64_t count);
 void eqs_from_float(eqs_dtype dtype, const float *from, void *to, int64_t count);
 
 /* The largest number of a type. */
-float eqs_largest(eqs_dtype dtype);
+float eqs_dtype_largest(eqs_dtype dtype);
 
 /*
  * The first finite value that eqs_from_float would make infinite, or `count`; and: make of all such values the largest

@@ -65,9 +65,12 @@ static void describe(const eqs_optimizer *optimizer, int64_t p, eqs_checkpoint_p
   }
   if (keys & EQS_KEY_ALPHA) add_number(parameter, attributes, "alpha", options->alpha);
   if (keys & EQS_KEY_EPS) add_number(parameter, attributes, "eps", options->eps);
+  if (keys & EQS_KEY_EPS_MODE) add_text(parameter, attributes, "eps_mode", eqs_eps_mode_names[options->eps_mode]);
   if (keys & EQS_KEY_SOLVER) add_text(parameter, attributes, "solver", eqs_solver_names[options->solver]);
   if (keys & EQS_KEY_STEPS) add_integer(parameter, attributes, "steps", options->steps);
   if (keys & EQS_KEY_FORM) add_text(parameter, attributes, "form", eqs_form_names[options->form]);
+  if (keys & EQS_KEY_NORMALISATION && options->solver == EQS_CUSTOM)
+    add_text(parameter, attributes, "normalisation", eqs_normalisation_names[options->normalisation]);
   if (keys & EQS_KEY_ROW_MODE) add_text(parameter, attributes, "row_mode", eqs_row_mode_names[options->row_mode]);
   if (keys & EQS_KEY_ORDER) add_text(parameter, attributes, "order", eqs_order_names[options->order]);
   if (keys & EQS_KEY_SIDE) add_text(parameter, attributes, "side", eqs_side_names[options->side]);

@@ -12,9 +12,10 @@
 enum {
   most_segments = 32, /* of a name */
   most_rules = 8,
-  most_tries = 64,    /* entries from which rules are derived */
-  most_targets = 16,  /* parameters that an entry is compared with: the most similar */
-  longest_rule = 256, /* bytes of a pattern */
+  most_tries = 64,     /* entries from which rules are derived */
+  most_targets = 16,   /* parameters that an entry is compared with: the most similar */
+  longest_rule = 256,  /* bytes of a pattern */
+  most_work = 2000000, /* rules times entries: a second or two */
   largest_model = 20000
 };
 
@@ -38,6 +39,7 @@ typedef struct {
   int64_t targets, sources;
   target *target; /* in alphabetical order of name */
   source *source;
+  int64_t work;
   int rules;
   rename_rule rule[most_rules]; /* the one that was found last goes first: it is for what is left */
 } search;
@@ -206,7 +208,7 @@ static bool takes(const search *all, const source *from, target *to, target *con
 }
 
 /* What a rule would do, before the others; *possible: it does nothing to what fits already, and fits what it gives. */
-static eqs_status try_rule(const search *all, const rename_rule *rule, trial *made, bool *possible)
+static eqs_status try_rule(search *all, const rename_rule *rule, trial *made, bool *possible)
 {
   eqs_status status = EQS_OK;
   eqs_renames *renames = NULL;
@@ -215,6 +217,7 @@ static eqs_status try_rule(const search *all, const rename_rule *rule, trial *ma
   made->hits = made->misses = 0;
   made->ambiguous = false;
   *possible = true;
+  all->work += all->sources;
   EQS_TRY(eqs_renames_add(rule->pattern, rule->replacement, &renames));
   for (int64_t s = 0; s < all->sources && *possible; s++) {
     const source *from = &all->source[s];
@@ -255,10 +258,11 @@ static void swap(trial *a, trial *b)
 
 /* Keep the rule that does most. Of those that do the same, the simplest; those that do as much to others are a doubt.
  */
-static eqs_status consider(const search *all, const rename_rule *rule, trial *best, trial *next)
+static eqs_status consider(search *all, const rename_rule *rule, trial *best, trial *next)
 {
   eqs_status status = EQS_OK;
   bool possible;
+  if (memcmp(rule, &best->rule, sizeof *rule) == 0 || memcmp(rule, &next->rule, sizeof *rule) == 0) return EQS_OK;
   EQS_TRY(try_rule(all, rule, next, &possible));
   if (!possible || next->hits == 0 || next->hits < best->hits) goto cleanup;
   if (next->hits > best->hits) {
@@ -274,14 +278,14 @@ cleanup:
 }
 
 /* All rules that an entry and a parameter give. */
-static eqs_status consider_pair(const search *all, const segments *from, const segments *to, trial *best, trial *next)
+static eqs_status consider_pair(search *all, const segments *from, const segments *to, trial *best, trial *next)
 {
   eqs_status status = EQS_OK;
   overlap common = compare(from, to);
   for (numbers generalise = WHOLE_SEGMENTS; generalise <= ALL_DIGITS; generalise++) {
     numbers middle = generalise_middle(from, to, common, generalise);
     for (int variant = 0; variant < 4; variant++) {
-      rename_rule rule = {"", ""};
+      rename_rule rule = {{0}, {0}};
       int kept = variant % 2;
       bool any_prefix = variant / 2 != 0, adds = from->count == common.prefix + common.suffix;
       if (kept > common.suffix || (any_prefix && common.prefix == 0) || (any_prefix && adds && !kept)) continue;
@@ -350,12 +354,13 @@ static bool has_rival(const search *all, const source *from, const trial *best)
   return false;
 }
 
-static eqs_status best_rule(const search *all, const source *from, trial *best, trial *next)
+static eqs_status best_rule(search *all, const source *from, trial *best, trial *next)
 {
   eqs_status status = EQS_OK;
   similar *list = NULL;
   segments mine, other;
   best->hits = 0;
+  best->rule = next->rule = (rename_rule){{0}, {0}};
   if (!split(from->entry->name, &mine)) return EQS_OK;
   EQS_TRY(eqs_allocate(&list, 1, sizeof *list));
   for (int64_t t = 0; t < all->targets; t++) {
@@ -393,7 +398,7 @@ static eqs_status find_rules(search *all)
   EQS_TRY(eqs_allocate(&best.hit, all->sources, sizeof *best.hit));
   EQS_TRY(eqs_allocate(&next.hit, all->sources, sizeof *next.hit));
   for (int64_t s = 0; s < all->sources && tries < most_tries && all->rules < most_rules; s++) {
-    if (all->source[s].found != NULL) continue;
+    if (all->source[s].found != NULL || all->work > most_work) continue;
     tries++;
     EQS_TRY(best_rule(all, &all->source[s], &best, &next));
     if (best.hits > 0 && !best.ambiguous) keep_rule(all, &best);

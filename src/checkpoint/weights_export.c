@@ -72,7 +72,7 @@ static eqs_status check_range(export_files *files, const eqs_tile *tile, const e
         "%s: parameter %.500s: element %lld is %g, and %s ends at %g: take another --dtype; --saturate takes "
         "the largest number instead, --exclude leaves the parameter out",
         files->from_path, tensor->name, (long long)(tile->first_row * tile->stored->cols + found),
-        (double)files->rows[found], eqs_dtype_name(dtype), (double)eqs_largest(dtype));
+        (double)files->rows[found], eqs_dtype_name(dtype), (double)eqs_dtype_largest(dtype));
   files->saturated += eqs_saturate(dtype, files->rows, elements);
   return EQS_OK;
 }

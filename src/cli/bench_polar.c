@@ -50,7 +50,7 @@ static error_t add_solver(struct argp_state *state, const char *value, arguments
     argp_error(state, "--solver: more than there are");
     return E2BIG;
   }
-  return eqs_parse_choice(state, "solver", value, eqs_solver_names, EQS_SOLVERS, &given->solver[given->solvers++]);
+  return eqs_parse_choice(state, "solver", value, eqs_solver_names, EQS_CUSTOM, &given->solver[given->solvers++]);
 }
 
 static void set_defaults(arguments *given)
@@ -186,7 +186,7 @@ static eqs_status measure_cases(eqs_bench *bench, const void *context)
         eqs_polar_options polar = {.solver = solver,
                                    .steps = matrices.steps,
                                    .form = (eqs_form)given->form,
-                                   .eps = eqs_solver_damped(solver) ? eps : 0};
+                                   .eps = eqs_solver_damped(solver, EQS_NORM_FROBENIUS) ? eps : 0};
         EQS_TRY(measure_case(bench, &matrices, &polar));
       }
     }

@@ -94,7 +94,7 @@ static error_t parse(int key, char *value, struct argp_state *state)
   case option_size: return eqs_parse_pairs(state, "size", value, false, &given->sizes);
   case option_grid: return eqs_parse_pairs(state, "grid", value, true, &given->grids);
   case option_count: return eqs_parse_integer(state, "count", value, 1, 1 << 20, &given->count);
-  case option_solver: return eqs_parse_choice(state, "solver", value, eqs_solver_names, EQS_SOLVERS, &given->solver);
+  case option_solver: return eqs_parse_choice(state, "solver", value, eqs_solver_names, EQS_CUSTOM, &given->solver);
   case option_steps: return eqs_parse_integer(state, "steps", value, 1, 100, &given->steps);
   case option_form: return eqs_parse_choice(state, "form", value, eqs_form_names, EQS_FORMS, &given->form);
   case option_center: given->center = true; return 0;

@@ -59,7 +59,8 @@ void eqs_fragment_read_shard(const eqs_fragment *fragment, eqs_dtype dtype, cons
 void eqs_fragment_write_shard(const eqs_fragment *fragment, eqs_dtype dtype, const void *message, float *shard);
 void eqs_fragment_add_to_shard(const eqs_fragment *fragment, eqs_dtype dtype, const void *message, float *shard);
 
-/* As write_shard, but elements of the shard stay that are the message's when they are rounded to the trainer's dtype. */
+/* As write_shard, but elements of the shard stay that are the message's when they are rounded to the trainer's dtype.
+ */
 void eqs_fragment_renew_shard(const eqs_fragment *fragment, eqs_dtype dtype, const void *message, float *shard);
 
 #endif

@@ -139,32 +139,83 @@ void eqs_matrix_combine(double a, const eqs_matrix *x, double b, eqs_matrix *y)
     combine_doubles(a, eqs_doubles(x), b, eqs_doubles(y), local_size(x));
 }
 
-static void momentum_floats(eqs_momentum_factors factors, const float *g, float *m, float *d, int64_t size)
+static uint32_t larger(uint32_t a, uint32_t b)
+{
+  return a > b ? a : b;
+}
+
+double eqs_magnitude_value(uint32_t magnitude)
+{
+  float number;
+  memcpy(&number, &magnitude, sizeof number);
+  return eqs_magnitude_finite(magnitude) ? number : INFINITY;
+}
+
+uint32_t eqs_matrix_largest(const eqs_matrix *x)
+{
+  const float *values = eqs_floats(x);
+  uint32_t largest = 0;
+  int64_t size = local_size(x);
+  for (int64_t i = 0; i < size; i++) largest = larger(largest, eqs_magnitude(values[i]));
+  return largest;
+}
+
+void eqs_matrix_update(double a, const eqs_matrix *x, double b, eqs_matrix *y, uint32_t *largest)
+{
+  const float *from = eqs_floats(x);
+  float *to = eqs_floats(y);
+  uint32_t found = *largest;
+  int64_t size = local_size(y);
+  if (b == 1 && moderate(a)) {
+    float factor = (float)a;
+#pragma GCC ivdep
+    for (int64_t i = 0; i < size; i++) {
+      to[i] += factor * from[i];
+      found = larger(found, eqs_magnitude(to[i]));
+    }
+  } else {
+#pragma GCC ivdep
+    for (int64_t i = 0; i < size; i++) {
+      to[i] = (float)(a * from[i] + b * to[i]);
+      found = larger(found, eqs_magnitude(to[i]));
+    }
+  }
+  *largest = found;
+}
+
+static uint32_t momentum_floats(eqs_momentum_factors factors, const float *g, float *m, float *d, int64_t size)
 {
   float keep = (float)factors.keep, take = (float)factors.take, of_g = (float)factors.of_g, of_m = (float)factors.of_m;
+  uint32_t largest = 0;
 #pragma GCC ivdep
   for (int64_t i = 0; i < size; i++) {
     float gradient = g[i], momentum = keep * m[i] + take * gradient;
     m[i] = momentum;
     d[i] = of_g * gradient + of_m * momentum;
+    largest = larger(largest, eqs_magnitude(momentum));
   }
+  return largest;
 }
 
-static void momentum_in_float64(eqs_momentum_factors factors, const float *g, float *m, float *d, int64_t size)
+static uint32_t momentum_in_float64(eqs_momentum_factors factors, const float *g, float *m, float *d, int64_t size)
 {
+  uint32_t largest = 0;
   for (int64_t i = 0; i < size; i++) {
     double gradient = g[i], momentum = factors.keep * m[i] + factors.take * gradient;
     m[i] = (float)momentum;
     d[i] = (float)(factors.of_g * gradient + factors.of_m * momentum);
+    largest = larger(largest, eqs_magnitude(m[i]));
   }
+  return largest;
 }
 
-void eqs_matrix_momentum(eqs_momentum_factors factors, const eqs_matrix *g, eqs_matrix *m, eqs_matrix *d)
+void eqs_matrix_momentum(eqs_momentum_factors factors, const eqs_matrix *g, eqs_matrix *m, eqs_matrix *d,
+                         uint32_t *largest)
 {
   bool in_float32 =
       moderate(factors.keep) && moderate(factors.take) && moderate(factors.of_g) && moderate(factors.of_m);
-  (in_float32 ? momentum_floats : momentum_in_float64)(factors, eqs_floats(g), eqs_floats(m), eqs_floats(d),
-                                                       local_size(g));
+  *largest = larger(*largest, (in_float32 ? momentum_floats : momentum_in_float64)(
+                                  factors, eqs_floats(g), eqs_floats(m), eqs_floats(d), local_size(g)));
 }
 
 void eqs_matrix_add_identity(eqs_matrix *x, double a)

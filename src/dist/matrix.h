@@ -6,6 +6,8 @@
 #ifndef EQS_DIST_MATRIX_H
 #define EQS_DIST_MATRIX_H
 
+#include <string.h>
+
 #include "dist/block_cyclic.h"
 #include "dist/grid.h"
 
@@ -51,13 +53,39 @@ void eqs_matrix_copy(const eqs_matrix *from, eqs_matrix *to); /* converts the el
 void eqs_matrix_scale(eqs_matrix *x, double factor);
 void eqs_matrix_combine(double a, const eqs_matrix *x, double b,
                         eqs_matrix *y); /* y <- a x + b y; b = 0 does not read y */
+
 /*
- * m <- keep m + take g;  d <- of_g g + of_m m. In one pass, float32 matrices and arithmetic; d may be g.
+ * Magnitudes of float32 numbers as integers, which are in the same order: those of numbers that are not finite come
+ * last. So a pass over memory can find the largest on the way, and with it whether all are finite.
+ */
+static inline uint32_t eqs_magnitude(float number)
+{
+  uint32_t bits;
+  memcpy(&bits, &number, sizeof bits);
+  return bits & 0x7fffffff;
+}
+static inline bool eqs_magnitude_finite(uint32_t magnitude)
+{
+  return magnitude < 0x7f800000;
+}
+/* The number itself; infinity for those that are not finite. */
+double eqs_magnitude_value(uint32_t magnitude);
+
+/* The largest magnitude of this rank's shard, float32. Not collective. */
+uint32_t eqs_matrix_largest(const eqs_matrix *x);
+
+/* y <- a x + b y, float32; *largest becomes the largest magnitude of y if that is larger. Not collective. */
+void eqs_matrix_update(double a, const eqs_matrix *x, double b, eqs_matrix *y, uint32_t *largest);
+
+/*
+ * m <- keep m + take g;  d <- of_g g + of_m m. In one pass, float32 matrices and arithmetic; d may be g. *largest as
+ * above, of m.
  */
 typedef struct {
   double keep, take, of_g, of_m;
 } eqs_momentum_factors;
-void eqs_matrix_momentum(eqs_momentum_factors factors, const eqs_matrix *g, eqs_matrix *m, eqs_matrix *d);
+void eqs_matrix_momentum(eqs_momentum_factors factors, const eqs_matrix *g, eqs_matrix *m, eqs_matrix *d,
+                         uint32_t *largest);
 
 void eqs_matrix_add_identity(eqs_matrix *x, double a); /* x <- x + a I, square or not */
 

@@ -88,9 +88,9 @@ eqs_status eqs_squares_multiply_whole(eqs_squares *squares, int a, int b, int to
   return squares->kind->multiply_whole(squares, a, b, to);
 }
 
-eqs_status eqs_squares_combine(eqs_squares *squares, double beta, int from, double shift, int to)
+eqs_status eqs_squares_combine(eqs_squares *squares, double beta, int from, int addend, double shift, int to)
 {
-  return squares->kind->combine(squares, beta, from, shift, to);
+  return squares->kind->combine(squares, beta, from, addend, shift, to);
 }
 
 eqs_status eqs_squares_norm(eqs_squares *squares, int i, double *norm)

@@ -18,7 +18,7 @@
 
 typedef struct eqs_squares eqs_squares;
 
-enum { eqs_max_squares = 4 };
+enum { eqs_max_squares = 5 };
 
 /*
  * Begin work on X; it must not be touched until eqs_squares_close.
@@ -47,8 +47,8 @@ eqs_status eqs_squares_multiply(eqs_squares *squares, double alpha, int a, int b
 /* square[to] <- square[a] square[b], all of it: it need not be symmetric. to is another than a and b. */
 eqs_status eqs_squares_multiply_whole(eqs_squares *squares, int a, int b, int to);
 
-/* square[to] <- beta square[from] + shift I; to may be from. */
-eqs_status eqs_squares_combine(eqs_squares *squares, double beta, int from, double shift, int to);
+/* square[to] <- beta square[from] + square[addend] + shift I; to may be from or addend, addend -1: none. */
+eqs_status eqs_squares_combine(eqs_squares *squares, double beta, int from, int addend, double shift, int to);
 
 /* ||square[i]||_F */
 eqs_status eqs_squares_norm(eqs_squares *squares, int i, double *norm);

@@ -68,10 +68,13 @@ static eqs_status multiply_whole(eqs_squares *squares, int a, int b, int to)
   return eqs_multiply(1, EQS_AS_IS, square_of(squares, a), EQS_AS_IS, square_of(squares, b), 0, square_of(squares, to));
 }
 
-static eqs_status combine(eqs_squares *squares, double beta, int from, double shift, int to)
+static eqs_status combine(eqs_squares *squares, double beta, int from, int addend, double shift, int to)
 {
-  eqs_matrix_combine(beta, square_of(squares, from), 0, square_of(squares, to));
-  if (shift != 0) eqs_matrix_add_identity(square_of(squares, to), shift);
+  eqs_matrix *result = square_of(squares, to), *product = &((holder *)squares->holder)->product;
+  if (addend >= 0) eqs_matrix_copy(square_of(squares, addend), product);
+  eqs_matrix_combine(beta, square_of(squares, from), 0, result);
+  if (addend >= 0) eqs_matrix_combine(1, product, 1, result);
+  if (shift != 0) eqs_matrix_add_identity(result, shift);
   return EQS_OK;
 }
 

@@ -11,7 +11,7 @@ typedef struct {
   eqs_status (*multiply)(eqs_squares *squares, double alpha, int a, int b, double beta, int addend, double shift,
                          int to);
   eqs_status (*multiply_whole)(eqs_squares *squares, int a, int b, int to);
-  eqs_status (*combine)(eqs_squares *squares, double beta, int from, double shift, int to);
+  eqs_status (*combine)(eqs_squares *squares, double beta, int from, int addend, double shift, int to);
   eqs_status (*norm)(eqs_squares *squares, int i, double *norm);
   eqs_status (*apply)(eqs_squares *squares, double alpha, int q, double *dot);
 } eqs_squares_kind;

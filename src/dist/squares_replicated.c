@@ -370,7 +370,7 @@ cleanup:
   return status;
 }
 
-static eqs_status combine(eqs_squares *squares, double beta, int from, double shift, int to)
+static eqs_status combine(eqs_squares *squares, double beta, int from, int addend, double shift, int to)
 {
   eqs_status status = EQS_OK;
   holder *held = squares->holder;
@@ -378,9 +378,11 @@ static eqs_status combine(eqs_squares *squares, double beta, int from, double sh
   eqs_symmetric_sum sum = {.n = squares->k,
                            .stride = held->stride,
                            .alpha = beta,
+                           .beta = 1,
                            .shift = shift,
                            .terms = 1,
                            .term = &term,
+                           .addend = addend >= 0 ? held->square[addend] : NULL,
                            .to = held->square[to]};
   eqs_symmetric_sum_rows(&sum, held->first, held->end);
   EQS_TRY(complete(squares, false, to));

@@ -78,9 +78,9 @@ static eqs_status check_form(const eqs_group_config *group, const eqs_recognitio
 {
   char shape[200];
   const eqs_rule *rule = group->options.rule;
-  bool flat = group->layout_auto || (group->layout_given && group->layout == EQS_LAYOUT_FLATTEN);
+  bool told = group->layout_auto || group->layout_given;
   bool matrix = info->ndim - stacked >= 2;
-  if (matrix && (flat || found->role != EQS_ROLE_CONVOLUTION)) return EQS_OK;
+  if (matrix && (told || found->role != EQS_ROLE_CONVOLUTION)) return EQS_OK;
   eqs_shape_text(info->ndim, info->shape, shape, sizeof shape);
   if (!matrix)
     return eqs_fail(EQS_USAGE, "rule %s needs a matrix or a stack of matrices, and the shape is %s", rule->name, shape);
@@ -150,6 +150,7 @@ eqs_status eqs_config_assign(const eqs_config *config, const eqs_model_shape *mo
   if (status != EQS_OK)
     status = eqs_fail(status, "%s:%d: rule %s: parameter %.500s: %s", group->file, group->line, rule->name, info->name,
                       eqs_error_message());
+  assignment->options.several = assignment->count > 1;
 cleanup:
   if (status != EQS_OK) eqs_assignment_free(assignment);
   return status;

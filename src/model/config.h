@@ -50,15 +50,16 @@ typedef struct {
   int line;
   double lr;
   eqs_rule_options options;
+  eqs_polar_lists *lists; /* what options.lists borrows; NULL if not given */
   bool center_given;
   bool layout_given;
   bool layout_unfused, layout_auto; /* `layout: unfused`, `auto`: the role's, with what is fused, or all, apart */
   eqs_tensor_layout layout;         /* if layout_given, else the role's */
-  int64_t head_dim;               /* 0 if not given */
-  eqs_split split;                /* no pieces if not given */
-  int grid_rows, grid_cols;       /* 0 if not given */
-  int64_t row_block, col_block;   /* 0 if not given */
-  eqs_schedule schedule;          /* the configuration's if not given */
+  int64_t head_dim;                 /* 0 if not given */
+  eqs_split split;                  /* no pieces if not given */
+  int grid_rows, grid_cols;         /* 0 if not given */
+  int64_t row_block, col_block;     /* 0 if not given */
+  eqs_schedule schedule;            /* the configuration's if not given */
 } eqs_group_config;
 
 /* One entry of `roles`: parameters whose name the glob matches, and whose module's class. */

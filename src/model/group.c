@@ -7,7 +7,10 @@
 #include "base/memory.h"
 #include "model/match.h"
 
-_Static_assert(1 << EQS_GROUP_LAYOUT == EQS_KEY_LAYOUT, "the key layout has another bit");
+_Static_assert(1 << EQS_GROUP_LAYOUT == EQS_KEY_LAYOUT && 1 << EQS_GROUP_SOLVER == EQS_KEY_SOLVER &&
+                   1 << EQS_GROUP_STEPS == EQS_KEY_STEPS && 1 << EQS_GROUP_COEFFICIENTS == EQS_KEY_COEFFICIENTS &&
+                   1 << EQS_GROUP_NORMALISATION == EQS_KEY_NORMALISATION,
+               "a key has another bit");
 
 enum { max_pieces = 64, max_steps = 100, max_rules = 32 };
 
@@ -67,6 +70,61 @@ static eqs_status read_betas(eqs_yaml_value value, double betas[2])
     return eqs_yaml_fail(value, "betas must be two numbers, like [0.9, 0.95]");
   for (int i = 0; i < 2; i++)
     EQS_TRY(eqs_yaml_read_number(eqs_yaml_item(value, i), "betas", EQS_RANGE_BELOW_ONE, &betas[i]));
+cleanup:
+  return status;
+}
+
+static eqs_status create_lists(eqs_group_config *group)
+{
+  if (group->lists != NULL) return EQS_OK;
+  eqs_status status = eqs_allocate(&group->lists, 1, sizeof *group->lists);
+  group->options.lists = group->lists;
+  return status;
+}
+
+/* A number of steps, or several, ascending. */
+static eqs_status read_restarts(eqs_yaml_value value, eqs_group_config *group)
+{
+  eqs_status status = EQS_OK;
+  int length;
+  int64_t step, last = 0;
+  EQS_TRY(eqs_yaml_list_length(value, "restarts", max_steps, &length));
+  if (length == 0)
+    return eqs_yaml_fail(value, "restarts is an empty list: leave it out, and restarts are where needed");
+  EQS_TRY(create_lists(group));
+  EQS_TRY(eqs_allocate(&group->lists->restart, length, sizeof *group->lists->restart));
+  group->lists->restarts = length;
+  for (int i = 0; i < length; i++, last = step) {
+    eqs_yaml_value item = eqs_yaml_item(value, i);
+    EQS_TRY(eqs_yaml_read_integer(item, "restarts", 1, max_steps - 1, &step));
+    if (step <= last) return eqs_yaml_fail(item, "restarts must ascend: %d follows %d", (int)step, (int)last);
+    group->lists->restart[i] = (int)step;
+  }
+cleanup:
+  return status;
+}
+
+/* [[a, b, c], ...], a triple for every step. */
+static eqs_status read_coefficients(eqs_yaml_value value, eqs_group_config *group)
+{
+  static const char wanted[] =
+      "coefficients must be a list of triples, like [[3.4445, -4.775, 2.0315], [2, -1.5, 0.5]]";
+  eqs_status status = EQS_OK;
+  int length, numbers;
+  EQS_TRY(eqs_yaml_list_length(value, "coefficients", max_steps, &length));
+  if (!eqs_yaml_is_list(value) || length == 0) return eqs_yaml_fail(value, wanted);
+  EQS_TRY(create_lists(group));
+  EQS_TRY(eqs_allocate(&group->lists->polynomial, length, sizeof *group->lists->polynomial));
+  group->lists->polynomials = length;
+  for (int i = 0; i < length; i++) {
+    eqs_yaml_value triple = eqs_yaml_item(value, i);
+    if (!eqs_yaml_is_list(triple)) return eqs_yaml_fail(triple, wanted);
+    EQS_TRY(eqs_yaml_list_length(triple, "a triple of coefficients", 3, &numbers));
+    if (numbers != 3) return eqs_yaml_fail(triple, wanted);
+    for (int k = 0; k < 3; k++)
+      EQS_TRY(eqs_yaml_read_number(eqs_yaml_item(triple, k), "coefficients", EQS_RANGE_ANY,
+                                   &group->lists->polynomial[i][k]));
+  }
 cleanup:
   return status;
 }
@@ -198,6 +256,12 @@ static eqs_status read_value(int key, eqs_yaml_value value, eqs_group_config *gr
   case EQS_KEY_SCALE: READ_CHOICE("scale", eqs_scale_names, EQS_SCALES, options->scale); break;
   case EQS_KEY_NU_SCOPE: READ_CHOICE("nu_scope", eqs_nu_scope_names, EQS_NU_SCOPES, options->nu_scope); break;
   case EQS_KEY_LAYOUT: EQS_TRY(read_layout(value, group)); break;
+  case EQS_KEY_EPS_MODE: READ_CHOICE("eps_mode", eqs_eps_mode_names, EQS_EPS_MODES, options->eps_mode); break;
+  case EQS_KEY_RESTARTS: EQS_TRY(read_restarts(value, group)); break;
+  case EQS_KEY_COEFFICIENTS: EQS_TRY(read_coefficients(value, group)); break;
+  case EQS_KEY_NORMALISATION:
+    READ_CHOICE("normalisation", eqs_normalisation_names, EQS_NORMALISATIONS, options->normalisation);
+    break;
   default: break;
   }
   switch (key) {
@@ -262,10 +326,17 @@ static bool has_heads(const eqs_group_config *group)
   return group->layout_auto || (group->layout_given && eqs_layout_has_heads(group->layout));
 }
 
-/* Take what the group's rule uses of the defaults; head_dim only with heads. */
+static bool is_choice(eqs_yaml_value value, const char *name)
+{
+  const char *text;
+  return !is_absent(value) && eqs_yaml_read_text(value, "a name", &text) == EQS_OK && strcmp(text, name) == 0;
+}
+
+/* Take what the group's rule uses of the defaults; head_dim only with heads, coefficients only with solver custom. */
 static void inherit(eqs_group_keys *keys, const eqs_group_keys *defaults, const eqs_rule *rule)
 {
   eqs_group_config scratch = {0};
+  const eqs_group_keys own = *keys;
   for (int key = 0; key < EQS_GROUP_KEYS; key++)
     if (is_absent(keys->value[key]) && rule_uses(rule, key) && key != EQS_GROUP_HEAD_DIM)
       keys->value[key] = defaults->value[key];
@@ -273,6 +344,9 @@ static void inherit(eqs_group_keys *keys, const eqs_group_keys *defaults, const 
   if (is_absent(keys->value[EQS_GROUP_HEAD_DIM]) && !is_absent(layout) && read_layout(layout, &scratch) == EQS_OK &&
       has_heads(&scratch))
     keys->value[EQS_GROUP_HEAD_DIM] = defaults->value[EQS_GROUP_HEAD_DIM];
+  if (is_choice(keys->value[EQS_GROUP_SOLVER], eqs_solver_names[EQS_CUSTOM])) return;
+  if (is_absent(own.value[EQS_GROUP_COEFFICIENTS])) keys->value[EQS_GROUP_COEFFICIENTS] = (eqs_yaml_value){0};
+  if (is_absent(own.value[EQS_GROUP_NORMALISATION])) keys->value[EQS_GROUP_NORMALISATION] = (eqs_yaml_value){0};
 }
 
 static eqs_status check_together(eqs_yaml_value at, const eqs_group_keys *keys, const eqs_group_config *group)
@@ -280,6 +354,9 @@ static eqs_status check_together(eqs_yaml_value at, const eqs_group_keys *keys, 
   if (!has_heads(group) && group->head_dim > 0)
     return eqs_yaml_fail(keys->value[EQS_GROUP_HEAD_DIM],
                          "head_dim is used with layout auto and those of heads (heads_qkv, heads_o) only");
+  for (int key = EQS_GROUP_COEFFICIENTS; key <= EQS_GROUP_NORMALISATION; key++)
+    if (group->options.solver != EQS_CUSTOM && !is_absent(keys->value[key]))
+      return eqs_yaml_fail(keys->value[key], "%s is used with solver custom only", key_name(key));
   const char *refusal = eqs_rule_refusal(&group->options);
   return refusal == NULL ? EQS_OK : eqs_yaml_fail(at, "rule %s: %s", group->options.rule->name, refusal);
 }
@@ -299,6 +376,9 @@ eqs_status eqs_group_read(eqs_yaml_value value, const eqs_group_keys *defaults, 
   EQS_TRY(eqs_match_read(keys.value[EQS_GROUP_MATCH], &group->match));
   for (int key = 0; key < EQS_GROUP_KEYS; key++)
     if (!is_absent(keys.value[key])) EQS_TRY(read_value(key, keys.value[key], group));
+  if (group->options.solver == EQS_CUSTOM && is_absent(keys.value[EQS_GROUP_STEPS]) && group->lists != NULL &&
+      group->lists->polynomials > 0)
+    group->options.steps = group->lists->polynomials;
   EQS_TRY(check_together(value, &keys, group));
 cleanup:
   return status;
@@ -309,4 +389,10 @@ void eqs_group_free(eqs_group_config *group)
   eqs_match_free(&group->match);
   free(group->split.size);
   group->split = (eqs_split){0};
+  if (group->lists != NULL) {
+    free(group->lists->restart);
+    free(group->lists->polynomial);
+    free(group->lists);
+    group->lists = NULL;
+  }
 }

@@ -7,7 +7,11 @@
 
 /* Keys of a group: those of eqs_rule_key_names, by the bit of EQS_KEY_..., then those that all rules have. */
 enum {
+  EQS_GROUP_SOLVER = 5,
+  EQS_GROUP_STEPS = 6,
   EQS_GROUP_LAYOUT = 14,
+  EQS_GROUP_COEFFICIENTS = 17,
+  EQS_GROUP_NORMALISATION = 18,
   EQS_GROUP_MATCH = EQS_KEYS,
   EQS_GROUP_RULE,
   EQS_GROUP_LR,

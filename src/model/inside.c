@@ -108,7 +108,9 @@ static eqs_status find_heads(const tensor *of, eqs_matrices *matrices)
 /* q, k and v: their sizes by the model's heads; or, where nothing is known of those, all as large as the input. */
 static eqs_status find_qkv(const tensor *of, eqs_matrices *matrices)
 {
-  int64_t h = of->kv, K = of->key_value_heads, H = of->heads, groups = H + 2 * K;
+  int64_t h = of->kv, H = of->heads;
+  int64_t K = of->outputs == (H + 2) * h ? 1 : of->key_value_heads; /* Falcon 7B does not say that it has but one */
+  int64_t groups = H + 2 * K;
   bool known = h > 0 && K > 0 && H > 0, grouped = of->found->inside == EQS_INSIDE_QKV_GROUPS;
   bool fits = known && of->outputs == groups * h && (!grouped || H % K == 0);
   if (known && !fits && is_auto(of)) return misfit(of, of->outputs, groups, h);

@@ -69,6 +69,16 @@ static int64_t head_of(const evidence *seen)
   return seen->sinks > 0 && seen->q_rows % seen->sinks == 0 ? seen->q_rows / seen->sinks : 0;
 }
 
+/* Numbers that no model has, so that products of two do not overflow. */
+static void drop_impossible(eqs_model_shape *model)
+{
+  const int64_t most = INT64_C(1) << 30;
+  for (int k = 0; k < eqs_model_shape_key_count; k++) {
+    int64_t *number = (int64_t *)(void *)((char *)model + eqs_model_shape_keys[k].offset);
+    if (*number < 0 || *number > most) *number = 0;
+  }
+}
+
 static bool divides(int64_t a, int64_t b)
 {
   return a > 0 && b > 0 && b % a == 0;
@@ -80,6 +90,7 @@ void eqs_model_survey(const eqs_config *config, const eqs_model_shape *given, in
   eqs_model_shape *model = completed;
   evidence seen = {0};
   *model = given != NULL ? *given : (eqs_model_shape){0};
+  drop_impossible(model);
   for (int64_t p = 0; p < parameters; p++) look_at(config, &info[p], &seen);
   model->vocabulary = seen.vocabulary;
   if (model->attention_heads == 0 && model->head_dim == 0) {

@@ -269,14 +269,15 @@ static eqs_status check_float32(eqs_yaml_value value, const char *what, eqs_yaml
 eqs_status eqs_yaml_read_number(eqs_yaml_value value, const char *what, eqs_yaml_range range, double *number)
 {
   static const char *const wanted[EQS_RANGES] = {"a finite number of at least 0", "a finite number above 0",
-                                                 "a number of at least 0 and below 1"};
+                                                 "a number of at least 0 and below 1", "a finite number"};
   if (!is_plain(value) || eqs_yaml_is_null(value)) return wrong_type(value, what, wanted[range]);
   const char *text = scalar_text(value.node);
   char *end;
   *number = strtod(text, &end);
   bool decimal = strspn(text, "0123456789+-.eE") == strlen(text); /* strtod takes "nan", "inf" and "0x1p3" too */
-  if (!decimal || end == text || *end != '\0' || !(*number >= 0) || *number > 1e300 ||
-      (range == EQS_RANGE_POSITIVE && *number == 0) || (range == EQS_RANGE_BELOW_ONE && *number >= 1))
+  if (!decimal || end == text || *end != '\0' || !(*number <= 1e300 && *number >= -1e300) ||
+      (range != EQS_RANGE_ANY && *number < 0) || (range == EQS_RANGE_POSITIVE && *number == 0) ||
+      (range == EQS_RANGE_BELOW_ONE && *number >= 1))
     return wrong_type(value, what, wanted[range]);
   return check_float32(value, what, range, *number);
 }

@@ -65,6 +65,7 @@ typedef enum {
   EQS_RANGE_NOT_NEGATIVE, /* x >= 0 */
   EQS_RANGE_POSITIVE,     /* x > 0 */
   EQS_RANGE_BELOW_ONE,    /* 0 <= x < 1 */
+  EQS_RANGE_ANY,          /* of either sign */
   EQS_RANGES
 } eqs_yaml_range;
 

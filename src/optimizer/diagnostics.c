@@ -54,6 +54,62 @@ cleanup:
   return status;
 }
 
+static int compare_numbers(const void *a, const void *b)
+{
+  double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
+/* The median of those that are not zero; 0 if all are. */
+static double median_of(double *values, int64_t count)
+{
+  int64_t zeros = 0;
+  qsort(values, (size_t)count, sizeof *values, compare_numbers);
+  while (zeros < count && !(values[zeros] > 0)) zeros++;
+  if (zeros == count) return 0;
+  int64_t middle = zeros + (count - zeros) / 2;
+  return (count - zeros) % 2 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+}
+
+/*
+ * ε / (ε + median norm of the rows), on the first rank of the grid: the norms of all ranks come together there. A
+ * matrix of rows has at most 2^31 of them: indices of ScaLAPACK.
+ */
+static eqs_status share_beside_rows(const eqs_rule_options *options, const eqs_matrix *x,
+                                    const eqs_rule_findings *findings, double *share)
+{
+  eqs_status status = EQS_OK;
+  const eqs_grid *grid = x->grid;
+  int64_t rows = x->layout.rows, first = 0;
+  double *norms = NULL, squares = 0;
+  *share = 0;
+  EQS_TRY(eqs_allocate(&norms, rows, sizeof *norms));
+  for (int r = 0; r < grid->row; r++) first += eqs_local_count(rows, x->layout.row_block, r, grid->rows);
+  memcpy(norms + first, findings->row_norms, (size_t)x->local_rows * sizeof *norms);
+  if (grid->rows > 1) EQS_TRY(eqs_sum(grid->col_comm, norms, (int)rows, "the norms of rows on other ranks"));
+  for (int64_t i = 0; i < rows; i++) squares += norms[i] * norms[i];
+  double median = median_of(norms, rows), eps = options->eps;
+  if (options->eps_mode == EQS_EPS_RELATIVE) eps *= sqrt(squares / (double)rows);
+  if (median > 0) *share = eps / (eps + median);
+cleanup:
+  free(norms);
+  return status;
+}
+
+eqs_status eqs_diagnostics_add_damping(eqs_diagnostics *diagnostics, int64_t parameter, const eqs_rule_options *options,
+                                       const eqs_matrix *x, const eqs_rule_findings *findings)
+{
+  eqs_status status = EQS_OK;
+  double share = 0, *sums = diagnostics->active ? diagnostics->sums[parameter] : NULL;
+  if (sums == NULL || !eqs_rule_is_damped(options)) return EQS_OK;
+  if (findings->row_norms != NULL) EQS_TRY(share_beside_rows(options, x, findings, &share));
+  if (x->grid->row != 0 || x->grid->col != 0) return EQS_OK;
+  sums[EQS_SUM_DAMPING] += fmax(share, findings->damping);
+  sums[EQS_SUM_DAMPINGS] += 1;
+cleanup:
+  return status;
+}
+
 eqs_status eqs_diagnostics_add_update(eqs_diagnostics *diagnostics, int64_t parameter, const eqs_matrix *u)
 {
   eqs_status status = EQS_OK;
@@ -104,6 +160,8 @@ static json_t *describe(const eqs_planned_parameter *parameter, const double *su
   json_object_set_new(line, "update_to_weight", number(lr * sqrt(sums[EQS_SUM_UPDATE] / sums[EQS_SUM_WEIGHT])));
   if (rule->polar_first)
     json_object_set_new(line, "orthogonality", number(sqrt(sums[EQS_SUM_RESIDUAL] / sums[EQS_SUM_RESIDUALS])));
+  if (sums[EQS_SUM_DAMPINGS] > 0)
+    json_object_set_new(line, "damping_share", number(sums[EQS_SUM_DAMPING] / sums[EQS_SUM_DAMPINGS]));
   json_object_set_new(line, "row_norm_spread",
                       number(spread(sums[EQS_SUM_UPDATE], sums[EQS_SUM_ROW_NORMS], sums[EQS_SUM_ROWS])));
   json_object_set_new(line, "skipped", json_integer(skipped));

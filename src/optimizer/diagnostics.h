@@ -19,6 +19,8 @@ typedef enum {
   EQS_SUM_RESIDUALS, /* how many matrices that is the sum of */
   EQS_SUM_ROW_NORMS, /* norms of the rows of U */
   EQS_SUM_ROWS,      /* how many rows */
+  EQS_SUM_DAMPING,   /* share of ε in the matrices whose rule has one beside eigenvalues or rows */
+  EQS_SUM_DAMPINGS,  /* how many matrices that is the sum of */
   EQS_SUMS
 } eqs_diagnostic_sum;
 
@@ -43,6 +45,10 @@ void eqs_diagnostics_add_squares(eqs_diagnostics *diagnostics, int64_t parameter
 eqs_status eqs_diagnostics_add_factor(eqs_diagnostics *diagnostics, int64_t parameter, const eqs_rule_options *options,
                                       const eqs_matrix *factor, double nu);
 
+/* Add the share of ε. Collective over the grid of x, the matrix, of which only grid and layout are read. */
+eqs_status eqs_diagnostics_add_damping(eqs_diagnostics *diagnostics, int64_t parameter, const eqs_rule_options *options,
+                                       const eqs_matrix *x, const eqs_rule_findings *findings);
+
 /* Add U and the norms of its rows. Collective over u's grid. */
 eqs_status eqs_diagnostics_add_update(eqs_diagnostics *diagnostics, int64_t parameter, const eqs_matrix *u);
 
@@ -56,8 +62,10 @@ eqs_status eqs_diagnostics_add_update(eqs_diagnostics *diagnostics, int64_t para
  *     update_to_weight                    ||lr U|| / ||W||; null for W = 0
  *     orthogonality                       ||UᵀU - I||_F / √min(m, n) of the polar factor, root mean square over the
  *                                         parameter's matrices; where the rule's factor is a polar factor
- *     row_norm_spread                     standard deviation over mean of the norms of the rows of U
- *     skipped                             steps skipped so far
+ *     damping_share                       ε / (ε + mean eigenvalue of the smaller Gram matrix), or ε / (ε + median norm
+ * of the rows that are not zero), the larger where a rule has both; mean over the parameter's matrices; where the rule
+ * has such an ε. Above 1/2 ε decides row_norm_spread                     standard deviation over mean of the norms of
+ * the rows of U skipped                             steps skipped so far
  *
  * Collective over the owners. EQS_IO: the file cannot be written.
  */

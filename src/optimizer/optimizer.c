@@ -77,6 +77,7 @@ void eqs_optimizer_destroy(eqs_optimizer **result)
       eqs_matrix_destroy(&matrix->weight);
       eqs_matrix_destroy(&matrix->gradient);
       eqs_matrix_destroy(&matrix->momentum);
+      free(matrix->findings.row_norms);
       for (int s = 0; s < EQS_MAX_STATES; s++) eqs_matrix_destroy(&matrix->states[s]);
     }
     free(parameter->matrix);
@@ -88,6 +89,12 @@ void eqs_optimizer_destroy(eqs_optimizer **result)
   eqs_grid_cache_destroy(&optimizer->grids);
   free(optimizer);
   *result = NULL;
+}
+
+void eqs_optimizer_changed(eqs_optimizer *optimizer, int64_t p)
+{
+  for (int64_t i = 0; i < optimizer->plan->parameter[p].assignment.count; i++)
+    optimizer->parameter[p].matrix[i].largest.known = false;
 }
 
 void eqs_optimizer_set(eqs_optimizer *optimizer, const void *settings)

@@ -21,20 +21,27 @@ typedef struct {
   eqs_attribute *attribute; /* names and texts allocated */
 } eqs_kept_state;
 
+/* The largest magnitudes (eqs_magnitude) of this owner's part, as the last update left them. */
+typedef struct {
+  bool known; /* weight and states are as that update left them */
+  uint32_t weight, momentum, state[EQS_MAX_STATES];
+} eqs_largest;
+
 /* A matrix on this owner; all zero where the owner is not a member of its grid. */
 typedef struct {
   const eqs_grid *grid; /* NULL if not a member */
   eqs_matrix weight;
   eqs_matrix momentum; /* data NULL if the parameter has none */
   eqs_matrix states[EQS_MAX_STATES];
-  eqs_matrix
-      gradient; /* data NULL if the parameter is frozen. Before the step: the sum over the trainers; used up by it */
-  double nu;
+  eqs_matrix gradient;        /* before the step: the sum over the trainers; used up by it. data NULL: frozen */
+  eqs_rule_findings findings; /* in the step under way */
+  eqs_largest largest;
 } eqs_owned_matrix;
 
 typedef struct {
   int64_t step;             /* steps this parameter has taken */
   eqs_rule_options options; /* as in force */
+  bool damping_told;        /* whether the first owner has warned that ε decides the update */
   bool present;             /* whether it has a gradient in this step */
   bool finite;              /* in the step under way: this owner's part of the gradient */
   double squares;           /* in the step under way: sum of squares of that part, as eqs_gradient_factor scales it */
@@ -52,6 +59,7 @@ typedef struct eqs_optimizer {
   int trainers;            /* in the step under way: how many contributions EQS_PARTIAL gradients are the sum of */
   bool surveys_on_the_way; /* in the step under way: updates by rows take the squares of their gradients */
   double clip_factor;      /* in the step under way */
+  int64_t nonfinite;       /* in the step under way: the first overflow that this owner has met (overflow.h) */
   bool agreed;             /* whether the owners have agreed on the step under way, and it is taken */
   int64_t step, skipped;   /* steps taken to their ends, steps skipped */
   bool skipped_last;
@@ -78,6 +86,9 @@ void eqs_kept_state_free(eqs_kept_state *kept);
 /* Allocate zeros as the plan says. Collective. */
 eqs_status eqs_optimizer_create(const eqs_config *config, const eqs_plan *plan, MPI_Comm owners,
                                 eqs_optimizer **optimizer);
+
+/* Say that a parameter's weight is another than the last step left. Not collective. */
+void eqs_optimizer_changed(eqs_optimizer *optimizer, int64_t p);
 
 /* Free; sets *optimizer to NULL. Collective. */
 void eqs_optimizer_destroy(eqs_optimizer **optimizer);
@@ -117,7 +128,8 @@ eqs_status eqs_optimizer_norm(eqs_optimizer *optimizer);
 double eqs_clip_factor(double norm, double max_norm);
 
 /*
- * Collective. Sets gradient_norm, clip_factor, skipped_last, and `present` alike on all owners.
+ * Collective. With `on_nonfinite: skip` the step is skipped, too, where its updates would overflow.
+ * Sets gradient_norm, clip_factor, skipped_last, and `present` alike on all owners.
  * EQS_FAILED: a non-finite gradient and `on_nonfinite: error`.
  */
 eqs_status eqs_optimizer_agree(eqs_optimizer *optimizer);
@@ -128,7 +140,13 @@ eqs_status eqs_optimizer_update(eqs_optimizer *optimizer, int64_t p, int64_t i);
 /* Whether the parameter's weight is updated by eqs_optimizer_end, because ν is a sum over several matrices. */
 bool eqs_waits_for_nu(const eqs_optimizer *optimizer, int64_t p);
 
-/* The updates that waited for ν, diagnostics, counts. Collective. */
+/* The updates of a parameter that waits for ν, after all factors: the matrices' sum, then weights. Collective. */
+eqs_status eqs_update_waiting(eqs_optimizer *optimizer, int64_t p);
+
+/*
+ * The updates that waited for ν, diagnostics, counts. Collective. EQS_FAILED: state or a weight has overflown, with
+ * step, parameter and which.
+ */
 eqs_status eqs_optimizer_end(eqs_optimizer *optimizer);
 
 /*

@@ -4,7 +4,9 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "dist/communicator.h"
+#include "optimizer/damping.h"
 #include "optimizer/optimizer.h"
+#include "optimizer/overflow.h"
 #include "optimizer/update.h"
 
 void eqs_optimizer_begin(eqs_optimizer *optimizer, int trainers)
@@ -12,6 +14,7 @@ void eqs_optimizer_begin(eqs_optimizer *optimizer, int trainers)
   optimizer->trainers = trainers;
   optimizer->clip_factor = 1;
   optimizer->surveys_on_the_way = false;
+  optimizer->nonfinite = INT64_MAX;
   for (int64_t p = 0; p < optimizer->plan->parameters; p++) {
     optimizer->parameter[p].finite = true;
     optimizer->parameter[p].squares = 0;
@@ -41,16 +44,19 @@ static bool holds(const eqs_optimizer *optimizer, int64_t p)
 /* What the owners agree on by their minima. */
 typedef struct {
   int64_t all_present; /* 0: a parameter has no gradient as far as one of its owners knows */
-  int64_t nonfinite;   /* the first parameter with a value that is not finite; INT64_MAX if none has */
+  int64_t nonfinite;   /* the first parameter with a gradient that is not finite; INT64_MAX if none has */
+  int64_t certain;     /* 0: an owner cannot exclude that an update overflows, and must know before it (`skip`) */
 } gradient_minima;
 
-static gradient_minima local_minima(const eqs_optimizer *optimizer)
+static gradient_minima local_minima(eqs_optimizer *optimizer)
 {
-  gradient_minima minima = {.all_present = 1, .nonfinite = INT64_MAX};
+  gradient_minima minima = {.all_present = 1, .nonfinite = INT64_MAX, .certain = 1};
   for (int64_t p = optimizer->plan->parameters - 1; p >= 0; p--) {
     bool frozen = optimizer->plan->parameter[p].info.frozen != 0;
     if (!frozen && !optimizer->parameter[p].present && holds(optimizer, p)) minima.all_present = 0;
     if (!optimizer->parameter[p].finite) minima.nonfinite = p;
+    if (optimizer->config->skip_nonfinite && optimizer->parameter[p].present && eqs_may_overflow(optimizer, p))
+      minima.certain = 0;
   }
   return minima;
 }
@@ -75,19 +81,18 @@ cleanup:
   return status;
 }
 
-static eqs_status refuse_nonfinite(eqs_optimizer *optimizer, int64_t nonfinite)
+static eqs_status refuse_nonfinite(eqs_optimizer *optimizer, int64_t code)
 {
-  const char *name = optimizer->plan->parameter[nonfinite].info.name;
+  char words[1024];
   int rank;
   MPI_Comm_rank(optimizer->owners, &rank);
-  if (!optimizer->config->skip_nonfinite)
-    return eqs_fail(EQS_FAILED, "step %lld: the gradient of '%s' is not finite (on_nonfinite: error)",
-                    (long long)optimizer->step + 1, name);
+  if (!optimizer->config->skip_nonfinite) return eqs_fail_nonfinite(optimizer, code);
   optimizer->skipped++;
   optimizer->skipped_last = true;
+  eqs_nonfinite_words(optimizer, code, words, sizeof words);
   if (rank == 0)
-    eqs_log(EQS_LOG_WARNING, "step %lld: skipped, the gradient of '%s' is not finite (%lld skipped so far)",
-            (long long)optimizer->step + 1, name, (long long)optimizer->skipped);
+    eqs_log(EQS_LOG_WARNING, "step %lld: skipped, %s (%lld skipped so far)", (long long)optimizer->step + 1, words,
+            (long long)optimizer->skipped);
   return EQS_OK;
 }
 
@@ -120,17 +125,23 @@ static double clip_factor(const eqs_optimizer *optimizer)
 eqs_status eqs_optimizer_agree(eqs_optimizer *optimizer)
 {
   eqs_status status = EQS_OK;
+  int64_t overflow = INT64_MAX;
   gradient_minima minima = local_minima(optimizer);
-  EQS_TRY(eqs_minimum(optimizer->owners, (int64_t *)&minima, 2, "the owners' word on their gradients"));
+  EQS_TRY(eqs_minimum(optimizer->owners, (int64_t *)&minima, 3, "the owners' word on their gradients"));
   EQS_TRY(eqs_optimizer_norm(optimizer));
   EQS_TRY(agree_on_presence(optimizer, minima.all_present));
 
   optimizer->skipped_last = false;
   if (minima.nonfinite != INT64_MAX) {
-    status = refuse_nonfinite(optimizer, minima.nonfinite);
+    status = refuse_nonfinite(optimizer, eqs_nonfinite_code(minima.nonfinite, EQS_NONFINITE_GRADIENT));
     goto cleanup;
   }
   optimizer->clip_factor = clip_factor(optimizer);
+  if (!minima.certain) EQS_TRY(eqs_try_updates(optimizer, &overflow));
+  if (overflow != INT64_MAX) {
+    status = refuse_nonfinite(optimizer, overflow);
+    goto cleanup;
+  }
   optimizer->agreed = true;
 cleanup:
   return status;
@@ -149,60 +160,87 @@ cleanup:
   return status == EQS_OK ? status : eqs_fail_in(status, "parameter '%s'", optimizer->plan->parameter[p].info.name);
 }
 
-/* ν of a tensor <- the sum of its matrices' parts, each counted by the first owner of its grid. */
-static eqs_status sum_nu(eqs_optimizer *optimizer)
+/* The parts of a tensor's matrices in ν and ||D||², each counted by the first owner of its grid. */
+static void add_nu(const eqs_optimizer *optimizer, int64_t p, double sums[2])
 {
-  eqs_status status = EQS_OK;
-  const eqs_plan *plan = optimizer->plan;
-  double *nu = NULL;
-  int count = 0;
-  for (int64_t p = 0; p < plan->parameters; p++) count += eqs_shares_nu(&plan->parameter[p].assignment);
-  if (count == 0) goto cleanup;
-  EQS_TRY(eqs_allocate(&nu, count, sizeof *nu));
-  count = 0;
-  for (int64_t p = 0; p < plan->parameters; p++) {
-    const eqs_assignment *assignment = &plan->parameter[p].assignment;
-    if (!eqs_shares_nu(assignment)) continue;
-    for (int64_t i = 0; i < assignment->count; i++) {
-      const eqs_owned_matrix *matrix = &optimizer->parameter[p].matrix[i];
-      if (matrix->grid != NULL && matrix->grid->row == 0 && matrix->grid->col == 0) nu[count] += matrix->nu;
-    }
-    count++;
+  for (int64_t i = 0; i < optimizer->plan->parameter[p].assignment.count; i++) {
+    const eqs_owned_matrix *matrix = &optimizer->parameter[p].matrix[i];
+    if (matrix->grid == NULL || matrix->grid->row != 0 || matrix->grid->col != 0) continue;
+    sums[0] += matrix->findings.nu;
+    sums[1] += matrix->findings.squares;
   }
-  EQS_TRY(eqs_sum(optimizer->owners, nu, count, "the sums of nuclear norms"));
-  count = 0;
-  for (int64_t p = 0; p < plan->parameters; p++) {
-    const eqs_assignment *assignment = &plan->parameter[p].assignment;
-    if (!eqs_shares_nu(assignment)) continue;
-    for (int64_t i = 0; i < assignment->count; i++) optimizer->parameter[p].matrix[i].nu = nu[count];
-    count++;
-  }
-cleanup:
-  free(nu);
-  return status;
 }
 
-static eqs_status update_those_that_waited(eqs_optimizer *optimizer)
+static eqs_status update_by_sums(eqs_optimizer *optimizer, int64_t p, const double sums[2])
 {
   eqs_status status = EQS_OK;
-  int64_t p = 0;
-  EQS_TRY(sum_nu(optimizer));
-  for (; p < optimizer->plan->parameters; p++) {
-    if (!optimizer->parameter[p].present || !eqs_waits_for_nu(optimizer, p)) continue;
-    for (int64_t i = 0; i < optimizer->plan->parameter[p].assignment.count; i++)
-      if (optimizer->parameter[p].matrix[i].grid != NULL) EQS_TRY(eqs_update_weight(optimizer, p, i));
+  for (int64_t i = 0; i < optimizer->plan->parameter[p].assignment.count; i++) {
+    eqs_owned_matrix *matrix = &optimizer->parameter[p].matrix[i];
+    matrix->findings.nu = sums[0];
+    matrix->findings.squares = sums[1];
+    if (matrix->grid != NULL) EQS_TRY(eqs_update_weight(optimizer, p, i));
   }
   return EQS_OK;
 cleanup:
-  return p < optimizer->plan->parameters
-             ? eqs_fail_in(status, "parameter '%s'", optimizer->plan->parameter[p].info.name)
-             : status;
+  return eqs_fail_in(status, "parameter '%s'", optimizer->plan->parameter[p].info.name);
+}
+
+static const char waits_for_sums[] = "the sums of nuclear norms";
+
+eqs_status eqs_update_waiting(eqs_optimizer *optimizer, int64_t p)
+{
+  eqs_status status = EQS_OK;
+  double sums[2] = {0};
+  add_nu(optimizer, p, sums);
+  EQS_TRY(eqs_sum(optimizer->owners, sums, 2, waits_for_sums));
+  EQS_TRY(update_by_sums(optimizer, p, sums));
+cleanup:
+  return status;
+}
+
+/* All of them, with one reduction. */
+static eqs_status update_those_that_waited(eqs_optimizer *optimizer)
+{
+  eqs_status status = EQS_OK;
+  int64_t parameters = optimizer->plan->parameters, count = 0;
+  double(*sums)[2] = NULL;
+  for (int64_t p = 0; p < parameters; p++) count += eqs_waits_for_nu(optimizer, p);
+  if (count == 0) goto cleanup;
+  EQS_TRY(eqs_allocate(&sums, count, sizeof *sums));
+  count = 0;
+  for (int64_t p = 0; p < parameters; p++)
+    if (eqs_waits_for_nu(optimizer, p)) add_nu(optimizer, p, sums[count++]);
+  EQS_TRY(eqs_sum(optimizer->owners, sums[0], 2 * (int)count, waits_for_sums));
+  count = 0;
+  for (int64_t p = 0; p < parameters; p++) {
+    if (!eqs_waits_for_nu(optimizer, p)) continue;
+    if (optimizer->parameter[p].present) EQS_TRY(update_by_sums(optimizer, p, sums[count]));
+    count++;
+  }
+cleanup:
+  free(sums);
+  return status;
+}
+
+/* What is known only after the updates: values that are not finite, and where ε outweighs a direction. */
+static eqs_status look_back(eqs_optimizer *optimizer)
+{
+  eqs_status status = EQS_OK;
+  struct {
+    int64_t nonfinite, quiet;
+  } minima = {.nonfinite = optimizer->nonfinite, .quiet = !eqs_damping_to_tell(optimizer)};
+  EQS_TRY(eqs_minimum(optimizer->owners, (int64_t *)&minima, 2, "the owners' word on their updates"));
+  if (minima.nonfinite != INT64_MAX) return eqs_fail_nonfinite(optimizer, minima.nonfinite);
+  if (!minima.quiet) EQS_TRY(eqs_damping_tell(optimizer));
+cleanup:
+  return status;
 }
 
 eqs_status eqs_optimizer_end(eqs_optimizer *optimizer)
 {
   eqs_status status = EQS_OK;
   EQS_TRY(update_those_that_waited(optimizer));
+  EQS_TRY(look_back(optimizer));
   EQS_TRY(eqs_diagnostics_end(optimizer));
   for (int64_t p = 0; p < optimizer->plan->parameters; p++)
     optimizer->parameter[p].step += optimizer->parameter[p].present;

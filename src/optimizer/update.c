@@ -1,8 +1,11 @@
 #include "optimizer/update.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "base/memory.h"
+#include "dist/communicator.h"
+#include "optimizer/overflow.h"
 
 double eqs_gradient_factor(const eqs_optimizer *optimizer, int64_t p)
 {
@@ -22,8 +25,7 @@ static const eqs_rule_options *options_of(const eqs_optimizer *optimizer, int64_
   return &optimizer->parameter[p].options;
 }
 
-/* M and D from f G; for polar_first from the polar factor of f G. */
-static eqs_momentum_factors momentum_factors(const eqs_rule_options *options, double f)
+eqs_momentum_factors eqs_factors_of_momentum(const eqs_rule_options *options, double f)
 {
   switch (options->momentum) {
   case EQS_MOMENTUM_NESTEROV:
@@ -35,12 +37,34 @@ static eqs_momentum_factors momentum_factors(const eqs_rule_options *options, do
 
 /* D from f G, the momentum is updated; direction may be gradient. */
 static void make_direction(const eqs_rule_options *options, double f, const eqs_matrix *gradient, eqs_matrix *momentum,
-                           eqs_matrix *direction)
+                           eqs_matrix *direction, eqs_largest *largest)
 {
   if (options->momentum != EQS_MOMENTUM_NONE)
-    eqs_matrix_momentum(momentum_factors(options, f), gradient, momentum, direction);
+    eqs_matrix_momentum(eqs_factors_of_momentum(options, f), gradient, momentum, direction, &largest->momentum);
   else if (direction->data != gradient->data || f != 1)
     eqs_matrix_combine(f, gradient, 0, direction);
+}
+
+/* Before the first pass. Norms of rows are kept in a step that is measured, until end_findings. */
+static eqs_status begin_findings(eqs_optimizer *optimizer, int64_t p, int64_t i)
+{
+  eqs_owned_matrix *matrix = &optimizer->parameter[p].matrix[i];
+  free(matrix->findings.row_norms); /* of a step that failed */
+  matrix->findings = (eqs_rule_findings){0};
+  matrix->largest = (eqs_largest){.known = true};
+  if (!optimizer->diagnostics.active || !(options_of(optimizer, p)->rule->keys & EQS_KEY_ROW_MODE)) return EQS_OK;
+  return eqs_allocate(&matrix->findings.row_norms, matrix->weight.local_rows, sizeof *matrix->findings.row_norms);
+}
+
+static eqs_status end_findings(eqs_optimizer *optimizer, int64_t p, int64_t i)
+{
+  eqs_owned_matrix *matrix = &optimizer->parameter[p].matrix[i];
+  eqs_status status = eqs_diagnostics_add_damping(&optimizer->diagnostics, p, options_of(optimizer, p), &matrix->weight,
+                                                  &matrix->findings);
+  free(matrix->findings.row_norms);
+  matrix->findings.row_norms = NULL;
+  eqs_note_overflow(optimizer, p, i);
+  return status;
 }
 
 eqs_status eqs_make_factor(eqs_optimizer *optimizer, int64_t p, int64_t i)
@@ -51,20 +75,26 @@ eqs_status eqs_make_factor(eqs_optimizer *optimizer, int64_t p, int64_t i)
   eqs_matrix *d = &matrix->gradient;
   double f = eqs_gradient_factor(optimizer, p);
   bool factor_first = options->momentum == EQS_MOMENTUM_POLAR_FIRST;
+  EQS_TRY(begin_findings(optimizer, p, i));
   if (!factor_first)
-    make_direction(options, f, d, &matrix->momentum, d);
+    make_direction(options, f, d, &matrix->momentum, d, &matrix->largest);
   else if (f != 1)
     eqs_matrix_scale(d, f);
   eqs_diagnostics_add_squares(&optimizer->diagnostics, p, EQS_SUM_DIRECTION, d);
-  EQS_TRY(eqs_rule_factor(options, optimizer->parameter[p].step + 1, matrix->states, d, &matrix->nu));
-  EQS_TRY(eqs_diagnostics_add_factor(&optimizer->diagnostics, p, options, d, matrix->nu));
-  if (factor_first) make_direction(options, 1, d, &matrix->momentum, d);
+  status = eqs_rule_factor(options, optimizer->parameter[p].step + 1, matrix->states, d, &matrix->findings);
+  if (matrix->findings.nonfinite)
+    return eqs_note_direction(optimizer, p, i); /* the step fails at its end, on all owners */
+  EQS_TRY(status);
+  for (int s = 0; s < EQS_MAX_STATES; s++) matrix->largest.state[s] = matrix->findings.largest[s];
+  EQS_TRY(eqs_diagnostics_add_factor(&optimizer->diagnostics, p, options, d, matrix->findings.nu));
+  if (factor_first) make_direction(options, 1, d, &matrix->momentum, d, &matrix->largest);
 cleanup:
   return status;
 }
 
 /* W <- (1 - lr · weight_decay) W - lr U, U = scale · u */
-static eqs_status apply_update(eqs_optimizer *optimizer, int64_t p, double scale, eqs_matrix *u, eqs_matrix *weight)
+static eqs_status apply_update(eqs_optimizer *optimizer, int64_t p, double scale, eqs_matrix *u, eqs_matrix *weight,
+                               eqs_largest *largest)
 {
   eqs_status status = EQS_OK;
   double lr = eqs_learning_rate(optimizer, optimizer->plan->parameter[p].assignment.group);
@@ -74,7 +104,7 @@ static eqs_status apply_update(eqs_optimizer *optimizer, int64_t p, double scale
   }
   eqs_diagnostics_add_squares(&optimizer->diagnostics, p, EQS_SUM_WEIGHT, weight);
   EQS_TRY(eqs_diagnostics_add_update(&optimizer->diagnostics, p, u));
-  eqs_matrix_combine(-lr * scale, u, 1 - lr * options_of(optimizer, p)->weight_decay, weight);
+  eqs_matrix_update(-lr * scale, u, 1 - lr * options_of(optimizer, p)->weight_decay, weight, &largest->weight);
 cleanup:
   return status;
 }
@@ -84,8 +114,9 @@ eqs_status eqs_update_weight(eqs_optimizer *optimizer, int64_t p, int64_t i)
   eqs_status status = EQS_OK;
   eqs_owned_matrix *matrix = &optimizer->parameter[p].matrix[i];
   double scale;
-  EQS_TRY(eqs_rule_update(options_of(optimizer, p), matrix->nu, &matrix->gradient, &scale));
-  EQS_TRY(apply_update(optimizer, p, scale, &matrix->gradient, &matrix->weight));
+  EQS_TRY(eqs_rule_update(options_of(optimizer, p), &matrix->findings, &matrix->gradient, &scale));
+  EQS_TRY(apply_update(optimizer, p, scale, &matrix->gradient, &matrix->weight, &matrix->largest));
+  EQS_TRY(end_findings(optimizer, p, i));
 cleanup:
   return status;
 }
@@ -104,13 +135,16 @@ typedef struct {
   eqs_matrix block; /* room for D and then U of a block */
   double *d_means;  /* of the columns; NULL if nothing is centered */
   double *u_means;
+  double squares;            /* ||D||²_F, for an ε that is relative */
+  eqs_rule_options absolute; /* the options with ε as a number then */
 } row_pass;
 
 /* The parts of the matrix in a block. */
 typedef struct {
   eqs_matrix gradient, momentum, weight, u;
   eqs_matrix states[EQS_MAX_STATES];
-  double scale; /* of u */
+  int64_t first; /* row */
+  double scale;  /* of u */
 } row_block;
 
 static bool goes_by_rows(const eqs_rule_options *options, const eqs_grid *grid)
@@ -129,7 +163,8 @@ bool eqs_can_survey_on_the_way(const eqs_optimizer *optimizer, int64_t p)
 
 static row_block block_of(const row_pass *pass, int64_t first, int64_t end)
 {
-  row_block block = {.gradient = eqs_matrix_rows(&pass->matrix->gradient, first, end),
+  row_block block = {.first = first,
+                     .gradient = eqs_matrix_rows(&pass->matrix->gradient, first, end),
                      .momentum = eqs_matrix_rows(&pass->matrix->momentum, first, end),
                      .weight = eqs_matrix_rows(&pass->matrix->weight, first, end),
                      .u = eqs_matrix_rows(&pass->block, 0, end - first)};
@@ -141,7 +176,7 @@ static row_block block_of(const row_pass *pass, int64_t first, int64_t end)
 static void direct_block(const row_pass *pass, row_block *block)
 {
   double f = eqs_gradient_factor(pass->optimizer, pass->parameter);
-  make_direction(pass->options, f, &block->gradient, &block->momentum, &block->u);
+  make_direction(pass->options, f, &block->gradient, &block->momentum, &block->u, &pass->matrix->largest);
   if (pass->optimizer->surveys_on_the_way)
     pass->optimizer->parameter[pass->parameter].squares += f * f * eqs_matrix_local_squares(&block->gradient);
   eqs_diagnostics_add_squares(&pass->optimizer->diagnostics, pass->parameter, EQS_SUM_DIRECTION, &block->u);
@@ -155,67 +190,103 @@ static void direct_block_again(const row_pass *pass, row_block *block)
     eqs_matrix_combine(f, &block->gradient, 0, &block->u);
     return;
   }
-  eqs_momentum_factors factors = momentum_factors(pass->options, f);
+  eqs_momentum_factors factors = eqs_factors_of_momentum(pass->options, f);
   eqs_matrix_combine(factors.of_m, &block->momentum, 0, &block->u);
   if (factors.of_g != 0) eqs_matrix_combine(factors.of_g, &block->gradient, 1, &block->u);
 }
 
 /* D -> U, both of a block, without what centers the whole. */
-static eqs_status update_block(const row_pass *pass, row_block *block)
+static eqs_status update_block(row_pass *pass, row_block *block)
 {
   eqs_status status = EQS_OK;
-  eqs_optimizer *optimizer = pass->optimizer;
+  int64_t step = pass->optimizer->parameter[pass->parameter].step + 1;
   const eqs_rule *rule = pass->options->rule;
-  double nu = 0;
-  EQS_TRY(rule->factor(pass->options, optimizer->parameter[pass->parameter].step + 1, block->states, &block->u, &nu));
-  EQS_TRY(rule->update(pass->options, nu, &block->u, &block->scale));
+  eqs_rule_findings *all = &pass->matrix->findings, found = {0};
+  if (all->row_norms != NULL) found.row_norms = all->row_norms + block->first;
+  EQS_TRY(rule->factor(pass->options, step, block->states, &block->u, &found));
+  EQS_TRY(rule->update(pass->options, &found, &block->u, &block->scale));
+  all->rows += found.rows;
+  all->damped_rows += found.damped_rows;
+  for (int s = 0; s < EQS_MAX_STATES; s++)
+    if (found.largest[s] > pass->matrix->largest.state[s]) pass->matrix->largest.state[s] = found.largest[s];
 cleanup:
   return status;
 }
 
-static eqs_status step_block(const row_pass *pass, row_block *block)
+static eqs_status step_block(row_pass *pass, row_block *block)
 {
   eqs_status status = EQS_OK;
   direct_block(pass, block);
   EQS_TRY(update_block(pass, block));
-  EQS_TRY(apply_update(pass->optimizer, pass->parameter, block->scale, &block->u, &block->weight));
+  EQS_TRY(
+      apply_update(pass->optimizer, pass->parameter, block->scale, &block->u, &block->weight, &pass->matrix->largest));
 cleanup:
   return status;
 }
 
-/* Of a centered rule: the means of D; then those of the update of D - means; then the weights. */
-static eqs_status sum_directions(const row_pass *pass, row_block *block)
+/*
+ * Where a row's update depends on others: the means of D, if it is centered; its norm, if ε is relative; the means of
+ * the update; then the weights.
+ */
+static eqs_status sum_directions(row_pass *pass, row_block *block)
 {
   direct_block(pass, block);
-  eqs_matrix_add_column_sums(&block->u, pass->d_means);
+  if (pass->d_means != NULL) eqs_matrix_add_column_sums(&block->u, pass->d_means);
   return EQS_OK;
 }
 
-static eqs_status update_centered(const row_pass *pass, row_block *block)
+static void direct_centered(const row_pass *pass, row_block *block)
 {
   direct_block_again(pass, block);
-  eqs_matrix_subtract_means(&block->u, pass->d_means);
-  return update_block(pass, block);
+  if (pass->d_means != NULL) eqs_matrix_subtract_means(&block->u, pass->d_means);
 }
 
-static eqs_status sum_updates(const row_pass *pass, row_block *block)
+static eqs_status sum_squares(row_pass *pass, row_block *block)
 {
-  eqs_status status = update_centered(pass, block);
+  direct_centered(pass, block);
+  pass->squares += eqs_matrix_local_squares(&block->u);
+  return EQS_OK;
+}
+
+/* Rows are counted when the weights are made. */
+static eqs_status sum_updates(row_pass *pass, row_block *block)
+{
+  eqs_rule_findings before = pass->matrix->findings;
+  direct_centered(pass, block);
+  eqs_status status = update_block(pass, block);
   eqs_matrix_add_column_sums(&block->u, pass->u_means);
+  pass->matrix->findings = before;
   return status;
 }
 
-static eqs_status step_centered(const row_pass *pass, row_block *block)
+static eqs_status step_after_sums(row_pass *pass, row_block *block)
 {
   eqs_status status = EQS_OK;
-  EQS_TRY(update_centered(pass, block));
-  eqs_matrix_subtract_means(&block->u, pass->u_means);
-  EQS_TRY(apply_update(pass->optimizer, pass->parameter, block->scale, &block->u, &block->weight));
+  direct_centered(pass, block);
+  EQS_TRY(update_block(pass, block));
+  if (pass->u_means != NULL) eqs_matrix_subtract_means(&block->u, pass->u_means);
+  EQS_TRY(
+      apply_update(pass->optimizer, pass->parameter, block->scale, &block->u, &block->weight, &pass->matrix->largest));
 cleanup:
   return status;
 }
 
-static eqs_status for_blocks(const row_pass *pass, eqs_status (*visit)(const row_pass *pass, row_block *block))
+/* ε as a number, from the norm of all of D. */
+static eqs_status find_eps(row_pass *pass)
+{
+  eqs_status status = EQS_OK;
+  const eqs_matrix *weight = &pass->matrix->weight;
+  if (weight->grid->comm != MPI_COMM_NULL)
+    EQS_TRY(eqs_sum(weight->grid->comm, &pass->squares, 1, "the norm of a direction on other ranks"));
+  pass->absolute = *pass->options;
+  pass->absolute.eps_mode = EQS_EPS_ABSOLUTE;
+  pass->absolute.eps *= sqrt(pass->squares / (double)weight->layout.rows);
+  pass->options = &pass->absolute;
+cleanup:
+  return status;
+}
+
+static eqs_status for_blocks(row_pass *pass, eqs_status (*visit)(row_pass *pass, row_block *block))
 {
   eqs_status status = EQS_OK;
   int64_t rows = pass->matrix->weight.local_rows;
@@ -252,16 +323,21 @@ static eqs_status update_by_rows(eqs_optimizer *optimizer, int64_t p, int64_t i)
 {
   eqs_status status = EQS_OK;
   row_pass pass = {0};
+  EQS_TRY(begin_findings(optimizer, p, i));
   EQS_TRY(create_pass(optimizer, p, i, &pass));
-  if (!pass.options->center) {
+  bool center = pass.options->center, relative = pass.options->eps_mode == EQS_EPS_RELATIVE;
+  if (!center && !relative) {
     EQS_TRY(for_blocks(&pass, step_block));
   } else {
     EQS_TRY(for_blocks(&pass, sum_directions));
-    EQS_TRY(eqs_matrix_finish_means(&pass.matrix->weight, pass.d_means));
-    EQS_TRY(for_blocks(&pass, sum_updates));
-    EQS_TRY(eqs_matrix_finish_means(&pass.matrix->weight, pass.u_means));
-    EQS_TRY(for_blocks(&pass, step_centered));
+    if (center) EQS_TRY(eqs_matrix_finish_means(&pass.matrix->weight, pass.d_means));
+    if (relative) EQS_TRY(for_blocks(&pass, sum_squares));
+    if (relative) EQS_TRY(find_eps(&pass));
+    if (center) EQS_TRY(for_blocks(&pass, sum_updates));
+    if (center) EQS_TRY(eqs_matrix_finish_means(&pass.matrix->weight, pass.u_means));
+    EQS_TRY(for_blocks(&pass, step_after_sums));
   }
+  EQS_TRY(end_findings(optimizer, p, i));
 cleanup:
   free_pass(&pass);
   return status;

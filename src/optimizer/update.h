@@ -13,6 +13,9 @@
  */
 double eqs_gradient_factor(const eqs_optimizer *optimizer, int64_t p);
 
+/* What the options' momentum makes of f G: M and D. Not for polar_first, whose M is of factors, f = 1. */
+eqs_momentum_factors eqs_factors_of_momentum(const eqs_rule_options *options, double f);
+
 /* Whether ν of a parameter is the sum over several matrices, so that all factors come before the first update. */
 bool eqs_shares_nu(const eqs_assignment *assignment);
 
@@ -31,7 +34,7 @@ bool eqs_can_survey_on_the_way(const eqs_optimizer *optimizer, int64_t p);
 /*
  * The same in two halves, between which ν is summed:
  * G -> D -> factor, in `gradient`, and the matrix's part of ν; the momentum and the rule's states are updated;
- * factor -> U, with matrix->nu as it counts for the tensor;  W <- (1 - lr · weight_decay) W - lr U.
+ * factor -> U, with matrix->findings as they count for the tensor;  W <- (1 - lr · weight_decay) W - lr U.
  */
 eqs_status eqs_make_factor(eqs_optimizer *optimizer, int64_t p, int64_t i);
 eqs_status eqs_update_weight(eqs_optimizer *optimizer, int64_t p, int64_t i);

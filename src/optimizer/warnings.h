@@ -16,8 +16,8 @@ typedef struct {
  *   the including ones have taken: that is what variants do;
  * - no matrix by a polar factor, although the configuration has such a rule;
  * - fused tensors that are one matrix; heads that are to be apart, of which nobody says how many there are;
- * - large matrices by an element-wise rule only because no other group matches, where the configuration has a polar one.
- * Parameters whose names differ in numbers alone are one warning. The time is that of sorting the parameters.
+ * - large matrices by an element-wise rule only because no other group matches, where the configuration has a polar
+ * one. Parameters whose names differ in numbers alone are one warning. The time is that of sorting the parameters.
  *
  * warnings  [out] free with eqs_warnings_free
  *

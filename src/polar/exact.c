@@ -6,15 +6,20 @@
 #include "dist/product.h"
 #include "polar/solver.h"
 
-/* f(λ)^(1/2) with f(λ) = (λ+ε)^(-1/2), in place of the ascending eigenvalues of a Gram matrix. */
-static void half_of_inverse_roots(double eps, double *values, int64_t count)
+/*
+ * f(λ)^(1/2) with f(λ) = (λ+ε)^(-1/2), in place of the ascending eigenvalues of a Gram matrix. What is lost in
+ * rounding, ε included, is a null direction, where the pseudo-inverse has zero: ε^(-1/2) would only amplify what
+ * rounding left of X there. A centered X has such a direction in the ones, with a component of the size of float32's
+ * rounding.
+ */
+static void half_of_inverse_roots(const eqs_polar_options *options, double *values, int64_t count)
 {
-  double largest = values[count - 1];
-  double rounding = (double)count * DBL_EPSILON * 4 * largest; /* what eigenvalue 0 may come out as */
+  double rounding = (double)count * DBL_EPSILON * 4; /* of the largest: what eigenvalue 0 may come out as */
+  if (options->centered) rounding = fmax(rounding, 16.0 * FLT_EPSILON * FLT_EPSILON);
+  rounding *= values[count - 1];
   for (int64_t i = 0; i < count; i++) {
-    double damped = fmax(values[i], 0) + eps;
-    bool counts = eps > 0 || values[i] > rounding;
-    values[i] = counts ? pow(damped, -0.25) : 0;
+    double damped = fmax(values[i], 0) + options->eps;
+    values[i] = damped > rounding ? pow(damped, -0.25) : 0;
   }
 }
 
@@ -28,7 +33,7 @@ static void scale_columns(eqs_matrix *x, const double *factors)
 }
 
 /* F = V f(Λ) Vᵀ of the Gram matrix VΛVᵀ, which is used up. */
-static eqs_status inverse_root(double eps, eqs_matrix *gram, eqs_matrix *F)
+static eqs_status inverse_root(const eqs_polar_options *options, eqs_matrix *gram, eqs_matrix *F)
 {
   eqs_status status = EQS_OK;
   int64_t k = gram->layout.rows;
@@ -37,7 +42,7 @@ static eqs_status inverse_root(double eps, eqs_matrix *gram, eqs_matrix *F)
   EQS_TRY(eqs_allocate(&values, k, sizeof *values));
   EQS_TRY(eqs_matrix_create_like(gram, EQS_ELEMENT_DOUBLE, &V));
   EQS_TRY(eqs_symmetric_eigen(gram, values, &V));
-  half_of_inverse_roots(eps, values, k);
+  half_of_inverse_roots(options, values, k);
   scale_columns(&V, values);
   EQS_TRY(eqs_gram(1, EQS_AS_IS, &V, F));
 cleanup:
@@ -62,7 +67,7 @@ eqs_status eqs_exact_polar(const eqs_polar_options *options, eqs_matrix *x, doub
   EQS_TRY(eqs_create_square(x, k, EQS_ELEMENT_DOUBLE, &F));
   eqs_matrix_copy(x, &X);
   EQS_TRY(eqs_gram(1, op, &X, &gram));
-  EQS_TRY(inverse_root(options->eps, &gram, &F));
+  EQS_TRY(inverse_root(options, &gram, &F));
   if (op == EQS_AS_IS)
     EQS_TRY(eqs_multiply(1, EQS_AS_IS, &F, EQS_AS_IS, &X, 0, &U));
   else

@@ -6,9 +6,12 @@
 #include "dist/squares.h"
 #include "polar/solver.h"
 
-enum { restart_after = 2 }; /* steps */
+enum { direct_squares = 2, gram_squares = 4, damped_squares = 5 /* with several restarts */ };
 
-enum { direct_squares = 2, gram_squares = 4 };
+static bool damped(const eqs_polar_options *options)
+{
+  return eqs_solver_damped(options->solver, options->normalisation);
+}
 
 int64_t eqs_smaller_side(eqs_side nominal, const eqs_matrix *x, eqs_operation *op)
 {
@@ -42,7 +45,7 @@ static eqs_status iterate_direct(iteration *it)
   eqs_status status = EQS_OK;
   for (int step = 0; step < it->options->steps; step++) {
     double p[3];
-    eqs_solver_coefficients(it->options->solver, step, p);
+    eqs_solver_coefficients(it->options, step, p);
     EQS_TRY(eqs_squares_gram(it->squares, it->scale * it->scale, 0, A));
     EQS_TRY(eqs_squares_multiply(it->squares, p[2], A, A, p[1], A, p[0], B));
     EQS_TRY(apply(it, B, NULL));
@@ -54,7 +57,8 @@ cleanup:
 /* Which square holds what in the Gram form; they are exchanged instead of copied. */
 typedef struct {
   int R, Z, Q, spare;
-  bool q_is_identity;
+  int E; /* the damping as it is after restarts; -1: there is but one, for which the spare one serves */
+  bool q_is_identity, restarted;
 } gram_state;
 
 static void exchange(int *a, int *b)
@@ -67,7 +71,7 @@ static void exchange(int *a, int *b)
 /* Z <- aI + bR + cR² */
 static eqs_status form_z(iteration *it, const double p[3], const gram_state *s)
 {
-  if (p[2] == 0) return eqs_squares_combine(it->squares, p[1], s->R, p[0], s->Z);
+  if (p[2] == 0) return eqs_squares_combine(it->squares, p[1], s->R, -1, p[0], s->Z);
   return eqs_squares_multiply(it->squares, p[2], s->R, s->R, p[1], s->R, p[0], s->Z);
 }
 
@@ -80,7 +84,7 @@ static eqs_status form_z(iteration *it, const double p[3], const gram_state *s)
  */
 static bool takes_whole_products(const eqs_polar_options *options)
 {
-  return eqs_solver_damped(options->solver) || options->centered;
+  return damped(options) || options->centered;
 }
 
 static eqs_status multiply(iteration *it, int a, int b, int to)
@@ -108,19 +112,28 @@ cleanup:
   return status;
 }
 
-/*
- * X <- QX, R <- XXᵀ + δQ², Q <- I. The damping does not pass through X: it is carried along by itself.
- */
+static int squares_of_gram_form(const eqs_polar_options *options)
+{
+  return damped(options) && eqs_restart_count(options) > 1 ? damped_squares : gram_squares;
+}
+
+/* X <- QX, R <- XXᵀ + E, Q <- I. The damping E, δI at first, does not pass through X: E <- QEQ by itself. */
 static eqs_status restart(iteration *it, gram_state *s)
 {
   eqs_status status = EQS_OK;
+  int E = s->E >= 0 ? s->E : s->spare;
   EQS_TRY(apply(it, s->Q, NULL));
   EQS_TRY(eqs_squares_gram(it->squares, 1, 0, s->R));
   if (it->damping > 0) {
-    EQS_TRY(eqs_squares_multiply(it->squares, it->damping, s->Q, s->Q, 1, s->R, 0, s->spare));
-    exchange(&s->R, &s->spare);
+    if (!s->restarted) {
+      EQS_TRY(eqs_squares_multiply(it->squares, it->damping, s->Q, s->Q, 0, -1, 0, E));
+    } else {
+      EQS_TRY(eqs_squares_multiply(it->squares, 1, E, s->Q, 0, -1, 0, s->spare));
+      EQS_TRY(eqs_squares_multiply(it->squares, 1, s->spare, s->Q, 0, -1, 0, E));
+    }
+    EQS_TRY(eqs_squares_combine(it->squares, 1, s->R, E, 0, s->R));
   }
-  s->q_is_identity = true;
+  s->q_is_identity = s->restarted = true;
 cleanup:
   return status;
 }
@@ -129,11 +142,17 @@ cleanup:
 static eqs_status iterate_gram(iteration *it, double *dot)
 {
   eqs_status status = EQS_OK;
-  gram_state s = {.R = 0, .Z = 1, .Q = 2, .spare = 3, .q_is_identity = true};
+  gram_state s = {.R = 0,
+                  .Z = 1,
+                  .Q = 2,
+                  .spare = 3,
+                  .E = squares_of_gram_form(it->options) > gram_squares ? gram_squares : -1,
+                  .q_is_identity = true};
+  eqs_restarts restarts = eqs_restarts_begin(it->options);
   for (int step = 0; step < it->options->steps; step++) {
     double p[3];
-    eqs_solver_coefficients(it->options->solver, step, p);
-    if (step == restart_after && it->options->form == EQS_FORM_GRAM_RESTART) EQS_TRY(restart(it, &s));
+    eqs_solver_coefficients(it->options, step, p);
+    if (eqs_restarts_before(&restarts, step)) EQS_TRY(restart(it, &s));
     EQS_TRY(form_z(it, p, &s));
     int z = s.Z;
     if (s.q_is_identity)
@@ -157,7 +176,7 @@ static double damped_norm(double gram_norm, double trace, double eps, double n)
 /* Undamped: X = D/s, R = XXᵀ. */
 static eqs_status begin_undamped(iteration *it, double norm)
 {
-  it->scale /= eqs_solver_normalisation(it->options->solver, norm, 0);
+  it->scale /= eqs_undamped_normalisation(it->options, norm);
   return EQS_OK;
 }
 
@@ -172,9 +191,8 @@ static eqs_status begin_damped(iteration *it, double norm, double nominal)
   double t = ldexp(1, ilogb(norm)), eps = it->options->eps, gram_norm;
   EQS_TRY(eqs_squares_gram(it->squares, (it->scale / t) * (it->scale / t), 0, R));
   EQS_TRY(eqs_squares_norm(it->squares, R, &gram_norm));
-  double s =
-      eqs_solver_normalisation(it->options->solver, damped_norm(t * t * gram_norm, norm * norm, eps, nominal), eps);
-  EQS_TRY(eqs_squares_combine(it->squares, t * t / s, R, eps / s, R));
+  double s = eqs_damped_normalisation(it->options, damped_norm(t * t * gram_norm, norm * norm, eps, nominal));
+  EQS_TRY(eqs_squares_combine(it->squares, t * t / s, R, -1, eps / s, R));
   it->damping = eps / s;
   it->scale /= sqrt(s);
 cleanup:
@@ -183,11 +201,13 @@ cleanup:
 
 static eqs_status check_options(const eqs_polar_options *options)
 {
-  if (eqs_solver_damped(options->solver) && options->form == EQS_FORM_DIRECT)
+  if (damped(options) && options->form == EQS_FORM_DIRECT)
     return eqs_fail(EQS_USAGE, "solver %s has no direct form: it has no place for the damping",
                     eqs_solver_names[options->solver]);
   if (options->solver != EQS_EXACT && options->steps < 1)
     return eqs_fail(EQS_USAGE, "solver %s needs at least one step", eqs_solver_names[options->solver]);
+  if (options->solver == EQS_CUSTOM && (options->lists == NULL || options->lists->polynomials < 1))
+    return eqs_fail(EQS_USAGE, "solver custom needs coefficients");
   if (options->eps < 0) return eqs_fail(EQS_USAGE, "eps = %g is negative", options->eps);
   return EQS_OK;
 }
@@ -226,13 +246,15 @@ static double gram_flops(const eqs_polar_options *options, product_work work)
 {
   double flops = work.gram + work.whole;
   double commuting = takes_whole_products(options) ? work.whole_square : work.square;
-  bool q_is_identity = true;
+  bool q_is_identity = true, restarted = false;
+  eqs_restarts restarts = eqs_restarts_begin(options);
   for (int step = 0; step < options->steps; step++) {
     double p[3];
-    eqs_solver_coefficients(options->solver, step, p);
-    if (step == restart_after && options->form == EQS_FORM_GRAM_RESTART) {
-      flops += work.whole + work.gram + (eqs_solver_damped(options->solver) && options->eps > 0 ? work.square : 0);
-      q_is_identity = true;
+    eqs_solver_coefficients(options, step, p);
+    if (eqs_restarts_before(&restarts, step)) {
+      flops += work.whole + work.gram;
+      if (damped(options) && options->eps > 0) flops += restarted ? 2 * work.square : work.square;
+      q_is_identity = restarted = true;
     }
     if (p[2] != 0) flops += work.square;
     if (!q_is_identity) flops += commuting;
@@ -247,7 +269,7 @@ static bool takes_direct_form(const eqs_polar_options *options, int64_t m, int64
 {
   product_work work = work_of_products(m, n);
   if (options->form != EQS_FORM_AUTO) return options->form == EQS_FORM_DIRECT;
-  return !eqs_solver_damped(options->solver) && direct_flops(options, work) <= gram_flops(options, work);
+  return !damped(options) && direct_flops(options, work) <= gram_flops(options, work);
 }
 
 /*
@@ -257,7 +279,7 @@ static bool takes_direct_form(const eqs_polar_options *options, int64_t m, int64
 static eqs_operation choose_side(const eqs_polar_options *options, const eqs_grid *grid, int64_t m, int64_t n)
 {
   if (m != n) return m < n ? EQS_AS_IS : EQS_TRANSPOSED;
-  bool of_rows = eqs_solver_damped(options->solver) ? options->side == EQS_LEFT : grid->rows < grid->cols;
+  bool of_rows = damped(options) ? options->side == EQS_LEFT : grid->rows < grid->cols;
   return of_rows ? EQS_AS_IS : EQS_TRANSPOSED;
 }
 
@@ -268,15 +290,15 @@ static eqs_status evaluate(const eqs_polar_options *options, double norm, double
   double nominal = (double)(options->side == EQS_RIGHT ? x->layout.cols : x->layout.rows);
   eqs_operation op = choose_side(options, x->grid, x->layout.rows, x->layout.cols);
   iteration it = {.options = options, .op = op, .scale = scale};
-  EQS_TRY(eqs_squares_open(x, op, direct ? direct_squares : gram_squares, &it.squares));
-  if (eqs_solver_damped(options->solver))
+  EQS_TRY(eqs_squares_open(x, op, direct ? direct_squares : squares_of_gram_form(options), &it.squares));
+  if (damped(options))
     EQS_TRY(begin_damped(&it, norm, nominal));
   else
     EQS_TRY(begin_undamped(&it, norm));
   if (direct) {
     EQS_TRY(iterate_direct(&it));
   } else {
-    if (!eqs_solver_damped(options->solver)) EQS_TRY(eqs_squares_gram(it.squares, it.scale * it.scale, 0, 0));
+    if (!damped(options)) EQS_TRY(eqs_squares_gram(it.squares, it.scale * it.scale, 0, 0));
     EQS_TRY(iterate_gram(&it, dot));
   }
 cleanup:
@@ -294,8 +316,7 @@ static eqs_status evaluate_with_nu(const eqs_polar_options *options, double norm
   eqs_status status = EQS_OK;
   eqs_matrix original = {0};
   bool direct = takes_direct_form(options, x->layout.rows, x->layout.cols);
-  bool restarts = options->form == EQS_FORM_GRAM_RESTART && options->steps > restart_after;
-  if (!direct && !restarts) return evaluate(options, norm, scale, x, nu);
+  if (!direct && eqs_restart_count(options) == 0) return evaluate(options, norm, scale, x, nu);
   EQS_TRY(eqs_matrix_create_like(x, EQS_ELEMENT_FLOAT, &original));
   eqs_matrix_copy(x, &original);
   EQS_TRY(evaluate(options, norm, scale, x, NULL));
@@ -305,25 +326,50 @@ cleanup:
   return status;
 }
 
-eqs_status eqs_polar(const eqs_polar_options *options, eqs_matrix *x, double *nu)
+/* ε as a number, and its share beside the mean eigenvalue. */
+static eqs_polar_options measure_damping(const eqs_polar_options *options, const eqs_matrix *x,
+                                         eqs_polar_findings *findings)
+{
+  eqs_polar_options absolute = *options;
+  int64_t m = x->layout.rows, n = x->layout.cols;
+  double mean = findings->squares / (double)(m < n ? m : n);
+  if (options->relative) absolute.eps *= mean;
+  absolute.relative = false;
+  if (damped(options) || options->solver == EQS_EXACT) findings->damping = absolute.eps / (absolute.eps + mean);
+  return absolute;
+}
+
+eqs_status eqs_polar_measured(const eqs_polar_options *options, eqs_matrix *x, bool with_nu,
+                              eqs_polar_findings *findings)
 {
   static const double small = 1e-10, large = 1e10; /* norms beyond these leave the range of float32 when squared */
   eqs_status status = EQS_OK;
-  double norm, scale = 1;
-  if (nu != NULL) *nu = 0;
+  double norm, scale = 1, *nu = with_nu ? &findings->nu : NULL;
+  *findings = (eqs_polar_findings){0};
   EQS_TRY(check_options(options));
   EQS_TRY(eqs_matrix_norm(x, &norm));
-  if (!isfinite(norm)) return eqs_fail(EQS_FAILED, "the polar factor of a matrix with elements that are not finite");
+  findings->squares = norm * norm;
+  findings->nonfinite = !isfinite(norm);
+  if (findings->nonfinite)
+    return eqs_fail(EQS_FAILED, "the polar factor of a matrix with elements that are not finite");
   if (norm == 0) return EQS_OK;
-  if (options->solver == EQS_EXACT) return eqs_exact_polar(options, x, nu);
+  eqs_polar_options absolute = measure_damping(options, x, findings);
+  if (options->solver == EQS_EXACT) return eqs_exact_polar(&absolute, x, nu);
   if (norm < small || norm > large) {
     scale = ldexp(1, ilogb(norm));
     eqs_matrix_scale(x, 1 / scale);
   }
-  if (nu == NULL) return evaluate(options, norm, scale, x, NULL);
-  EQS_TRY(evaluate_with_nu(options, norm, scale, x, nu));
-  *nu *= scale;
+  EQS_TRY(with_nu ? evaluate_with_nu(&absolute, norm, scale, x, nu) : evaluate(&absolute, norm, scale, x, NULL));
+  findings->nu *= scale;
 cleanup:
+  return status;
+}
+
+eqs_status eqs_polar(const eqs_polar_options *options, eqs_matrix *x, double *nu)
+{
+  eqs_polar_findings findings;
+  eqs_status status = eqs_polar_measured(options, x, nu != NULL, &findings);
+  if (nu != NULL) *nu = findings.nu;
   return status;
 }
 
@@ -368,5 +414,6 @@ void eqs_polar_workspace(const eqs_polar_options *options, const eqs_grid *grid,
     *freed = (2 * k * l + 6 * k * k) / ranks * (int64_t)sizeof(double);
   else
     eqs_squares_workspace(grid, choose_side(options, grid, m, n), k, l,
-                          takes_direct_form(options, m, n) ? direct_squares : gram_squares, kept, freed);
+                          takes_direct_form(options, m, n) ? direct_squares : squares_of_gram_form(options), kept,
+                          freed);
 }

@@ -1,5 +1,6 @@
 #include "polar/solver.h"
 
+#include <math.h>
 #include <stddef.h>
 
 const char *const eqs_solver_names[EQS_SOLVERS] = {
@@ -10,12 +11,17 @@ const char *const eqs_solver_names[EQS_SOLVERS] = {
     [EQS_JORDAN] = "jordan",
     [EQS_YOU] = "you",
     [EQS_EXACT] = "exact",
+    [EQS_CUSTOM] = "custom",
 };
 const char *const eqs_form_names[EQS_FORMS] = {
     [EQS_FORM_AUTO] = "auto",
     [EQS_FORM_DIRECT] = "direct",
     [EQS_FORM_GRAM] = "gram",
     [EQS_FORM_GRAM_RESTART] = "gram_restart",
+};
+const char *const eqs_normalisation_names[EQS_NORMALISATIONS] = {
+    [EQS_NORM_FROBENIUS] = "frobenius",
+    [EQS_NORM_GRAM] = "gram",
 };
 const char *const eqs_side_names[EQS_SIDES] = {[EQS_RIGHT] = "right", [EQS_LEFT] = "left"};
 
@@ -52,13 +58,15 @@ static const double you[][3] = {
     {2.8769, -3.1427, 1.2046}, {2.8366, -3.0525, 1.2012},
 };
 
-/* s = factor · norm + constant + eps_factor · ε */
+/* s = factor · norm + eps_factor · ε, or + guard where it is asked for */
 typedef struct {
   const double (*coefficients)[3];
   int count, unsafe_steps;
   bool damped;
-  double factor, constant, eps_factor;
+  double factor, eps_factor, guard;
 } solver;
+
+static const double largest_guard = 2e-4; /* of the norm */
 
 #define COEFFICIENTS(table) .coefficients = table, .count = sizeof table / sizeof table[0]
 
@@ -66,31 +74,60 @@ static const solver solvers[EQS_SOLVERS] = {
     [EQS_NEWTON_SCHULZ] = {COEFFICIENTS(newton_schulz), .damped = true, .factor = 1},
     [EQS_POLAR_EXPRESS] = {COEFFICIENTS(polar_express_8), .unsafe_steps = unsafe_steps_8, .damped = true,
                            .factor = 1.02, .eps_factor = 1},
-    [EQS_POLAR_EXPRESS_5] = {COEFFICIENTS(polar_express_5), .factor = 1.02, .constant = 1e-6},
+    [EQS_POLAR_EXPRESS_5] = {COEFFICIENTS(polar_express_5), .factor = 1.02, .guard = 1e-6},
     [EQS_GRAM_POLAR_EXPRESS] = {COEFFICIENTS(polar_express_8), .unsafe_steps = unsafe_steps_8, .factor = 1,
-                                .constant = 1e-7},
-    [EQS_JORDAN] = {COEFFICIENTS(jordan), .factor = 1, .constant = 1e-7},
-    [EQS_YOU] = {COEFFICIENTS(you), .factor = 1, .constant = 1e-7},
+                                .guard = 1e-7},
+    [EQS_JORDAN] = {COEFFICIENTS(jordan), .factor = 1, .guard = 1e-7},
+    [EQS_YOU] = {COEFFICIENTS(you), .factor = 1, .guard = 1e-7},
     [EQS_EXACT] = {.coefficients = NULL},
+    [EQS_CUSTOM] = {.coefficients = NULL, .factor = 1, .guard = 1e-7},
 };
 
-bool eqs_solver_damped(eqs_solver which)
+bool eqs_solver_damped(eqs_solver which, eqs_normalisation normalisation)
 {
-  return solvers[which].damped;
+  return which == EQS_CUSTOM ? normalisation == EQS_NORM_GRAM : solvers[which].damped;
 }
 
-void eqs_solver_coefficients(eqs_solver which, int k, double coefficients[3])
+void eqs_solver_coefficients(const eqs_polar_options *options, int k, double coefficients[3])
 {
-  const solver *s = &solvers[which];
-  const double *row = s->coefficients[k < s->count ? k : s->count - 1];
+  const solver *s = &solvers[options->solver];
+  const double(*rows)[3] = s->coefficients;
+  int count = s->count;
+  if (options->solver == EQS_CUSTOM) {
+    rows = (const double(*)[3])options->lists->polynomial;
+    count = options->lists->polynomials;
+  }
+  const double *row = rows[k < count ? k : count - 1];
   double shrink = k < s->unsafe_steps ? safety : 1;
   coefficients[0] = row[0] / shrink;
   coefficients[1] = row[1] / (shrink * shrink * shrink);
   coefficients[2] = row[2] / (shrink * shrink * shrink * shrink * shrink);
 }
 
-double eqs_solver_normalisation(eqs_solver which, double norm, double eps)
+double eqs_damped_normalisation(const eqs_polar_options *options, double norm)
 {
-  const solver *s = &solvers[which];
-  return s->factor * norm + s->constant + s->eps_factor * eps;
+  const solver *s = &solvers[options->solver];
+  return s->factor * norm + s->eps_factor * options->eps;
+}
+
+double eqs_undamped_normalisation(const eqs_polar_options *options, double norm)
+{
+  const solver *s = &solvers[options->solver];
+  return s->factor * norm + (options->guarded ? fmin(s->guard, largest_guard * norm) : 0);
+}
+
+double eqs_polar_largest(const eqs_polar_options *options)
+{
+  enum { mesh = 512 };
+  double largest = 1.25;
+  for (int i = 1; options->solver == EQS_CUSTOM && i <= mesh; i++) {
+    double x = (double)i / mesh;
+    for (int step = 0; step < options->steps; step++) {
+      double p[3];
+      eqs_solver_coefficients(options, step, p);
+      x *= p[0] + x * x * (p[1] + x * x * p[2]);
+    }
+    largest = fabs(x) <= largest ? largest : fabs(x); /* also if it is not a number */
+  }
+  return isfinite(largest) ? 2 * largest : INFINITY;
 }

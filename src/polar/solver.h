@@ -5,8 +5,24 @@
 #include "dist/product.h"
 #include "polar/polar.h"
 
-/* The normalisation s of a solver, from ||D||_F, or of a damped one from ||A||_F and ε. */
-double eqs_solver_normalisation(eqs_solver solver, double norm, double eps);
+/* The normalisation s of a damped solver, from ||A||_F and ε; that of an undamped one, from ||D||_F. */
+double eqs_damped_normalisation(const eqs_polar_options *options, double norm);
+double eqs_undamped_normalisation(const eqs_polar_options *options, double norm);
+
+/* Where the Gram form restarts, step by step. */
+typedef struct {
+  const eqs_polar_options *options;
+  double limit, gain;
+  int listed; /* how many of the restarts that the options list are behind */
+} eqs_restarts;
+
+eqs_restarts eqs_restarts_begin(const eqs_polar_options *options);
+
+/* Whether it restarts before step 0, 1, ...; called for every step, in order. */
+bool eqs_restarts_before(eqs_restarts *restarts, int step);
+
+/* How often it restarts. */
+int eqs_restart_count(const eqs_polar_options *options);
 
 /*
  * The order of x's smaller Gram matrix, and which one that is: of the rows (EQS_AS_IS) or of the columns. Of a square

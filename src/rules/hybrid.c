@@ -8,26 +8,27 @@
  */
 #include "rules/rules.h"
 
-static eqs_status factor(const eqs_rule_options *options, int64_t step, eqs_matrix *states, eqs_matrix *d, double *nu)
+static eqs_status factor(const eqs_rule_options *options, int64_t step, eqs_matrix *states, eqs_matrix *d,
+                         eqs_rule_findings *findings)
 {
   eqs_status status = EQS_OK;
   if (options->order == EQS_ROW_THEN_POLAR) {
-    EQS_TRY(eqs_normalize_rows(options, d));
+    EQS_TRY(eqs_normalize_rows(options, d, findings));
     if (options->center) EQS_TRY(eqs_matrix_center(d));
   }
-  EQS_TRY(eqs_factor_polar(options, step, states, d, nu));
+  EQS_TRY(eqs_factor_polar(options, step, states, d, findings));
 cleanup:
   return status;
 }
 
-static eqs_status update(const eqs_rule_options *options, double nu, eqs_matrix *u, double *scale)
+static eqs_status update(const eqs_rule_options *options, eqs_rule_findings *findings, eqs_matrix *u, double *scale)
 {
   eqs_status status = EQS_OK;
-  if (options->order == EQS_ROW_THEN_POLAR) return eqs_update_by_nu(options, nu, u, scale);
-  eqs_matrix_scale(u, eqs_nu_factor(options, nu));
+  if (options->order == EQS_ROW_THEN_POLAR) return eqs_update_by_nu(options, findings, u, scale);
+  eqs_matrix_scale(u, eqs_nu_factor(options, findings));
   /* The factor of a centered D is centered but for rounding, which the polynomial amplified: not into the norms. */
   if (options->center) EQS_TRY(eqs_matrix_center(u));
-  EQS_TRY(eqs_normalize_rows(options, u));
+  EQS_TRY(eqs_normalize_rows(options, u, findings));
   *scale = eqs_scale_factor(options->scale, u->layout.rows, u->layout.cols);
 cleanup:
   return status;
@@ -40,9 +41,8 @@ static double flops(const eqs_rule_options *options, int64_t m, int64_t n)
 
 const eqs_rule eqs_rule_hybrid = {
     .name = "hybrid",
-    .keys = EQS_KEY_MOMENTUM | EQS_KEY_BETA | EQS_KEY_ALPHA | EQS_KEY_EPS | EQS_KEY_SOLVER | EQS_KEY_STEPS |
-            EQS_KEY_FORM | EQS_KEY_ROW_MODE | EQS_KEY_ORDER | EQS_KEY_SIDE | EQS_KEY_CENTER | EQS_KEY_SCALE |
-            EQS_KEY_NU_SCOPE | EQS_KEY_LAYOUT,
+    .keys = EQS_KEY_MOMENTUM | EQS_KEY_BETA | EQS_KEY_ALPHA | EQS_KEY_ROW_MODE | EQS_KEY_ORDER | EQS_KEY_SIDE |
+            EQS_KEY_CENTER | EQS_KEY_SCALE | EQS_KEY_NU_SCOPE | EQS_KEY_LAYOUT | EQS_KEYS_OF_POLAR,
     .momentum = EQS_MOMENTUM_EMA,
     .solver = EQS_POLAR_EXPRESS,
     .center = true,

@@ -3,8 +3,7 @@
 
 const eqs_rule eqs_rule_muon = {
     .name = "muon",
-    .keys = EQS_KEY_MOMENTUM | EQS_KEY_BETA | EQS_KEY_EPS | EQS_KEY_SOLVER | EQS_KEY_STEPS | EQS_KEY_FORM |
-            EQS_KEY_CENTER | EQS_KEY_SCALE | EQS_KEY_LAYOUT,
+    .keys = EQS_KEY_MOMENTUM | EQS_KEY_BETA | EQS_KEY_CENTER | EQS_KEY_SCALE | EQS_KEY_LAYOUT | EQS_KEYS_OF_POLAR,
     .momentum = EQS_MOMENTUM_NESTEROV,
     .solver = EQS_POLAR_EXPRESS_5,
     .scale = EQS_SCALE_SQRT_MAX_1_ROWS_OVER_COLS,

@@ -6,8 +6,8 @@
 
 const eqs_rule eqs_rule_polar = {
     .name = "polar",
-    .keys = EQS_KEY_MOMENTUM | EQS_KEY_BETA | EQS_KEY_ALPHA | EQS_KEY_EPS | EQS_KEY_SOLVER | EQS_KEY_STEPS |
-            EQS_KEY_FORM | EQS_KEY_CENTER | EQS_KEY_SCALE | EQS_KEY_NU_SCOPE | EQS_KEY_LAYOUT,
+    .keys = EQS_KEY_MOMENTUM | EQS_KEY_BETA | EQS_KEY_ALPHA | EQS_KEY_CENTER | EQS_KEY_SCALE | EQS_KEY_NU_SCOPE |
+            EQS_KEY_LAYOUT | EQS_KEYS_OF_POLAR,
     .momentum = EQS_MOMENTUM_EMA,
     .solver = EQS_EXACT,
     .uses_nu = true,

@@ -9,11 +9,13 @@ const char *const eqs_momentum_names[EQS_MOMENTA] = {"none", "ema", "nesterov", 
 const char *const eqs_row_mode_names[EQS_ROW_MODES] = {"inverse_eps", "inverse"};
 const char *const eqs_order_names[EQS_ORDERS] = {"row_then_polar", "polar_then_row"};
 const char *const eqs_nu_scope_names[EQS_NU_SCOPES] = {"tensor", "matrix"};
+const char *const eqs_eps_mode_names[EQS_EPS_MODES] = {"absolute", "relative"};
 const char *const eqs_scale_names[EQS_SCALES] = {"none", "sqrt_max_1_rows_over_cols", "sqrt_rows_over_cols",
                                                  "0.2_sqrt_max_dim"};
-const char *const eqs_rule_key_names[EQS_KEYS] = {"momentum", "beta",   "betas", "alpha",    "eps",
-                                                  "solver",   "steps",  "form",  "row_mode", "order",
-                                                  "side",     "center", "scale", "nu_scope", "layout"};
+const char *const eqs_rule_key_names[EQS_KEYS] = {"momentum", "beta",     "betas",        "alpha",        "eps",
+                                                  "solver",   "steps",    "form",         "row_mode",     "order",
+                                                  "side",     "center",   "scale",        "nu_scope",     "layout",
+                                                  "eps_mode", "restarts", "coefficients", "normalisation"};
 
 static const eqs_rule *const rules[] = {
     &eqs_rule_muon,     &eqs_rule_polar,  &eqs_rule_right_spectral, &eqs_rule_left_spectral,
@@ -67,9 +69,42 @@ const char *eqs_rule_refusal(const eqs_rule_options *options)
   if (options->momentum == EQS_MOMENTUM_POLAR_FIRST && !options->rule->polar_first)
     return "momentum polar_first needs a rule whose factor is a polar factor (muon, polar, right_spectral, "
            "left_spectral)";
-  if (options->rule->keys & EQS_KEY_FORM && options->form == EQS_FORM_DIRECT && eqs_solver_damped(options->solver))
+  if (!(options->rule->keys & EQS_KEY_SOLVER)) return NULL;
+  const eqs_polar_lists *lists = options->lists;
+  if (options->form == EQS_FORM_DIRECT && eqs_solver_damped(options->solver, options->normalisation))
     return "form direct has no place for the damping of this solver";
+  if (options->solver == EQS_CUSTOM && (lists == NULL || lists->polynomials == 0))
+    return "solver custom needs coefficients, like [[3.4445, -4.775, 2.0315], [2, -1.5, 0.5]]";
+  if (options->form == EQS_FORM_DIRECT && lists != NULL && lists->restarts > 0)
+    return "restarts are of the Gram form: leave them out, or take form auto, gram or gram_restart";
   return NULL;
+}
+
+double eqs_rule_largest(const eqs_rule_options *options, int64_t step, int64_t m, int64_t n, int64_t count, double d,
+                        double *states)
+{
+  const eqs_rule *rule = options->rule;
+  double u = 2.5, scale = eqs_scale_factor(options->scale, m, n), norm = sqrt((double)m * (double)n) * d;
+  if (rule->largest != NULL) {
+    u = rule->largest(options, step, d, states);
+  } else if (eqs_rule_has_polar(rule)) {
+    eqs_polar_options polar = eqs_factor_options(options);
+    u = eqs_polar_largest(&polar);
+  }
+  if (rule->uses_nu) { /* ν <= ||D||_F ||U||_F */
+    double nu = (double)count * norm * u * sqrt((double)(m < n ? m : n));
+    eqs_rule_findings bound = {.nu = nu, .squares = (double)count * norm * norm};
+    u *= fmax(1, eqs_nu_factor(options, &bound));
+  }
+  return 2 * u * fmax(1, scale); /* centering may double it */
+}
+
+bool eqs_rule_is_damped(const eqs_rule_options *options)
+{
+  const eqs_rule *rule = options->rule;
+  bool of_gram =
+      eqs_rule_has_polar(rule) && (rule->damped || eqs_solver_damped(options->solver, options->normalisation));
+  return of_gram || (rule->keys & EQS_KEY_ROW_MODE) != 0;
 }
 
 double eqs_scale_factor(eqs_scale scale, int64_t m, int64_t n)
@@ -83,25 +118,27 @@ double eqs_scale_factor(eqs_scale scale, int64_t m, int64_t n)
   }
 }
 
-double eqs_nu_factor(const eqs_rule_options *options, double nu)
+double eqs_nu_factor(const eqs_rule_options *options, const eqs_rule_findings *findings)
 {
-  return options->alpha == 0 ? 1 : pow(fmax(nu, options->eps), options->alpha);
+  double least = options->eps_mode == EQS_EPS_RELATIVE ? options->eps * sqrt(findings->squares) : options->eps;
+  return options->alpha == 0 ? 1 : pow(fmax(findings->nu, least), options->alpha);
 }
 
-eqs_status eqs_rule_factor(const eqs_rule_options *options, int64_t step, eqs_matrix *states, eqs_matrix *d, double *nu)
+eqs_status eqs_rule_factor(const eqs_rule_options *options, int64_t step, eqs_matrix *states, eqs_matrix *d,
+                           eqs_rule_findings *findings)
 {
   eqs_status status = EQS_OK;
-  *nu = 0;
+  *findings = (eqs_rule_findings){.row_norms = findings->row_norms};
   if (options->center) EQS_TRY(eqs_matrix_center(d));
-  EQS_TRY(options->rule->factor(options, step, states, d, nu));
+  EQS_TRY(options->rule->factor(options, step, states, d, findings));
 cleanup:
   return status;
 }
 
-eqs_status eqs_rule_update(const eqs_rule_options *options, double nu, eqs_matrix *u, double *scale)
+eqs_status eqs_rule_update(const eqs_rule_options *options, eqs_rule_findings *findings, eqs_matrix *u, double *scale)
 {
   eqs_status status = EQS_OK;
-  EQS_TRY(options->rule->update(options, nu, u, scale));
+  EQS_TRY(options->rule->update(options, findings, u, scale));
   if (options->center) EQS_TRY(eqs_matrix_center(u));
 cleanup:
   return status;

@@ -28,6 +28,14 @@ typedef enum { EQS_ROW_INVERSE_EPS, EQS_ROW_INVERSE, EQS_ROW_MODES } eqs_row_mod
 typedef enum { EQS_ROW_THEN_POLAR, EQS_POLAR_THEN_ROW, EQS_ORDERS } eqs_order;
 typedef enum { EQS_NU_TENSOR, EQS_NU_MATRIX, EQS_NU_SCOPES } eqs_nu_scope;
 
+/*
+ * What ε is measured by. EQS_EPS_ABSOLUTE: it is the number itself, as in the paper's runs, whose learning rates rest
+ * on it. EQS_EPS_RELATIVE: in (DᵀD + εI)^(-1/2) it is ε ||D||²_F / k, k the smaller side of D (the mean eigenvalue of
+ * the smaller Gram matrix), beside norms of rows ε times their root mean square, beside ν ε ||D||_F; so the size of D
+ * does not matter.
+ */
+typedef enum { EQS_EPS_ABSOLUTE, EQS_EPS_RELATIVE, EQS_EPS_MODES } eqs_eps_mode;
+
 /* A factor on the update that follows from the matrix's shape m×n alone. */
 typedef enum {
   EQS_SCALE_NONE,
@@ -42,6 +50,7 @@ extern const char *const eqs_momentum_names[EQS_MOMENTA];
 extern const char *const eqs_row_mode_names[EQS_ROW_MODES];
 extern const char *const eqs_order_names[EQS_ORDERS];
 extern const char *const eqs_nu_scope_names[EQS_NU_SCOPES];
+extern const char *const eqs_eps_mode_names[EQS_EPS_MODES];
 extern const char *const eqs_scale_names[EQS_SCALES];
 
 /* Keys of a parameter group that only some rules use: bits of eqs_rule.keys. */
@@ -61,7 +70,14 @@ enum {
   EQS_KEY_SCALE = 1 << 12,
   EQS_KEY_NU_SCOPE = 1 << 13,
   EQS_KEY_LAYOUT = 1 << 14, /* with head_dim and split */
-  EQS_KEYS = 15
+  EQS_KEY_EPS_MODE = 1 << 15,
+  EQS_KEY_RESTARTS = 1 << 16,
+  EQS_KEY_COEFFICIENTS = 1 << 17, /* of solver custom, as is the next */
+  EQS_KEY_NORMALISATION = 1 << 18,
+  EQS_KEYS = 19,
+
+  EQS_KEYS_OF_POLAR = EQS_KEY_EPS | EQS_KEY_EPS_MODE | EQS_KEY_SOLVER | EQS_KEY_STEPS | EQS_KEY_FORM |
+                      EQS_KEY_RESTARTS | EQS_KEY_COEFFICIENTS | EQS_KEY_NORMALISATION
 };
 
 /* Names of those keys, indexed by bit: "momentum", "beta", ... */
@@ -75,16 +91,32 @@ typedef struct {
   double beta;     /* β, or μ of nesterov and heavy_ball */
   double betas[2]; /* adamw */
   double alpha, eps;
+  eqs_eps_mode eps_mode;
   eqs_solver solver;
+  eqs_normalisation normalisation; /* of solver custom */
   int steps;
   eqs_form form;
+  const eqs_polar_lists *lists; /* the group's; NULL if it gives none */
   eqs_row_mode row_mode;
   eqs_order order;
   eqs_side side;
   bool center;
   eqs_scale scale;
   eqs_nu_scope nu_scope;
+  bool several; /* the tensor holds several matrices: eqs_polar_options.guarded */
 } eqs_rule_options;
+
+/* What a rule finds out about a matrix on the way. */
+typedef struct {
+  double nu;           /* this matrix's part of ν(D); 0 where the rule has none */
+  double squares;      /* and of ||D||²_F, D what ν is of */
+  double damping;      /* ε / (ε + mean eigenvalue) of a damped Gram matrix, else 0 */
+  int64_t rows;        /* of this rank's rows that are normed, those that are not zero */
+  int64_t damped_rows; /* and of these, those shorter than ε */
+  double *row_norms;   /* [in] NULL, or where to put the norms of this rank's rows that are normed */
+  uint32_t largest[2]; /* magnitudes of this rank's part of the rule's states */
+  bool nonfinite;      /* why EQS_FAILED is returned: the direction is not finite. The same on all members */
+} eqs_rule_findings;
 
 struct eqs_rule {
   const char *name;
@@ -109,17 +141,24 @@ struct eqs_rule {
    * step     [in] 1 for the first step of this parameter
    * states   [in, out] `states` matrices
    * d        [in, out] direction D; on return the factor
-   * nu       [out] this matrix's part of ν(D); 0 where the rule has none
+   * findings [in, out] zero at first, but for row_norms; a rule with states gives `largest`
    *
    * Collective over d's grid.
    */
-  eqs_status (*factor)(const eqs_rule_options *options, int64_t step, eqs_matrix *states, eqs_matrix *d, double *nu);
+  eqs_status (*factor)(const eqs_rule_options *options, int64_t step, eqs_matrix *states, eqs_matrix *d,
+                       eqs_rule_findings *findings);
 
   /*
    * factor -> U = scale · u, shape factor included: the scale is left to who applies U, who goes through memory anyway.
-   * u [in, out], scale [out]. Collective over u's grid.
+   * findings [in, out]: ν and ||D||² as they count for the tensor; u [in, out], scale [out]. Collective over u's grid.
    */
-  eqs_status (*update)(const eqs_rule_options *options, double nu, eqs_matrix *u, double *scale);
+  eqs_status (*update)(const eqs_rule_options *options, eqs_rule_findings *findings, eqs_matrix *u, double *scale);
+
+  /*
+   * An upper bound of the elements of the factor of a direction whose elements are up to d; states: the largest of
+   * each, before it and after it. NULL: 2.5, as of polar factors and rows over their norms, where there are no states.
+   */
+  double (*largest)(const eqs_rule_options *options, int64_t step, double d, double *states);
 
   /* Floating-point operations of one update of an m×n matrix, on all ranks together. */
   double (*flops)(const eqs_rule_options *options, int64_t m, int64_t n);
@@ -153,8 +192,15 @@ bool eqs_momentum_same_buffer(const char *kind, const char *other);
  * Arguments as those of eqs_rule.factor and eqs_rule.update. Collective over the matrix's grid.
  */
 eqs_status eqs_rule_factor(const eqs_rule_options *options, int64_t step, eqs_matrix *states, eqs_matrix *d,
-                           double *nu);
-eqs_status eqs_rule_update(const eqs_rule_options *options, double nu, eqs_matrix *u, double *scale);
+                           eqs_rule_findings *findings);
+eqs_status eqs_rule_update(const eqs_rule_options *options, eqs_rule_findings *findings, eqs_matrix *u, double *scale);
+
+/*
+ * An upper bound of what an update of an m×n matrix, one of `count` of its tensor, is made of: the elements of U, with
+ * what is multiplied into it on the way. d and states as in eqs_rule.largest.
+ */
+double eqs_rule_largest(const eqs_rule_options *options, int64_t step, int64_t m, int64_t n, int64_t count, double d,
+                        double *states);
 
 /* Value of a shape factor for an m×n matrix. */
 double eqs_scale_factor(eqs_scale scale, int64_t m, int64_t n);
@@ -168,7 +214,10 @@ double eqs_rule_seconds(const eqs_rule_options *options, const eqs_speeds *speed
 void eqs_rule_workspace(const eqs_rule_options *options, const eqs_grid *grid, int64_t m, int64_t n, int64_t *kept,
                         int64_t *freed);
 
-/* max(ν, ε)^α. */
-double eqs_nu_factor(const eqs_rule_options *options, double nu);
+/* Whether ε is beside the eigenvalues of a Gram matrix or the norms of rows. */
+bool eqs_rule_is_damped(const eqs_rule_options *options);
+
+/* max(ν, ε)^α, or max(ν, ε ||D||_F)^α. */
+double eqs_nu_factor(const eqs_rule_options *options, const eqs_rule_findings *findings);
 
 #endif

@@ -95,6 +95,8 @@ eqs_status eqs_run_puts(eqs_session *session)
   }
   EQS_TRY(compare(session, words + parameters, words));
   EQS_TRY(eqs_move_weights(session, travels, weight));
+  for (int64_t p = 0; eqs_owns(session) && p < parameters; p++)
+    if (travels[p]) eqs_optimizer_changed(session->optimizer, p);
   for (int64_t p = 0; p < session->parameters; p++) session->parameter[p].put = NULL;
   session->puts = 0;
   session->push_sender.held = false;

@@ -69,8 +69,8 @@ eqs_fragment eqs_route_fragment(const eqs_route *route, const eqs_piece *piece, 
   held_rows(route, piece->parameter, trainer, &first, &end);
   if (fragment.first_row < first) fragment.first_row = first;
   if (fragment.end_row > end) fragment.end_row = end;
-  /* What all trainers have alike, one of them sends: a different one for every owner. Initial values may differ: the first
-   * trainer's count. */
+  /* What all trainers have alike, one of them sends: a different one for every owner. Initial values may differ: the
+   * first trainer's count. */
   int sender = route->kind == EQS_ROUTE_INITIAL ? 0 : route->bucket[piece->bucket].owner % route->trainers;
   if (!is_pull(route->kind) && placement_of(route, &planned->info) == EQS_REPLICATE && trainer != sender)
     fragment.end_row = fragment.first_row;

@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "checkpoint/optimizer_state.h"
 #include "dist/communicator.h"
+#include "optimizer/warnings.h"
 #include "service/session.h"
 
 static eqs_status pack_parameter(const eqs_parameter_info *info, eqs_wire *wire)
@@ -177,6 +178,19 @@ static eqs_status make_plan(eqs_session *session, eqs_wire *payload)
   EQS_TRY(eqs_settings_create(session->config, &session->settings));
 cleanup:
   free(info);
+  return status;
+}
+
+/* What the plan shows that the user may not have meant, once, by the first owner. Not collective. */
+static eqs_status warn_of_plan(const eqs_session *session)
+{
+  eqs_status status = EQS_OK;
+  eqs_warnings warnings = {0};
+  if (session->roster.owner != 0) return EQS_OK;
+  EQS_TRY(eqs_plan_warnings(session->config, session->plan, &warnings));
+  for (int w = 0; w < warnings.count; w++) eqs_log(EQS_LOG_WARNING, "%s", warnings.text[w]);
+cleanup:
+  eqs_warnings_free(&warnings);
   return status;
 }
 
@@ -385,6 +399,7 @@ eqs_status eqs_run_start(eqs_session *session, eqs_wire *payload)
   eqs_status status = EQS_OK;
   MPI_Comm comm = session->roster.comm;
   EQS_TRY(eqs_agree(comm, make_plan(session, payload)));
+  EQS_TRY(eqs_agree(comm, warn_of_plan(session)));
   if (eqs_owns(session))
     status = eqs_optimizer_create(session->config, session->plan, session->roster.owner_comm, &session->optimizer);
   EQS_TRY(eqs_share_outcome(session, status));

@@ -462,7 +462,8 @@ def training(directory):
         # state began at zero: ema of a gradient of ones with beta 0.95, of which the trainers' mean is taken
         checks.at_most(np.abs(group["momentum"][()] - 0.05).max(), 1e-8, "momentum after a step from zero")
     told = json.loads(command("inspect", "--diff", initial, directory / "run", "--format", "json").stdout)
-    checks.that((told["a"]["step"], told["b"]["step"], [key for key in told["trainer"] if not key.startswith("equishard.")], told["a"]["only"])
+    of_program = [key for key in told["trainer"] if not key.startswith("equishard.")]
+    checks.that((told["a"]["step"], told["b"]["step"], of_program, told["a"]["only"])
                 == (0, 1, ["samples"], [])
                 and {"parameter": "embed.weight", "tensor": "momentum"} in told["b"]["only"]
                 and "trainer_dtype" not in [entry["attribute"] for entry in told["attributes"]], f"inspect --diff: {told}")

@@ -99,7 +99,7 @@ static void check_gram(const reference *r, const eqs_grid *grid)
   eqs_matrix_destroy(&x);
 }
 
-/* With S = G/l: T = 2 S S - S + 4I by halves; R = S T whole; U = Rᵀ T = T S T by halves; -U/2 + I. */
+/* With S = G/l: T = 2 S S - S + 4I by halves; R = S T whole; U = Rᵀ T = T S T by halves; -U/2 + T + I. */
 static void check_products(const reference *r, const eqs_grid *grid)
 {
   enum { S, T, R, U };
@@ -111,12 +111,12 @@ static void check_products(const reference *r, const eqs_grid *grid)
   double *t = test_multiply(s, s, k, k, k);
   for (int64_t i = 0; i < count; i++) t[i] = 2 * t[i] - s[i] + (i % (k + 1) == 0 ? 4 : 0);
   double *product = test_multiply(s, t, k, k, k), *u = test_multiply(t, product, k, k, k);
-  for (int64_t i = 0; i < count; i++) u[i] = -u[i] / 2 + (i % (k + 1) == 0 ? 1 : 0);
+  for (int64_t i = 0; i < count; i++) u[i] = -u[i] / 2 + t[i] + (i % (k + 1) == 0 ? 1 : 0);
   ck_assert_ok(eqs_squares_gram(squares, 1 / (double)r->l, 0, S));
   ck_assert_ok(eqs_squares_multiply(squares, 2, S, S, -1, S, 4, T));
   ck_assert_ok(eqs_squares_multiply_whole(squares, S, T, R));
   ck_assert_ok(eqs_squares_multiply(squares, 1, R, T, 0, -1, 0, U));
-  ck_assert_ok(eqs_squares_combine(squares, -0.5, U, 1, U));
+  ck_assert_ok(eqs_squares_combine(squares, -0.5, U, T, 1, U));
   check_applied(r, squares, &x, U, u, 1e-5, "products");
   free(s);
   free(t);

@@ -29,10 +29,16 @@ static void jacobi(int64_t n, double *A, double *V)
       }
 }
 
+/* The constant that undamped solvers add to ||D||_F for one of several matrices. */
+static double guard(const eqs_rule_options *options, double constant, double trace)
+{
+  return options->several ? fmin(constant, 2e-4 * sqrt(trace)) : 0;
+}
+
 /* g with U = D g(DᵀD), of the n eigenvalues of the Gram matrix that the options name, in place. */
 static void apply_solver(const eqs_rule_options *options, int64_t n, double *eigenvalues)
 {
-  bool damped = options->rule->damped || eqs_solver_damped(options->solver);
+  bool damped = options->rule->damped || eqs_solver_damped(options->solver, options->normalisation);
   double eps = damped ? options->eps : 0, largest = 0, squares = 0, trace = 0, s = 1;
   for (int64_t i = 0; i < n; i++) {
     double value = eigenvalues[i] = fmax(eigenvalues[i], 0);
@@ -43,17 +49,20 @@ static void apply_solver(const eqs_rule_options *options, int64_t n, double *eig
   switch (options->solver) {
   case EQS_NEWTON_SCHULZ: s = sqrt(squares); break;
   case EQS_POLAR_EXPRESS: s = 1.02 * sqrt(squares) + eps; break;
-  case EQS_POLAR_EXPRESS_5: s = pow(1.02 * sqrt(trace) + 1e-6, 2); break;
-  default: s = pow(sqrt(trace) + 1e-7, 2); break;
+  case EQS_POLAR_EXPRESS_5: s = pow(1.02 * sqrt(trace) + guard(options, 1e-6, trace), 2); break;
+  default: s = pow(sqrt(trace) + guard(options, 1e-7, trace), 2); break;
   }
+  if (s == 0) s = 1; /* a zero matrix stays zero */
+  const eqs_polar_options polar = {.solver = options->solver, .lists = options->lists};
   for (int64_t i = 0; i < n; i++) {
-    double x = (eigenvalues[i] + (eqs_solver_damped(options->solver) ? eps : 0)) / s, g = 1 / sqrt(s);
+    double x = (eigenvalues[i] + (eqs_solver_damped(options->solver, options->normalisation) ? eps : 0)) / s,
+           g = 1 / sqrt(s);
     if (options->solver == EQS_EXACT) {
-      g = eps > 0 || eigenvalues[i] > 1e-13 * largest ? 1 / sqrt(eigenvalues[i] + eps) : 0;
+      g = eigenvalues[i] + eps > 1e-13 * largest ? 1 / sqrt(eigenvalues[i] + eps) : 0;
     } else {
       for (int step = 0; step < options->steps; step++) {
         double p[3];
-        eqs_solver_coefficients(options->solver, step, p);
+        eqs_solver_coefficients(&polar, step, p);
         double slope = p[0] + p[1] * x + p[2] * x * x; /* p(√x)/√x */
         g *= slope;
         x *= slope * slope;

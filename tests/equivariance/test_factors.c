@@ -17,9 +17,10 @@ static const double largest = 3, float32_error = 1e-4;
 /* x <- p_K(...p_1(x)) */
 static double apply_polynomials(eqs_solver solver, int steps, double x)
 {
+  const eqs_polar_options options = {.solver = solver};
   for (int step = 0; step < steps; step++) {
     double p[3];
-    eqs_solver_coefficients(solver, step, p);
+    eqs_solver_coefficients(&options, step, p);
     x = p[0] * x + p[1] * x * x * x + p[2] * pow(x, 5);
   }
   return x;
@@ -37,8 +38,8 @@ static double normalisation(eqs_solver solver, int64_t k, double condition)
   switch (solver) {
   case EQS_NEWTON_SCHULZ: return sqrt(sqrt(fourth_powers));
   case EQS_POLAR_EXPRESS: return sqrt(1.02 * sqrt(fourth_powers) + 1e-8);
-  case EQS_POLAR_EXPRESS_5: return 1.02 * sqrt(squares) + 1e-6;
-  default: return sqrt(squares) + 1e-7;
+  case EQS_POLAR_EXPRESS_5: return 1.02 * sqrt(squares);
+  default: return sqrt(squares);
   }
 }
 

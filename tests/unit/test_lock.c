@@ -78,7 +78,7 @@ static void kill_other(const other *started)
 START_TEST(a_directory_has_one_writer)
 {
   eqs_directory_lock *lock, *second;
-  char host[256] = "", expected[400], alias[96];
+  char host[256] = "", expected[600], alias[96];
   make_folder();
   int files = open_files();
   ck_assert_ok(eqs_directory_lock_take(directory, false, &lock));

@@ -101,7 +101,7 @@ START_TEST(numbers_beyond_a_type)
   for (int t = 0; t < 3; t++) {
     float values[] = {1, -types[t].inside, INFINITY, NAN, types[t].beyond, -types[t].beyond};
     int64_t beyond = types[t].dtype == EQS_FLOAT32 ? 0 : 2;
-    ck_assert(eqs_largest(types[t].dtype) == types[t].largest);
+    ck_assert(eqs_dtype_largest(types[t].dtype) == types[t].largest);
     ck_assert_int_eq(eqs_find_beyond(types[t].dtype, values, 6), 6 - beyond);
     ck_assert_int_eq(eqs_saturate(types[t].dtype, values, 6), beyond);
     ck_assert(values[4] == types[t].largest && values[5] == -types[t].largest && values[1] == -types[t].inside);

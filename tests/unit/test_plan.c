@@ -175,7 +175,7 @@ START_TEST(test_frozen)
       parse("groups:\n  - {match: {role: mlp_gate_up}, rule: muon, lr: 1}\n  - {match: {name: '*norm*'}, "
             "rule: adamw, lr: 1}\n  - {match: {role: embedding}, rule: row_norm, lr: 1}\n");
   eqs_parameter_info info[count];
-  char names[parameters][64], frozen_names[9][16];
+  char names[parameters][64], frozen_names[9][24];
   eqs_plan *trained, *plan;
   int64_t added[owners], total = 0, most = 0;
   make_model(info, names);

@@ -78,6 +78,7 @@ _DECLARATIONS = {
     "eqs_session_open_text": [c_void_p, c_char_p, c_char_p, POINTER(c_void_p)],
     "eqs_job_trainers": [c_void_p, POINTER(c_void_p)],
     "eqs_session_trainers": [c_void_p, POINTER(c_void_p)],
+    "eqs_session_tell_model": [c_void_p, c_char_p, c_int64],
     "eqs_parameter_add": [c_void_p, POINTER(ParameterInfo), c_void_p, POINTER(c_void_p)],
     "eqs_session_resume": [c_void_p, c_char_p],
     "eqs_session_resume_if_any": [c_void_p, c_char_p],

@@ -119,6 +119,18 @@ class Structure:
         self._model = model if isinstance(model, torch.nn.Module) else None
         self._look()
 
+    def config_numbers(self):
+        """(key, number) of the whole numbers in the model's `config`, as Hugging Face's and nanoGPT's models have one: heads
+        and fused tensors follow from them."""
+        model = self._model
+        while model is not None and getattr(model, "config", None) is None:
+            model = next((part for name, part in model.named_children() if name in _WRAPPERS), None)
+        config = getattr(model, "config", None)
+        config = getattr(config, "text_config", None) or config
+        values = config if isinstance(config, dict) else getattr(config, "__dict__", {})
+        return [(key, value) for key, value in values.items()
+                if isinstance(key, str) and type(value) is int and 0 <= value < 2**62]
+
     def _look(self):
         self._tables, self._held = [], {}
         if self._model is not None:

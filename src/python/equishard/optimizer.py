@@ -182,6 +182,8 @@ class Optimizer(torch.optim.Optimizer):
         return found, Buffers(model, others) if buffers else None
 
     def _start(self, resume):
+        for key, number in self._structure.config_numbers():
+            call("eqs_session_tell_model", self._session, key.encode(), number)
         if isinstance(resume, str) and resume == "auto":
             call("eqs_session_resume_if_any", self._session, None)
         elif resume:
