@@ -99,6 +99,7 @@ typedef struct {
   const char *momentum;        /* kind: "ema", "nesterov", ...; NULL if the rule has none */
   const char *schedule;        /* kind of the configuration's schedule: "constant", "cosine", ... */
   const char *const *settings; /* names of what eqs_group_set can set, NULL after the last */
+  int scheduled; /* whether the configuration's schedule changes the rate: its kind is not "constant", or it warms up */
 } eqs_group_info;
 
 /* The state after the last completed step. */

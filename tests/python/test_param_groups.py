@@ -133,6 +133,11 @@ def scheduled(equishard):
             change(optimizer)
             backward(module, 0)
             refused(ValueError, "multiplies", optimizer.step, "two schedules")
+    module = model()
+    with equishard.Optimizer(module, configuration(schedule={"kind": "constant", "warmup": 2})) as optimizer:
+        optimizer.set_lr_factor(0.5)
+        backward(module, 0)
+        refused(ValueError, "multiplies", optimizer.step, "a warm-up and a factor")
 
 
 def one_rate(equishard):

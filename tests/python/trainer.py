@@ -219,17 +219,16 @@ def restart():
 
 
 def compare_with_file(model, path):
-    """The checkpoint has every trained weight, under its first name, as float32."""
+    """The checkpoint has every weight, of frozen parameters too, under its first name, as float32."""
     import h5py
 
     file = pathlib.Path(path)
     with h5py.File(file if file.is_file() else file / "latest", "r") as checkpoint:
-        names = {n for n, p in model.named_parameters() if p.requires_grad}
+        names = {n for n, p in model.named_parameters()}
         checks.that(set(checkpoint["parameters"]) == names, f"parameters in the file: {sorted(checkpoint['parameters'])}")
         for name, p in model.named_parameters():
-            if p.requires_grad:
-                stored = torch.from_numpy(np.asarray(checkpoint[f"parameters/{name}/weight"][()]))
-                checks.that(torch.equal(stored.to(p.dtype), p.detach().cpu()), f"{name} is as in the file")
+            stored = torch.from_numpy(np.asarray(checkpoint[f"parameters/{name}/weight"][()]))
+            checks.that(torch.equal(stored.to(p.dtype), p.detach().cpu()), f"{name} is as in the file")
 
 
 class Scaler:

@@ -49,7 +49,7 @@ class ParameterDescription(_Sized):
 
 class GroupInfo(_Sized):
     _fields_ = [("struct_size", c_size_t), ("rule", c_char_p), ("lr", c_double), ("parameters", c_int64),
-                ("momentum", c_char_p), ("schedule", c_char_p), ("settings", POINTER(c_char_p))]
+                ("momentum", c_char_p), ("schedule", c_char_p), ("settings", POINTER(c_char_p)), ("scheduled", c_int)]
 
 
 class StepInfo(_Sized):
@@ -163,13 +163,10 @@ def _load():
     except OSError as error:
         raise ImportError(f"libequishard.so cannot be loaded (build it with make, or set EQUISHARD_LIBRARY): {error}")
     for name, arguments in _DECLARATIONS.items():
-        if hasattr(library, name):  # TODO: until all are there
-            getattr(library, name).argtypes = arguments
+        getattr(library, name).argtypes = arguments
     for name in ("eqs_checkpoint_due", "eqs_stop_requested", "eqs_session_resumed"):
-        if hasattr(library, name):
-            getattr(library, name).argtypes = [c_void_p]
-    if hasattr(library, "eqs_exit_status"):
-        library.eqs_exit_status.argtypes, library.eqs_exit_status.restype = [c_int], None
+        getattr(library, name).argtypes = [c_void_p]
+    library.eqs_exit_status.argtypes, library.eqs_exit_status.restype = [c_int], None
     for name in ("eqs_error_message", "eqs_libraries"):
         getattr(library, name).restype = c_char_p
     return library

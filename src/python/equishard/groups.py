@@ -45,7 +45,7 @@ class _Group:
         while info.settings[len(settings)] is not None:
             settings.append(info.settings[len(settings)].decode())
         self.rule = info.rule.decode()
-        self.schedule = info.schedule.decode()
+        self.schedule, self.scheduled = info.schedule.decode(), bool(info.scheduled)
         self.in_force = {setting: self._get(setting) for setting in settings}
         self.base_lr = self.in_force["lr"]  # the configuration's
         self.lr_changed = 1.0  # by how much the configuration's rate has changed since the checkpoint
@@ -225,7 +225,7 @@ class Groups:
         rate_changed = False
         for index, (group, torch_group) in enumerate(zip(self._groups, param_groups)):
             changes = group.changes(index, torch_group)
-            if group.schedule != "constant" and ("lr" in changes or "initial_lr" in torch_group):
+            if group.scheduled and ("lr" in changes or "initial_lr" in torch_group):
                 raise EquishardUsageError(
                     f"param_groups[{index}]: the program or a scheduler of torch's changes the learning rate, and the "
                     f"configuration has `schedule: {{kind: {group.schedule}, ...}}`, which multiplies it: leave one of "
