@@ -3,8 +3,6 @@
 import threading
 from collections import deque
 
-import torch
-
 from ._library import EquishardUsageError, call
 from .fingerprints import Fingerprints, addresses
 from .hooks import after_accumulation, at_end_of_backward
