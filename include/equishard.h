@@ -106,7 +106,7 @@ typedef struct {
 typedef struct {
   size_t struct_size;
   int64_t step;         /* steps taken since the beginning of training, restarts included */
-  int64_t skipped;      /* steps skipped for non-finite gradients */
+  int64_t skipped;      /* steps skipped for values that are not finite */
   int skipped_last;     /* whether the last one was */
   double gradient_norm; /* 2-norm of the whole reduced gradient, before clipping */
 } eqs_step_info;
@@ -244,11 +244,13 @@ eqs_status eqs_parameter_add_layers(eqs_session *session, const eqs_parameter_in
 /*
  * Ask for a restart: eqs_session_start will restore weights and state from a checkpoint, whatever ranks wrote it.
  *
- * Its parameters are taken under the names that the configuration's `checkpoint: {rename: ...}` gives them. Those that
- * the session does not have are left in the file, with a warning. Those that only the session has are an error, unless
- * `checkpoint: {partial: true}`: then they begin with the initial value of eqs_parameter_add and with zero state. State
- * that the parameter's rule does not share with the one in the file starts at zero, with a warning.
- * A checkpoint that has weights alone (`equishard import`) serves as well.
+ * Its parameters are taken under the names that the configuration's `checkpoint: {rename: ...}` gives them, without
+ * what wraps a model; a tied one under any of its names. Those that the session does not have are left in the file,
+ * with a warning. Those that only the session has are an error, unless they are frozen or `checkpoint: {partial:
+ * true}`: then they begin with the initial value of eqs_parameter_add and with zero state. If only names seem to have
+ * changed, the error proposes the `rename`. A frozen parameter keeps, for later checkpoints, all state that the file
+ * has of it. State that the parameter's rule does not share with the one in the file starts at zero, with a warning. A
+ * checkpoint that has weights alone (`equishard import`) serves as well.
  *
  * session  [in]
  * path     [in] a checkpoint file, or a directory whose `latest` is taken (damaged: the next older one); NULL: the
@@ -273,7 +275,8 @@ int eqs_session_resumed(const eqs_session *session);
  *
  * Collective. EQS_USAGE: trainers disagree on a parameter, no group matches one, a rule cannot apply
  * to a shape, the checkpoint is of another model (see eqs_session_resume; a parameter of another shape, and nothing in
- * common, always). EQS_IO, EQS_DAMAGED: the checkpoint.
+ * common, always), another job or another session writes into the configuration's checkpoint directory, which this one
+ * has to itself until it is closed. EQS_IO, EQS_DAMAGED: the checkpoint.
  */
 eqs_status eqs_session_start(eqs_session *session);
 
@@ -323,7 +326,7 @@ eqs_status eqs_session_set_gradient_scale(eqs_session *session, double scale);
  *                 A parameter that no trainer pushes keeps its weight and state in this step;
  *                 where only some push it, the others count as zero.
  *
- * Not collective. EQS_USAGE: pushed twice in a step.
+ * Not collective. EQS_USAGE: pushed twice in a step; frozen.
  */
 eqs_status eqs_push(eqs_parameter *parameter, const void *gradient);
 
@@ -384,8 +387,8 @@ eqs_status eqs_step(eqs_session *session);
  * weight     [out] as info.weight places it, in the trainer's dtype
  *
  * Not collective; but trainers that pull nothing hold up the owners until their next collective call.
- * The cheapest order is that of addition. EQS_USAGE: nothing new to pull (pulled before, or the last
- * step was skipped).
+ * The cheapest order is that of addition. A frozen parameter can be pulled once, before the first step. EQS_USAGE:
+ * nothing new to pull (pulled before, or the last step was skipped).
  */
 eqs_status eqs_pull(eqs_parameter *parameter, void *weight);
 

@@ -106,10 +106,11 @@ def compiled(source, directory):
 
 
 def snapshot(directory):
-    """What a directory holds: name -> digest of the bytes, or the target of a link."""
+    """What a directory holds, but for who has it: name -> digest of the bytes, or the target of a link."""
     return {str(path.relative_to(directory)):
             os.readlink(path) if path.is_symlink() else hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in pathlib.Path(directory).rglob("*") if path.is_symlink() or path.is_file()}
+            for path in pathlib.Path(directory).rglob("*")
+            if path.is_symlink() or (path.is_file() and path.name != ".lock")}
 
 
 def serve(ranks):

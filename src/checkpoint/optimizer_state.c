@@ -27,16 +27,23 @@ static void add_number(eqs_checkpoint_parameter *parameter, eqs_attribute *attri
   attributes[parameter->attributes++] = (eqs_attribute){.name = name, .kind = EQS_ATTRIBUTE_NUMBER, .number = value};
 }
 
+static bool has_attribute(const eqs_checkpoint_parameter *parameter, const eqs_attribute *attributes, const char *name)
+{
+  for (int a = 0; a < parameter->attributes; a++)
+    if (strcmp(attributes[a].name, name) == 0) return true;
+  return false;
+}
+
 /* Of a frozen parameter: what the restored file said of it, as it was, and that it is frozen. */
 static void describe_frozen(const eqs_optimizer *optimizer, int64_t p, eqs_checkpoint_parameter *parameter,
                             eqs_attribute *attributes)
 {
   const eqs_kept_state *kept = &optimizer->parameter[p].kept;
   for (int a = 0; a < kept->attributes; a++) attributes[parameter->attributes++] = kept->attribute[a];
-  if (kept->attributes == 0) {
+  if (!has_attribute(parameter, attributes, "role"))
     add_text(parameter, attributes, "role", eqs_role_names[optimizer->plan->parameter[p].assignment.role]);
+  if (!has_attribute(parameter, attributes, "step"))
     add_integer(parameter, attributes, "step", optimizer->parameter[p].step);
-  }
   add_integer(parameter, attributes, "frozen", 1);
 }
 
@@ -332,7 +339,7 @@ static void restore_counts(eqs_optimizer *optimizer, const described *all, const
 static eqs_status keep_state_of_frozen(eqs_optimizer *optimizer, const eqs_checkpoint_summary *summary, described *all)
 {
   eqs_status status = EQS_OK;
-  enum { most_attributes = attribute_capacity - 1 }; /* one says that it is frozen */
+  enum { most_attributes = attribute_capacity - 3 }; /* role, step, frozen */
   for (int64_t p = 0; p < optimizer->plan->parameters; p++) {
     const eqs_planned_parameter *planned = &optimizer->plan->parameter[p];
     const eqs_checkpoint_entry *entry = eqs_checkpoint_entry_find(summary, planned->info.name);

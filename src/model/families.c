@@ -14,8 +14,7 @@ const eqs_family_pattern eqs_family_patterns[] = {
     /* norms: a stack of them over layers has two dimensions */
     {NULL, "*Norm", ROLE(OTHER)},
     {NULL, "*Norm[123]d", ROLE(OTHER)},
-    {NULL, "*LayerNorm*", ROLE(OTHER)},
-    {NULL, "*RMSNorm*", ROLE(OTHER)},
+    {NULL, "*NormGated", ROLE(OTHER)},
     {"*norm", NULL, ROLE(OTHER)},
     {"*norm[0-9]", NULL, ROLE(OTHER)},
     {"*.norm_?", NULL, ROLE(OTHER)},
@@ -53,6 +52,7 @@ const eqs_family_pattern eqs_family_patterns[] = {
     {"*.pos_emb*", NULL, ROLE(POSITION)},
     {"*.relative_attention_bias", NULL, ROLE(POSITION)}, /* T5 */
     {"*relative_position_bias*", NULL, ROLE(POSITION)},  /* Swin, BEiT */
+    {"*.attention_biases", NULL, ROLE(POSITION)},        /* LeViT */
     {"*.rel_pos*", NULL, ROLE(POSITION)},
     {"*.rel_embeddings", NULL, ROLE(POSITION)}, /* DeBERTa */
 
@@ -186,7 +186,7 @@ const eqs_family_pattern eqs_family_patterns[] = {
     /* "gate": of few experts a router, of many neurons half of an MLP, of one row a switch, which a shift does change
      */
     {"*.gate", NULL, ROLE_IF(ONE_ROW, MLP)},
-    {"*.gate", NULL, ROLE_IF(MORE_ROWS, MLP_GATE_UP)},
+    {"*.gate", NULL, ROLE_IF(MANY_ROWS, MLP_GATE_UP)},
     {"*.gate", NULL, ROLE(ROUTER)},
     {"*.gate.wg", NULL, ROLE(ROUTER)},
 
@@ -195,7 +195,7 @@ const eqs_family_pattern eqs_family_patterns[] = {
     {"*.encoder.layers.*.dense_h_to_4h", NULL, ROLE_OF(MLP_GATE_UP, GATE_UP)}, /* ChatGLM */
     {"*.ff_proj", NULL, ROLE_OF(MLP_GATE_UP, GATE_UP)},                        /* OLMo */
     {"*.w12", NULL, ROLE_OF(MLP_GATE_UP, GATE_UP)},                            /* DINO */
-    {"*.h.*.mlp.w2", NULL, ROLE_IF(MORE_ROWS, MLP_GATE_UP)}, /* Qwen 1: w1 and w2 lead up, c_proj down */
+    {"*.h.*.mlp.w2", NULL, ROLE_IF(MANY_ROWS, MLP_GATE_UP)}, /* Qwen 1: w1 and w2 lead up, c_proj down */
     {"*.mlp.w3", NULL, ROLE_IF(MORE_COLUMNS, MLP_DOWN)},     /* DINO: w12 leads up */
     {"*.gate_proj", NULL, ROLE(MLP_GATE_UP)},
     {"*.up_proj", NULL, ROLE(MLP_GATE_UP)},

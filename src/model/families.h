@@ -9,8 +9,8 @@ typedef enum {
   EQS_ANYWHERE,
   EQS_OUTSIDE_OF_LAYERS, /* no part of the name is a number */
   EQS_THREE_DIMENSIONS,  /* of tensors of three dimensions or more */
-  EQS_MORE_ROWS,         /* of matrices that have more rows than columns */
-  EQS_MORE_COLUMNS,      /* or fewer */
+  EQS_MANY_ROWS,         /* of matrices that have more than twice as many rows as columns */
+  EQS_MORE_COLUMNS,      /* of matrices that have more columns than rows */
   EQS_ONE_ROW,           /* of matrices of one row */
 } eqs_where;
 

@@ -64,7 +64,7 @@ static bool is_there(const subject *of, eqs_where where)
   switch (where) {
   case EQS_OUTSIDE_OF_LAYERS: return !of->in_layer;
   case EQS_THREE_DIMENSIONS: return of->ndim >= 3;
-  case EQS_MORE_ROWS: return of->ndim >= 2 && shape[of->ndim - 2] > shape[of->ndim - 1];
+  case EQS_MANY_ROWS: return of->ndim >= 2 && shape[of->ndim - 2] / 2 > shape[of->ndim - 1];
   case EQS_MORE_COLUMNS: return of->ndim >= 2 && shape[of->ndim - 2] < shape[of->ndim - 1];
   case EQS_ONE_ROW: return of->ndim >= 2 && shape[of->ndim - 2] == 1;
   default: return true;
@@ -94,6 +94,12 @@ static const eqs_family_pattern *find_pattern(const subject *of)
 static bool is_linear(const subject *of)
 {
   return of->module_type != NULL && (strstr(of->module_type, "Linear") || strcmp(of->module_type, "Conv1D") == 0);
+}
+
+/* Biases of keys, temperatures of heads: what attention has as parameters of its own, with sizes of 1. */
+static bool is_thin(const subject *of)
+{
+  return !is_linear(of) && (of->shape[of->ndim - 1] == 1 || of->shape[of->ndim - 2] == 1);
 }
 
 static bool is_expert(eqs_role role)
@@ -145,6 +151,8 @@ eqs_recognition eqs_recognize(const char *name, const char *module_type, bool st
   if (pattern != NULL) {
     found = (eqs_recognition){.role = pattern->role, .inside = pattern->inside, .named = true};
     if (of.ndim > 2 && has_matrices(found.role)) check_stack(&of, &found);
+    if (found.role == EQS_ROLE_ATTENTION && is_thin(&of))
+      found = (eqs_recognition){.role = EQS_ROLE_OTHER, .named = true};
   } else if (of.ndim == 2 || is_linear(&of)) {
     found = (eqs_recognition){.role = EQS_ROLE_MATRIX, .guessed = !is_linear(&of)};
   } else {

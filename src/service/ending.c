@@ -19,7 +19,7 @@ static struct {
   MPI_Comm comm;
   pid_t process; /* whose end it is: a process forked from it inherits the handler */
   int status;    /* that counts instead of the process's; -1: none */
-} ending = {.status = -1};
+} ending = {.comm = MPI_COMM_WORLD, .status = -1};
 
 static bool mpi_runs(void)
 {
@@ -27,18 +27,6 @@ static bool mpi_runs(void)
   MPI_Initialized(&initialized);
   MPI_Finalized(&finalized);
   return initialized && !finalized;
-}
-
-/* Close what is open; other ranks may fail in it, too. */
-static eqs_status close_sessions(void)
-{
-  eqs_status status = EQS_OK;
-  eqs_session *session = eqs_session_open_one();
-  while (session != NULL && status == EQS_OK) {
-    status = eqs_session_close(&session);
-    session = eqs_session_open_one();
-  }
-  return status;
 }
 
 /* An exit status has 8 bits; a failure is never 0. */
@@ -60,6 +48,15 @@ static void abort_together(int status)
   MPI_Comm_rank(ending.comm, &rank);
   if (rank != 0) sleep(patience);
   abort_job(status);
+}
+
+void eqs_end_sessions(void)
+{
+  eqs_session *session;
+  while ((session = eqs_session_open_one()) != NULL) {
+    eqs_status status = eqs_session_close(&session);
+    if (status != EQS_OK) abort_together(status);
+  }
 }
 
 static void *leave_late(void *status)
@@ -85,8 +82,7 @@ static void end_process(int process_status, void *unused)
   int status = ending.status >= 0 ? ending.status : process_status;
   if (getpid() != ending.process || !mpi_runs()) return;
   if (status == 0) {
-    status = (int)close_sessions();
-    if (status != 0) abort_together(status);
+    eqs_end_sessions();
   } else if (eqs_session_open_one() != NULL) {
     abort_job(status); /* this rank gives up while the others go on */
   }

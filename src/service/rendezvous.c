@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "dist/communicator.h"
+#include "service/handles.h"
 
 /* Of every communicator that sessions were opened on. */
 typedef struct entry {
@@ -55,10 +56,14 @@ cleanup:
   return status;
 }
 
-/* MPI_Finalize of a trainer begins: owners that wait for another session are told that there is none. */
+/*
+ * MPI_Finalize of a trainer begins, which its program or another library has called: sessions that are open end, owners
+ * that wait for another one are told that there is none.
+ */
 static int tell_end(MPI_Comm self, int keyval, void *value, void *extra)
 {
   (void)self, (void)keyval, (void)value, (void)extra;
+  eqs_end_sessions();
   for (entry *e = entries; e != NULL; e = e->next) {
     words mine = {.ended = 1};
     if (e->rendezvous.stay && !e->stale) exchange(&e->rendezvous, &mine, true, "the owners' end");

@@ -264,22 +264,18 @@ START_TEST(everything_on_every_grid)
 }
 END_TEST
 
-/* Where Adam's average of squares leaves the range of float32, the weights stay finite. */
+/* Where Adam's average of squares leaves the range of float32, the step is an error that says so: 0.05 (1e20)² > 3.4e38. */
 START_TEST(adamw_beyond_its_range)
 {
   static const test_tensor tensor = {EQS_LAYOUT_ROW, 0, 3, 4, 0};
   eqs_parameter_info info = test_info("weight", &tensor);
   test_job job;
   test_job_open(&job, "groups: [{match: {}, rule: adamw, lr: 1}]", 1, &info);
-  for (int step = 0; step < 2; step++) {
-    double *gradient = test_normals(12, 5, 1e20);
-    test_job_set_gradient(&job, 0, gradient);
-    test_job_step(&job);
-    free(gradient);
-  }
-  double *weight = test_job_weight(&job, 0);
-  for (int i = 0; i < 12; i++) ck_assert(isfinite(weight[i]));
-  free(weight);
+  double *gradient = test_normals(12, 5, 1e20);
+  test_job_set_gradient(&job, 0, gradient);
+  ck_assert_int_eq(eqs_optimizer_step(job.optimizer, 1), EQS_FAILED);
+  ck_assert_ptr_nonnull(strstr(eqs_error_message(), "step 1: the second moment of 'weight' overflows"));
+  free(gradient);
   test_job_close(&job);
 }
 END_TEST

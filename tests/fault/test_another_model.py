@@ -201,6 +201,11 @@ def damaged_and_partial(restarts, whole, initial):
     expected.update({name: values for name, values in jobs.tensors(initial).items() if name.startswith(UP)})
     same_bits(jobs.tensors(file), expected, "passed over")
 
+    file, warnings = restarts.write("frozen-passed-over", (2, 1), f"frozen={UP}", f"resume={older.parent}", step=5)
+    warned(warnings, "frozen, passed over", f"DAMAGED|{older.name}")
+    expected.pop(f"{UP}/momentum")  # nor the state of the damaged one
+    same_bits(jobs.tensors(file), expected, "frozen, passed over")
+
 
 def c_programs(directory, pool):
     trainer = [job.compiled(jobs.HERE / "trainer.c", directory)]

@@ -18,6 +18,8 @@ CASES = {  # exit status, a text that standard error has once, a text that it ha
     "hanging_exception": (1, "LookupError: something went wrong", "equishard: "),
     "exit": (3, "", "Traceback"),
     "system_exit": (4, "", "Traceback"),
+    "other_mpi": (0, "", "Traceback"),
+    "other_mpi_exit": (2, "collective calls must agree", "Traceback"),  # nobody knows the status when MPI ends
     "imported_exit": (3, "", "Traceback"),
     "text_exit": (1, "what went wrong", "Traceback"),
     "exit256": (1, "", "Traceback"),

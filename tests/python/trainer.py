@@ -35,6 +35,10 @@ options = options.parse_args()
 
 if options.decoy:
     ctypes.CDLL(options.decoy, ctypes.RTLD_GLOBAL)
+if options.case.startswith("other_mpi"):  # as mpi4py does: MPI ends with the interpreter, before the process does
+    other_mpi = ctypes.CDLL("libmpi.so.40", ctypes.RTLD_GLOBAL)
+    other_mpi.MPI_Init(None, None)
+    ctypes.pythonapi.Py_AtExit(other_mpi.MPI_Finalize)
 import equishard  # noqa: E402, after the decoy
 import equishard.job  # noqa: E402
 from equishard.parameter import Parameter  # noqa: E402
@@ -364,7 +368,7 @@ def ending():
         raise LookupError("something went wrong")
     elif options.case == "exit" and second:
         sys.exit(3)
-    elif options.case == "system_exit" and second:
+    elif options.case in ("system_exit", "other_mpi_exit") and second:
         raise SystemExit(4)
     elif options.case == "imported_exit" and second:
         imported_exit(3)

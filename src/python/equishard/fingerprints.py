@@ -36,7 +36,7 @@ def is_dense(tensor):
 
 def _bytes_of(tensor):
     """Bytes of memory that a tensor's elements fill; 0 where others' lie between them."""
-    return tensor.numel() * tensor.element_size() if is_dense(tensor) else 0
+    return tensor.numel() * tensor.element_size() if tensor.is_contiguous() or is_dense(tensor) else 0
 
 
 class _Host:
@@ -114,6 +114,9 @@ class Fingerprints:
     """
 
     def __init__(self, tensors, on_device):
+        if not any(on_device):
+            self._groups = [(range(len(tensors)), _Host(tensors))]
+            return
         members = {}
         for k, (tensor, device) in enumerate(zip(tensors, on_device)):
             members.setdefault((tensor.device, tensor.dtype) if device else None, []).append(k)

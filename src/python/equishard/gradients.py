@@ -3,14 +3,13 @@
 import threading
 from collections import deque
 
-import torch
-
 from ._library import EquishardUsageError, call
 from .fingerprints import Fingerprints, addresses
 from .hooks import after_accumulation, at_end_of_backward
 
 # A batch is handed over when it is so large: enough to fill a message, so that owners work while backward goes on.
 _BATCH_BYTES, _BATCH_COUNT = 1 << 20, 256
+_UNMAPPED_BYTES = 1 << 16  # larger memory may be given back to the system when it is freed
 
 
 class _Watch:
@@ -18,7 +17,7 @@ class _Watch:
 
     def __init__(self, parameters, gradients, fingerprints):
         self._parameters, self._gradients = parameters, gradients
-        self._own = [gradient is parameter.tensor.grad for parameter, gradient in zip(parameters, gradients)]
+        self._own = [parameter.tensor.grad is gradient for parameter, gradient in zip(parameters, gradients)]
         self._versions = [gradient._version for gradient in gradients]
         self._pointers = [gradient.data_ptr() for gradient in gradients]
         self._fingerprints = None
@@ -159,6 +158,10 @@ class Gradients:
             self._looked = True
             self._look()
         memories = [parameter.memory_for_gradient(gradient) for parameter, gradient in zip(parameters, gradients)]
+        if watch:
+            # `gradient.data = x` then leaves this memory where it is. Of small ones the process keeps freed memory anyhow.
+            memories = [memory.detach() if parameter.bytes > _UNMAPPED_BYTES else memory
+                        for parameter, memory in zip(parameters, memories)]
         for parameter, memory in zip(parameters, memories):
             parameter.pushed = memory
         if watch:
@@ -211,17 +214,22 @@ class Gradients:
     def push_rest(self, watch):
         """Push what backward has not pushed, and wait until the library has everything."""
         with self._lock:
-            rest, size = [], 0
+            rest, gradients, size = [], [], 0
             for parameter in reversed(self._parameters):  # gradients come into being in reverse order
-                if parameter.pushed is None and parameter.tensor.grad is not None:
-                    rest.append(parameter)
-                    size += parameter.bytes
-                    if size >= _BATCH_BYTES or len(rest) >= _BATCH_COUNT:
-                        self._take(rest, [p.tensor.grad for p in rest], watch)
-                        self._hand_over()
-                        rest, size = [], 0
+                if parameter.pushed is not None:
+                    continue
+                gradient = parameter.tensor.grad
+                if gradient is None:
+                    continue
+                rest.append(parameter)
+                gradients.append(gradient)
+                size += parameter.bytes
+                if size >= _BATCH_BYTES or len(rest) >= _BATCH_COUNT:
+                    self._take(rest, gradients, watch)
+                    self._hand_over()
+                    rest, gradients, size = [], [], 0
             if rest:
-                self._take(rest, [p.tensor.grad for p in rest], watch)
+                self._take(rest, gradients, watch)
             self._hand_over(wait=True)
             self.begin()
 

@@ -87,7 +87,7 @@ class Parameter:
         only started: `wait` for it."""
         if (gradient.layout is torch.strided and gradient.dtype is self.dtype and gradient.shape == self._gradient_shape
                 and not self.staged and gradient.is_contiguous()):
-            return gradient.detach()
+            return gradient
         if gradient.dtype != self.dtype or gradient.layout != torch.strided:
             raise EquishardTypeError(f"parameter '{self.name}': a gradient of {gradient.dtype}, {gradient.layout} for "
                                      f"a weight of {self.dtype}, torch.strided")
@@ -115,16 +115,16 @@ class Parameter:
 
     def memory_for_weight(self):
         """Memory for a new weight; then `take` it."""
-        weight = self.tensor.detach()
         if self.staged:
-            return self._pinned(weight)
-        return weight if weight.is_contiguous() else torch.empty_like(weight, memory_format=torch.contiguous_format)
+            return self._pinned(self.tensor)
+        if self.tensor.is_contiguous():
+            return self.tensor
+        return torch.empty_like(self.tensor.detach(), memory_format=torch.contiguous_format)
 
     def take(self, memory):
         """Put a new weight in place. The copy to a GPU is only started."""
-        weight = self.tensor.detach()
-        if memory.data_ptr() != weight.data_ptr():
-            weight.copy_(memory, non_blocking=True)
+        if memory is not self.tensor:
+            self.tensor.detach().copy_(memory, non_blocking=True)
 
     def wait(self):
         """Wait for the copies between GPU and host."""

@@ -101,8 +101,8 @@ class Weights:
         written = self._written()
         if written:
             raise EquishardUsageError(
-                f"the weight of '{written[0].name}' was written to after backward had pushed gradients, before step: write to "
-                "weights before backward or after step, or make the optimizer with push_in_backward=False")
+                f"the weight of '{written[0].name}' was written to after backward had pushed gradients, before step: write "
+                "to weights before backward or after step, or make the optimizer with push_in_backward=False")
 
     def release(self):
         for parameter in self._watched:
