@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "model/parameter_name.h"
 #include "model/wrappers.h"
 #include "service/session.h"
 
@@ -32,7 +33,8 @@ static eqs_status check_role(const eqs_parameter_info *info)
 
 static eqs_status check_info(const eqs_session *session, const eqs_parameter_info *info, const char *given_name)
 {
-  if (info->name == NULL || info->name[0] == '\0') return eqs_fail(EQS_USAGE, "a parameter has no name");
+  eqs_status named = eqs_check_parameter_name(info->name);
+  if (named != EQS_OK) return named;
   if (session->started) return eqs_fail(EQS_USAGE, "parameter '%s' is added after the session started", info->name);
   if ((unsigned)info->dtype > EQS_FLOAT16)
     return eqs_fail(EQS_USAGE, "parameter '%s': there is no dtype %d", info->name, (int)info->dtype);

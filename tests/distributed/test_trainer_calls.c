@@ -697,6 +697,9 @@ static void add_layers(const char *mode)
   info.role = "nothing", info.name = "g.*.weight";
   ck_assert_int_eq(eqs_parameter_add_layers(session, &info, weight, none), EQS_USAGE);
   ck_assert_ptr_nonnull(strstr(eqs_error_message(), "'g.0.weight'"));
+  info.name = "a/b"; /* no checkpoint could have it */
+  ck_assert_int_eq(eqs_parameter_add(session, &info, weight, none), EQS_USAGE);
+  ck_assert_ptr_nonnull(strstr(eqs_error_message(), "a/b"));
   info.struct_size = 0;
   ck_assert_int_eq(eqs_parameter_add(session, &info, weight, none), EQS_USAGE);
   ck_assert_ptr_nonnull(strstr(eqs_error_message(), "struct_size"));

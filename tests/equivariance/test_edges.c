@@ -264,7 +264,8 @@ START_TEST(everything_on_every_grid)
 }
 END_TEST
 
-/* Where Adam's average of squares leaves the range of float32, the step is an error that says so: 0.05 (1e20)² > 3.4e38. */
+/* Where Adam's average of squares leaves the range of float32, the step is an error that says so: 0.05 (1e20)²
+ * > 3.4e38. */
 START_TEST(adamw_beyond_its_range)
 {
   static const test_tensor tensor = {EQS_LAYOUT_ROW, 0, 3, 4, 0};
