@@ -58,7 +58,7 @@ def reshard(all_jobs, files, writers, readers):
     restored = contents(write(all_jobs, f"{writers}-to-{readers}", readers, f"resume={files[writers]}"))
     different = [key for key in expected.keys() | restored.keys() if expected.get(key) != restored.get(key)]
     checks.that(not different, f"written on {writers}, resumed on {readers} owners: differs: {sorted(different)}")
-    checks.that(len(expected) == 2 + 1 + 6 + 2 * 5 + 3, f"all is compared: {sorted(expected)}")
+    checks.that(len(expected) == 2 + 2 + 6 + 2 * 5 + 3, f"all is compared: {sorted(expected)}")
 
 
 with tempfile.TemporaryDirectory() as scratch, concurrent.futures.ThreadPoolExecutor(2) as pool:

@@ -3,6 +3,7 @@ mpirun or to the launcher asks the job to end, which then goes on later to the s
 import concurrent.futures
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -119,6 +120,7 @@ def launcher(runs):
         try:
             wait_for(lambda: metrics(runs, name) > 6, what)
             if name == "unwritable":
+                shutil.rmtree(runs / name / "checkpoints")
                 (runs / name / "checkpoints").touch()
             below = job.descendants(process.pid)
             checks.that(len(below) >= 4, f"{what}: mpirun and three ranks: {below}")
