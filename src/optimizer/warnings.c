@@ -223,15 +223,16 @@ cleanup:
   return status;
 }
 
-/* The first parameter that a group would take, and how many there are; NULL if there is none. */
-static const eqs_planned_parameter *find_acceptable(const eqs_plan *plan, const eqs_group_config *group, int64_t *count)
+/* The first parameter that a group would take, frozen or trained, and how many there are; NULL if there is none. */
+static const eqs_planned_parameter *find_acceptable(const eqs_plan *plan, const eqs_group_config *group, bool frozen,
+                                                    int64_t *count)
 {
   const eqs_planned_parameter *first = NULL;
   *count = 0;
   for (int64_t p = 0; p < plan->parameters; p++) {
     const eqs_planned_parameter *next = &plan->parameter[p];
     const eqs_parameter_info *info = &next->info;
-    if (info->frozen ||
+    if ((info->frozen != 0) != frozen ||
         !eqs_match_accepts(group->match, info->name, next->assignment.role, info->module_type, info->ndim, info->shape))
       continue;
     if (first == NULL) first = next;
@@ -252,7 +253,8 @@ static eqs_status say_empty(const eqs_config *config, const eqs_plan *plan, int 
 {
   const eqs_group_config *group = &config->group[g];
   int64_t count;
-  const eqs_planned_parameter *first = find_acceptable(plan, group, &count);
+  const eqs_planned_parameter *first = find_acceptable(plan, group, false, &count);
+  if (first == NULL && find_acceptable(plan, group, true, &count) != NULL) return EQS_OK; /* it is for a later day */
   if (first == NULL)
     return warn(warnings, "%s:%d: the group matches no parameter of this model; write another `match`, or remove it",
                 group->file, group->line);

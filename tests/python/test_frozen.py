@@ -1,5 +1,5 @@
-"""Layers that are frozen and trained again between restarts: they keep the file's weight, and later checkpoints have it, with
-the state that it had. On 2 trainers whose own initial weights differ."""
+"""Layers that are frozen and trained again between restarts: they keep the file's weight, and later checkpoints have it,
+with the state that it had. On 2 trainers whose own initial weights differ."""
 import pathlib
 import sys
 import tempfile
@@ -67,11 +67,12 @@ def run(equishard, mode, directory, dtype):
     model = make(100 + rank, [1], dtype)
     optimizer = equishard.Optimizer(model, config, resume=True)
     checks.that(equal(copy(model), after), "all weights are the file's, frozen or not")
-    steps = {name: float(optimizer.state[tensor]["step"]) for name, tensor in model.named_parameters() if tensor.requires_grad}
+    steps = {name: float(optimizer.state[tensor]["step"]) for name, tensor in model.named_parameters()
+             if tensor.requires_grad}
     checks.that(steps == {"0.weight": 0, "0.bias": 0, "2.weight": 2, "2.bias": 2}, f"steps that each has taken: {steps}")
     train(optimizer, model)
-    checks.that(float(optimizer.state[model[0].weight]["step"]) == 2 and float(optimizer.state[model[2].bias]["step"]) == 4,
-                "they count on")
+    steps = [float(optimizer.state[tensor]["step"]) for tensor in (model[0].weight, model[2].bias)]
+    checks.that(steps == [2, 4], f"they count on: {steps}")
     optimizer.checkpoint()
     middle = copy(model)
     optimizer.close()

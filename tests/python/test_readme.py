@@ -1,5 +1,6 @@
-"""The program of the README's section on PyTorch, as it stands there: in service mode, interrupted in the middle of an epoch
-and started again, it comes to the same bits; and as one plain process."""
+"""The program of the README's section on PyTorch, as it stands there: in service mode, interrupted in the middle of an
+epoch and started again, it comes to the same bits; and as one plain process."""
+import itertools
 import os
 import pathlib
 import sys
@@ -14,11 +15,12 @@ import job
 checks = job.Checks()
 
 
-def block(begin, end):
-    """The indented lines of the README from one that is `begin` to the line `end`, which is not indented."""
+def block(begin):
+    """The indented lines of the README from one that is `begin` on."""
     lines = (job.ROOT / "README.md").read_text().splitlines()
     first = lines.index("    " + begin)
-    return "\n".join(line[4:] for line in lines[first:lines.index(end, first)]) + "\n"
+    indented = itertools.takewhile(lambda line: not line or line.startswith("    "), lines[first:])
+    return "\n".join(line[4:] for line in indented) + "\n"
 
 
 def run(*programs):
@@ -44,9 +46,8 @@ def go_back(checkpoints, step):
 def main(directory):
     os.chdir(directory)
     program, configuration = directory / "train.py", directory / "train.yaml"
-    program.write_text(block("# train.py", "with `train.yaml` beside it,"))
-    text = block("mode: service", "and `src/python` in `PYTHONPATH`. Trainers and owners are two programs of one MPI job; a job "
-                                  "that is started again goes on")
+    program.write_text(block("# train.py"))
+    text = block("mode: service")  # the first such, train.yaml
     configuration.write_text(text.replace("every: 12", "every: 12, keep: 0"))
     trainers = (2, job.PYTHON, program), job.serve(1)
     whole = run(*trainers)

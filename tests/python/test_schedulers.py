@@ -62,12 +62,13 @@ SCHEDULERS = {
     "ChainedScheduler": lambda o: schedulers.ChainedScheduler(
         [schedulers.ConstantLR(o, 0.1, 4), schedulers.ExponentialLR(o, 0.9), schedulers.StepLR(o, 3)]),
     "SequentialLR": lambda o: schedulers.SequentialLR(
-        o, [schedulers.LinearLR(o, 0.1, total_iters=4), schedulers.CosineAnnealingLR(o, 5), schedulers.ExponentialLR(o, 0.9)],
-        milestones=[4, 9]),
-    "ReduceLROnPlateau": lambda o: schedulers.ReduceLROnPlateau(o, factor=0.5, patience=1, cooldown=1, min_lr=[1e-3, 1e-5]),
+        o, [schedulers.LinearLR(o, 0.1, total_iters=4), schedulers.CosineAnnealingLR(o, 5),
+            schedulers.ExponentialLR(o, 0.9)], milestones=[4, 9]),
+    "ReduceLROnPlateau": lambda o: schedulers.ReduceLROnPlateau(o, factor=0.5, patience=1, cooldown=1,
+                                                                  min_lr=[1e-3, 1e-5]),
     "CyclicLR": lambda o: schedulers.CyclicLR(o, [0.001, 0.0001], [0.03, 0.002], step_size_up=3, mode="triangular2"),
-    "CyclicLR of a function": lambda o: schedulers.CyclicLR(o, [0.001, 0.0001], [0.03, 0.002], step_size_up=2, step_size_down=3,
-                                                            scale_fn=lambda x: 1 / (1 + x)),
+    "CyclicLR of a function": lambda o: schedulers.CyclicLR(o, [0.001, 0.0001], [0.03, 0.002], step_size_up=2,
+                                                            step_size_down=3, scale_fn=lambda x: 1 / (1 + x)),
     "OneCycleLR": lambda o: schedulers.OneCycleLR(o, max_lr=[0.03, 0.002], total_steps=STEPS + 1),
     "OneCycleLR in three phases": lambda o: schedulers.OneCycleLR(o, max_lr=[0.03, 0.002], total_steps=STEPS + 1,
                                                                   three_phase=True, anneal_strategy="linear"),

@@ -43,9 +43,9 @@ class Buffers:
             if value.shape == tensor.shape:
                 tensor.copy_(value)
             elif name in self._persistent():
-                raise EquishardUsageError(f"buffer '{name}' has shape {list(value.shape)} in the checkpoint, {list(tensor.shape)} "
-                                 "in the model: give it that shape, or leave buffers out with Optimizer(..., "
-                                 "buffers=False)")
+                raise EquishardUsageError(f"buffer '{name}' has shape {list(value.shape)} in the checkpoint, "
+                                          f"{list(tensor.shape)} in the model: give it that shape, or leave buffers out "
+                                          "with Optimizer(..., buffers=False)")
             elif speaks:
                 warnings.warn(f"equishard: buffer '{name}' has shape {list(value.shape)} in the checkpoint, "
                               f"{list(tensor.shape)} in the model, and is not persistent: the model's stays")

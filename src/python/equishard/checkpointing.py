@@ -24,8 +24,8 @@ def _is_plain(value):
 
 
 def _encode(key, value, exact):
-    """A value as bytes: bytes and texts as they are, else as json, else as `state` does. exact: json only for what it gives
-    back as it was."""
+    """A value as bytes: bytes and texts as they are, else as json, else as `state` does. exact: json only for what it
+    gives back as it was."""
     if isinstance(value, (bytes, bytearray)):
         return bytes(value)
     if isinstance(value, str):
@@ -103,8 +103,9 @@ class Objects:
     def add(self, name, value):
         for call in ("state_dict", "load_state_dict"):
             if not callable(getattr(value, call, None)):
-                raise EquishardTypeError(f"register_for_checkpointing({name}=...): a {type(value).__name__} has no {call}(); "
-                                         "hand other data over with checkpoint(name=value) and trainer_data(name)")
+                raise EquishardTypeError(f"register_for_checkpointing({name}=...): a {type(value).__name__} has no "
+                                         f"{call}(); hand other data over with checkpoint(name=value) and "
+                                         "trainer_data(name)")
         if self._objects.get(name, value) is not value:
             raise EquishardUsageError(f"register_for_checkpointing: '{name}' is registered already, another object")
         self._objects[name] = value
@@ -126,15 +127,17 @@ class Objects:
         missing = sorted(self._saved.keys() - self._objects.keys())
         self._saved = {}
         if missing and self._speaks:
-            warnings.warn(f"equishard: the checkpoint has the state of {', '.join(missing)}, which nobody has registered by the "
-                          "first step: not restored; call register_for_checkpointing when the object is made")
+            warnings.warn(f"equishard: the checkpoint has the state of {', '.join(missing)}, which nobody has "
+                          "registered by the first step: not restored; call register_for_checkpointing when the "
+                          "object is made")
 
     def encode(self, has_scheduler):
         """has_scheduler: whether a scheduler of torch drives the optimizer."""
         if has_scheduler and not self._warned and all(hasattr(value, "get_scale") for value in self._objects.values()):
             self._warned = True
-            warnings.warn("equishard: a learning rate scheduler is at work that is not in this checkpoint: after a restart it "
-                          "would begin anew; optimizer.register_for_checkpointing(scheduler=scheduler)", stacklevel=3)
+            warnings.warn("equishard: a learning rate scheduler is at work that is not in this checkpoint: after a "
+                          "restart it would begin anew; optimizer.register_for_checkpointing(scheduler=scheduler)",
+                          stacklevel=3)
         return state.encode({name: value.state_dict() for name, value in self._objects.items()})
 
 
@@ -152,8 +155,8 @@ def check_own_state(state_dict, step, param_groups):
         raise EquishardUsageError(f"load_state_dict: the state_dict is of another optimizer{what}; {remedy}")
     sizes = [[len(group["params"]) for group in groups] for groups in (state_dict["param_groups"], param_groups)]
     if sizes[0] != sizes[1]:
-        raise EquishardUsageError(f"load_state_dict: the state_dict has groups of {sizes[0]} parameters, this optimizer of "
-                                  f"{sizes[1]}")
+        raise EquishardUsageError(f"load_state_dict: the state_dict has groups of {sizes[0]} parameters, this "
+                                  f"optimizer of {sizes[1]}")
     if step not in {int(one) for one in steps}:
-        raise EquishardUsageError(f"load_state_dict: the state_dict is of step {int(max(steps))}, this optimizer is at step "
-                                  f"{step}; {remedy}")
+        raise EquishardUsageError(f"load_state_dict: the state_dict is of step {int(max(steps))}, this optimizer is at "
+                                  f"step {step}; {remedy}")

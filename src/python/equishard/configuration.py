@@ -30,7 +30,8 @@ def _to_text(value, what):
 def _overridden(config, overrides):
     """One text: the keys of `overrides`, then those of `config`."""
     if not isinstance(overrides, collections.abc.Mapping):
-        raise EquishardUsageError(f"overrides is a {type(overrides).__name__}; a dict of the configuration's keys is needed")
+        raise EquishardUsageError(f"overrides is a {type(overrides).__name__}; a dict of the configuration's keys is "
+                                  "needed")
     if isinstance(config, collections.abc.Mapping):
         return _merged(config, overrides)
     if isinstance(config, str) and _is_text(config):
@@ -44,7 +45,7 @@ def _merged(config, overrides):
     """`checkpoint` and `metrics` key by key, the groups of both, all else the override's; as with a file."""
     merged = {**config, **overrides}
     for key in ("checkpoint", "metrics", "defaults", "roles"):
-        if isinstance(config.get(key), collections.abc.Mapping) and isinstance(overrides.get(key), collections.abc.Mapping):
+        if all(isinstance(part.get(key), collections.abc.Mapping) for part in (config, overrides)):
             merged[key] = {**config[key], **overrides[key]}
     if "groups" in config and "groups" in overrides:
         merged["groups"] = list(overrides["groups"]) + list(config["groups"])
@@ -54,9 +55,11 @@ def _merged(config, overrides):
 def open_session(communicator, config, overrides, session):
     """eqs_session_open with whatever the program gave."""
     if config is None:
-        raise EquishardUsageError("no configuration is given: Optimizer(model, config), the path of a YAML file, its text or a dict")
+        raise EquishardUsageError("no configuration is given: Optimizer(model, config), the path of a YAML file, its text "
+                                  "or a dict")
     if not isinstance(config, (str, bytes, os.PathLike, collections.abc.Mapping)):
-        raise EquishardUsageError(f"the configuration is a {type(config).__name__}: give the path of a YAML file, its text or a dict")
+        raise EquishardUsageError(f"the configuration is a {type(config).__name__}: give the path of a YAML file, its "
+                                  "text or a dict")
     name = b"configuration"
     if overrides:
         config = _overridden(config, overrides)

@@ -86,15 +86,16 @@ class _Group:
                                           f"{group.get(key)!r}: it cannot change; the configuration decides it")
         if not self._refused.isdisjoint(group):
             key = min(self._refused & group.keys())
-            raise EquishardUsageError(f"param_groups[{index}]['{key}'] was set to {group[key]!r}: the rule {self.rule} of "
-                                      f"the group has no such setting that can change; it has {', '.join(self._keys)}")
+            raise EquishardUsageError(f"param_groups[{index}]['{key}'] was set to {group[key]!r}: the rule {self.rule} "
+                                      "of the group has no such setting that can change; it has "
+                                      f"{', '.join(self._keys)}")
         for key, names in self._keys.items():
             for name, number in zip(names, self._numbers(index, group, key, len(names))):
                 if number == self.in_force[name]:
                     continue
                 if found.setdefault(name, number) is not number and found[name] != number:
-                    raise EquishardUsageError(f"param_groups[{index}]: '{key}' is changed to {number:g}, and another key "
-                                              f"of the same setting to {found[name]:g}")
+                    raise EquishardUsageError(f"param_groups[{index}]: '{key}' is changed to {number:g}, and another "
+                                              f"key of the same setting to {found[name]:g}")
         return found
 
     @staticmethod
@@ -130,8 +131,8 @@ class _Group:
             self._saved_lr = self.base_lr if self._saved_lr == configured else self._saved_lr * self.lr_changed
 
     def as_restored(self, extras):
-        """keys() and extras of a checkpoint. Where a scheduler was at work and the configuration's rate has changed since,
-        it goes on from where it was, with the new rate."""
+        """keys() and extras of a checkpoint. Where a scheduler was at work and the configuration's rate has changed
+        since, it goes on from where it was, with the new rate."""
         keys = {**self.keys(), **extras}
         if self.lr_changed != 1.0 and "initial_lr" in extras:
             keys["lr"] = self._saved_lr
@@ -212,8 +213,8 @@ class Groups:
 
     def _check_form(self, param_groups):
         if len(param_groups) != len(self._groups):
-            raise EquishardUsageError(f"param_groups has {len(param_groups)} groups, and had {len(self._groups)} when the "
-                                      "optimizer was made: they are the configuration's, and fixed")
+            raise EquishardUsageError(f"param_groups has {len(param_groups)} groups, and had {len(self._groups)} when "
+                                      "the optimizer was made: they are the configuration's, and fixed")
         for index, (group, members) in enumerate(zip(param_groups, self._members)):
             if len(group["params"]) != len(members):
                 raise EquishardUsageError(f"param_groups[{index}]['params'] was changed: the parameters of a group are "
@@ -244,9 +245,9 @@ class Groups:
         self._flattened = True
         if self._speaks:
             rates = ", ".join(f"{group.rule} {group.base_lr:g}" for group in self._groups)
-            warnings.warn(f"equishard: all parameter groups have the same learning rate now, {now.pop():g}; the rates that "
-                          f"the configuration has for its rules ({rates}) are lost. To multiply them by one factor: "
-                          "optimizer.set_lr_factor(x)", stacklevel=2)
+            warnings.warn(f"equishard: all parameter groups have the same learning rate now, {now.pop():g}; the rates "
+                          f"that the configuration has for its rules ({rates}) are lost. To multiply them by one "
+                          "factor: optimizer.set_lr_factor(x)", stacklevel=2)
 
     def check_unchanged(self, param_groups):
         """After the first gradient of a step, whose settings went with it."""
@@ -254,8 +255,8 @@ class Groups:
         for index, (group, torch_group) in enumerate(zip(self._groups, param_groups)):
             for setting in group.changes(index, torch_group):
                 what = "a learning rate" if setting == "lr" else f"param_groups[{index}]: {setting}"
-                raise EquishardUsageError(f"{what} was changed after the first gradient of the step was pushed: step the "
-                                          "scheduler after optimizer.step()")
+                raise EquishardUsageError(f"{what} was changed after the first gradient of the step was pushed: step "
+                                          "the scheduler after optimizer.step()")
 
 
 def parameter_group(handle):

@@ -49,8 +49,9 @@ def _of_module(model):
                 yield f"{path}.{name}" if path else name, type(module).__name__, tensor
         for name, tensor in _hidden(module):
             if id(tensor) not in registered and tensor.requires_grad:
-                raise EquishardUsageError(f"'{path}.{name}' is an nn.Parameter in no module: it would not be trained; put it in "
-                                 "an nn.ParameterList or nn.ParameterDict, or requires_grad_(False)".replace("'.", "'"))
+                raise EquishardUsageError(f"'{path + '.' if path else ''}{name}' is an nn.Parameter in no module: it would "
+                                          "not be trained; put it in an nn.ParameterList or nn.ParameterDict, or "
+                                          "requires_grad_(False)")
 
 
 def _hidden(module):
@@ -81,11 +82,11 @@ def _of_pairs(model):
         raise EquishardUsageError(f"the model is a {type(model).__name__}: {remedy}") from None
     for number, item in enumerate(items):
         if isinstance(item, torch.Tensor):
-            raise EquishardUsageError(f"item {number} of the model is a tensor of shape {tuple(item.shape)} without a name, as of "
-                             f"model.parameters(): {remedy}")
+            raise EquishardUsageError(f"item {number} of the model is a tensor of shape {tuple(item.shape)} without a "
+                                      f"name, as of model.parameters(): {remedy}")
         if isinstance(item, collections.abc.Mapping):
-            raise EquishardUsageError(f"item {number} of the model is a dict, as of torch's parameter groups: {remedy}; groups, "
-                             "their rules and rates are the configuration's `groups`")
+            raise EquishardUsageError(f"item {number} of the model is a dict, as of torch's parameter groups: "
+                                      f"{remedy}; groups, their rules and rates are the configuration's `groups`")
         if not (isinstance(item, (tuple, list)) and len(item) == 2 and isinstance(item[0], str) and
                 isinstance(item[1], torch.Tensor)):
             raise EquishardUsageError(f"item {number} of the model is {item!r:.80}: {remedy}")
@@ -102,11 +103,11 @@ def check(entry):
         raise EquishardUsageError(f"parameter '{name}' is on the meta device and has no values: model.to_empty(device="
                                   "\"cpu\") and initialise it before the optimizer is made")
     if tensor.dtype not in DTYPES:
-        raise EquishardTypeError(f"parameter '{name}' is {str(tensor.dtype).removeprefix('torch.')}: float32, bfloat16 and "
-                                 "float16 can be trained; convert it (model.float()), or register it as a buffer")
+        raise EquishardTypeError(f"parameter '{name}' is {str(tensor.dtype).removeprefix('torch.')}: float32, bfloat16 "
+                                 "and float16 can be trained; convert it (model.float()), or register it as a buffer")
     if not tensor.is_leaf:
-        raise EquishardUsageError(f"parameter '{name}' is the result of a computation and gets no gradient: give the leaf "
-                                  "tensor, or tensor.detach().requires_grad_()")
+        raise EquishardUsageError(f"parameter '{name}' is the result of a computation and gets no gradient: give the "
+                                  "leaf tensor, or tensor.detach().requires_grad_()")
 
 
 _values = operator.methodcaller("values")
@@ -153,8 +154,8 @@ class Structure:
         now = self._names()
         for name, tensor in now.items():
             if name not in self._held:
-                raise EquishardUsageError(f"parameter '{name}' is new since the optimizer was made: it is not trained; make the "
-                                 "optimizer when the model is complete, or close() it and make another")
+                raise EquishardUsageError(f"parameter '{name}' is new since the optimizer was made: it is not trained; "
+                                          "make the optimizer when the model is complete, or close() it and make another")
             if self._held[name] is not tensor:
                 raise EquishardUsageError(
                     f"parameter '{name}' is another object than when the optimizer was made, and would not be trained: "
@@ -162,6 +163,6 @@ class Structure:
                     "optimizer and make another")
         for name in self._held:
             if name not in now:
-                raise EquishardUsageError(f"parameter '{name}' is not in the model any more: close() the optimizer and make "
-                                 "another")
+                raise EquishardUsageError(f"parameter '{name}' is not in the model any more: close() the optimizer and "
+                                          "make another")
         self._look()

@@ -133,8 +133,8 @@ class Optimizer(torch.optim.Optimizer):
                  ctypes.byref(parameter.handle))
             first = handles.setdefault(parameter.handle.value, parameter)
             if first is not parameter:
-                raise EquishardUsageError(f"parameters '{first.name}' and '{parameter.name}' are two nn.Parameters with the "
-                                          "same memory: make them one object (a.weight = b.weight), or copy")
+                raise EquishardUsageError(f"parameters '{first.name}' and '{parameter.name}' are two nn.Parameters "
+                                          "with the same memory: make them one object (a.weight = b.weight), or copy")
             for name in parameter.other_names:
                 call("eqs_parameter_add", self._session, ctypes.byref(parameter.info(name)), weight.data_ptr(),
                      ctypes.byref(other))
@@ -169,7 +169,7 @@ class Optimizer(torch.optim.Optimizer):
 
     @staticmethod
     def _look_at(model, buffers):
-        """(what owners hold, buffers): frozen parameters of a module that are of another dtype are kept as buffers are."""
+        """(what owners hold, buffers): frozen parameters of a dtype that they do not hold are kept as buffers are."""
         is_module, found, others = isinstance(model, torch.nn.Module), [], []
         for entry in entries(model):
             if is_module and entry.frozen and entry.tensor.dtype not in DTYPES:
@@ -239,8 +239,8 @@ class Optimizer(torch.optim.Optimizer):
 
     def add_param_group(self, param_group):
         if self._started:
-            raise EquishardUsageError("a group is added after the optimizer was made: parameters are fixed then, and groups "
-                                      "are the configuration's; close() the optimizer and make another")
+            raise EquishardUsageError("a group is added after the optimizer was made: parameters are fixed then, and "
+                                      "groups are the configuration's; close() the optimizer and make another")
         super().add_param_group(param_group)
 
     def push(self, parameter, gradient=None):
@@ -277,8 +277,8 @@ class Optimizer(torch.optim.Optimizer):
         """
         self._check_open()
         if self._gradients.any_pushed:
-            raise EquishardUsageError("weights_changed is called after a gradient of the step was pushed: write to weights "
-                                      "before backward or after step, or make the optimizer with push_in_backward=False")
+            raise EquishardUsageError("weights_changed is called after a gradient of the step was pushed: write to "
+                                      "weights before backward or after step, or make the optimizer with push_in_backward=False")
         self._weights.mark_all()
 
     def _begin_step(self):
@@ -306,9 +306,9 @@ class Optimizer(torch.optim.Optimizer):
         for parameter in self._frozen:
             if parameter.tensor.requires_grad:
                 raise EquishardUsageError(
-                    f"parameter '{parameter.name}' requires a gradient since the optimizer was made, when it was frozen: it "
-                    "would not be trained; call requires_grad_ before, or write a checkpoint, close() the optimizer and "
-                    "make another with resume=True (its state begins at zero: `checkpoint: {partial: true}`)")
+                    f"parameter '{parameter.name}' requires a gradient since the optimizer was made, when it was "
+                    "frozen: it would not be trained; call requires_grad_ before, or write a checkpoint, close() the "
+                    "optimizer and make another with resume=True")
         if list(map(_form, self._tensors)) != self._forms:
             for parameter in self._all_parameters:
                 parameter.check_form()
@@ -320,16 +320,16 @@ class Optimizer(torch.optim.Optimizer):
         for parameter, pushed in changed:
             if pushed:
                 raise EquishardUsageError(
-                    f"the gradient of '{parameter.name}' was changed, set to zero or replaced after backward had pushed it: clip "
-                    "with optimizer.clip_grad_norm_(max_norm), call zero_grad after step, leave the loss's scale to "
-                    "grad_scaler=; other changes need push_in_backward=False")
+                    f"the gradient of '{parameter.name}' was changed, set to zero or replaced after backward had "
+                    "pushed it: clip with optimizer.clip_grad_norm_(max_norm), call zero_grad after step, leave the "
+                    "loss's scale to grad_scaler=; other changes need push_in_backward=False")
         if changed and not self._warned_of_changes:
             self._warned_of_changes = True
             job.warn(
-                f"the gradient of '{changed[0][0].name}' was changed between backward and step. It is this trainer's part of the "
-                f"gradient, of {self.trainers.count}: to divide all by a number is right, but torch's clip_grad_norm_ and "
-                "clip_grad_value_ clip every part by itself, which is not the clipped gradient. Call "
-                "optimizer.clip_grad_norm_(max_norm) instead")
+                f"the gradient of '{changed[0][0].name}' was changed between backward and step. It is this trainer's "
+                f"part of the gradient, of {self.trainers.count}: to divide all by a number is right, but torch's "
+                "clip_grad_norm_ and clip_grad_value_ clip every part by itself, which is not the clipped gradient. "
+                "Call optimizer.clip_grad_norm_(max_norm) instead")
 
     @torch.no_grad()
     def clip_grad_norm_(self, max_norm, norm_type=2.0, error_if_nonfinite=False):
@@ -399,17 +399,17 @@ class Optimizer(torch.optim.Optimizer):
         return {**super().state_dict(), "step": self.step_info().step}
 
     def load_state_dict(self, state_dict):
-        """param_groups of a state_dict; it must be of the step that this optimizer is at. Weights and state come back with
-        resume=."""
+        """param_groups of a state_dict; it must be of the step that this optimizer is at. Weights and state come back
+        with resume=."""
         check_own_state(state_dict, self.step_info().step, self.param_groups)
         state = self.state
         super().load_state_dict({"state": {}, "param_groups": state_dict["param_groups"]})
         self.state = state
 
     def __reduce_ex__(self, protocol):
-        raise EquishardTypeError("an equishard.Optimizer cannot be copied or pickled: weights and state are with the owners "
-                                 "of the job. Copy the model; write a checkpoint with optimizer.checkpoint(), or take "
-                                 "optimizer.state_dict()")
+        raise EquishardTypeError("an equishard.Optimizer cannot be copied or pickled: weights and state are with the "
+                                 "owners of the job. Copy the model; write a checkpoint with optimizer.checkpoint(), "
+                                 "or take optimizer.state_dict()")
 
     def __deepcopy__(self, memo):
         self.__reduce_ex__(4)

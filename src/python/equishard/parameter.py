@@ -42,10 +42,12 @@ class Parameter:
         self.staged = self.on_gpu
         self._host = None  # pinned memory between a GPU and the library
         if tensor.dim() > MAX_DIMS:
-            raise EquishardUsageError(f"parameter '{name}' has {tensor.dim()} dimensions; at most {MAX_DIMS} are possible")
+            raise EquishardUsageError(f"parameter '{name}' has {tensor.dim()} dimensions; at most {MAX_DIMS} are "
+                                      "possible")
 
         if self.weight == SHARD and shape is None:
-            raise EquishardUsageError(f"parameter '{name}': Shard(0) needs the full tensor's shape, shapes={{name: shape}}")
+            raise EquishardUsageError(f"parameter '{name}': Shard(0) needs the full tensor's shape, "
+                                      "shapes={name: shape}")
         self.shape = tuple(tensor.shape if shape is None else shape)
         if SHARD in (self.gradient, self.weight) and not self.shape:
             raise EquishardUsageError(f"parameter '{name}' is a scalar: it cannot be Shard(0)")
@@ -57,8 +59,8 @@ class Parameter:
         self._gradient_shape = self._chunk_shape if self.gradient == SHARD else self.shape
         self.bytes = tensor.numel() * tensor.element_size()  # of the weight here, and about of a gradient
         if tuple(tensor.shape) != expected:
-            raise EquishardUsageError(f"parameter '{name}': the local tensor is {tuple(tensor.shape)}, its placement asks "
-                                      f"for {expected}")
+            raise EquishardUsageError(f"parameter '{name}': the local tensor is {tuple(tensor.shape)}, its placement "
+                                      f"asks for {expected}")
 
     def info(self, name=None):
         """What the library is told: of the parameter, or of another name of it."""
@@ -73,8 +75,8 @@ class Parameter:
         """Whether the tensor is still of the dtype and shape that the library knows."""
         if self.tensor.dtype is not self.dtype or self.tensor.shape != self._local_shape:
             raise EquishardUsageError(
-                f"parameter '{self.name}' has become {self.tensor.dtype}, {list(self.tensor.shape)} since the optimizer "
-                f"was made; it was {self.dtype}, {list(self._local_shape)}: convert the model before")
+                f"parameter '{self.name}' has become {self.tensor.dtype}, {list(self.tensor.shape)} since the "
+                f"optimizer was made; it was {self.dtype}, {list(self._local_shape)}: convert the model before")
 
     @property
     def on_gpu(self):
@@ -87,13 +89,13 @@ class Parameter:
                 and not self.staged and gradient.is_contiguous()):
             return gradient
         if gradient.dtype != self.dtype or gradient.layout != torch.strided:
-            raise EquishardTypeError(f"parameter '{self.name}': a gradient of {gradient.dtype}, {gradient.layout} for a "
-                                     f"weight of {self.dtype}, torch.strided")
+            raise EquishardTypeError(f"parameter '{self.name}': a gradient of {gradient.dtype}, {gradient.layout} for "
+                                     f"a weight of {self.dtype}, torch.strided")
         if self.gradient == SHARD and tuple(gradient.shape) == self.shape:
             gradient = gradient[self._rows]
         if tuple(gradient.shape) != self._gradient_shape:
-            raise EquishardUsageError(f"parameter '{self.name}': a gradient of {tuple(gradient.shape)}, its placement asks "
-                                      f"for {self._gradient_shape}")
+            raise EquishardUsageError(f"parameter '{self.name}': a gradient of {tuple(gradient.shape)}, its placement "
+                                      f"asks for {self._gradient_shape}")
         return self._to_host(gradient.detach())
 
     def memory_of_weight(self):

@@ -88,8 +88,8 @@ class _Writer:
 
     def _refuse(self, value, why):
         if self._strict:
-            raise EquishardUsageError(f"{value!r:.80} {why}: it cannot be written to a checkpoint; numbers, texts, bytes, lists, "
-                             "tuples, dicts, tensors and arrays of these can")
+            raise EquishardUsageError(f"{value!r:.80} {why}: it cannot be written to a checkpoint; numbers, texts, "
+                                      "bytes, lists, tuples, dicts, tensors and arrays of these can")
         return {"": "kept"}
 
 
@@ -117,7 +117,8 @@ class _Reader:
             return bytes(data)
         if kind == "tensor":
             dtype, shape = getattr(torch, written["dtype"]), written["shape"]
-            return torch.frombuffer(bytearray(data), dtype=dtype).reshape(shape) if size else torch.empty(shape, dtype=dtype)
+            values = torch.frombuffer(bytearray(data), dtype=dtype) if size else torch.empty(0, dtype=dtype)
+            return values.reshape(shape)
         array = numpy.frombuffer(data, dtype=written["dtype"]).reshape(written["shape"]).copy()
         return array if kind == "array" else array[()]
 
@@ -153,7 +154,8 @@ def merge(saved, new):
                 result[key] = value
         return result
     if isinstance(saved, (list, tuple, collections.deque)):
-        here = list(new) if isinstance(new, (list, tuple, collections.deque)) and len(new) == len(saved) else [KEPT] * len(saved)
+        alike = isinstance(new, (list, tuple, collections.deque)) and len(new) == len(saved)
+        here = list(new) if alike else [KEPT] * len(saved)
         items = [merge(value, other) for value, other in zip(saved, here)]
         if isinstance(new, tuple) and hasattr(new, "_fields") and len(new) == len(items):
             return type(new)(*items)
