@@ -84,10 +84,10 @@ static void write_holder(int file, const holder *own)
   if (ftruncate(file, length) != 0) eqs_log(EQS_LOG_WARNING, "a checkpoint directory's .lock: %s", strerror(errno));
 }
 
-/* Without a lock: silently where no checkpoint can be written either. */
-static void go_without(const char *directory, int error)
+/* Without a lock: silently where no checkpoint can be written either; `last`: it is not tried again. */
+static void go_without(const char *directory, int error, bool last)
 {
-  if (error != EACCES && error != EPERM && error != EROFS)
+  if (last && error != EACCES && error != EPERM && error != EROFS)
     eqs_log(EQS_LOG_WARNING, "cannot lock the checkpoint directory %s (%s): no other job may write there", directory,
             strerror(error));
 }
@@ -111,7 +111,7 @@ static const eqs_directory_lock *find_held(const struct stat *directory)
   return NULL;
 }
 
-static eqs_status lock_file(const char *directory, const char *path, const struct stat *about,
+static eqs_status lock_file(const char *directory, const char *path, const struct stat *about, bool make,
                             eqs_directory_lock **lock)
 {
   eqs_status status = EQS_OK;
@@ -121,7 +121,7 @@ static eqs_status lock_file(const char *directory, const char *path, const struc
     if (file >= 0 && (errno == EACCES || errno == EAGAIN))
       status = refuse(directory, file);
     else
-      go_without(directory, errno);
+      go_without(directory, errno, make);
     goto cleanup;
   }
   EQS_TRY(eqs_allocate(&made, 1, sizeof *made));
@@ -150,7 +150,7 @@ eqs_status eqs_directory_lock_take(const char *directory, bool make, eqs_directo
   const eqs_directory_lock *own = find_held(&about);
   if (own != NULL) return fail_held(directory, "another session of this process", &own->own);
   EQS_TRY(eqs_format(&path, "%s/.lock", directory));
-  EQS_TRY(lock_file(directory, path, &about, lock));
+  EQS_TRY(lock_file(directory, path, &about, make, lock));
 cleanup:
   free(path);
   return status;

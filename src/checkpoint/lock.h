@@ -19,8 +19,8 @@ typedef struct eqs_directory_lock eqs_directory_lock;
 /*
  * Take the lock of a directory.
  *
- * make  [in]  make the directory if it is missing; else there is nothing to lock then
- * lock  [out] NULL: there is none, because nothing can be written there; or because a full disk or a file system
+ * make  [in]  make the directory if it is missing; else there is nothing to lock then, and no warning: it is tried
+ * again lock  [out] NULL: there is none, because nothing can be written there; or because a full disk or a file system
  *             without locks stands in the way, with a warning
  *
  * Not collective. EQS_USAGE: another process, or another session of this one, has it; the message says which.

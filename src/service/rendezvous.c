@@ -152,7 +152,11 @@ static eqs_status learn_roles(eqs_rendezvous *rendezvous, bool trains)
   EQS_TRY(eqs_check_mpi(MPI_Iallreduce(&one, &rendezvous->trainers, 1, MPI_INT, MPI_SUM, rendezvous->comm, &request),
                         "MPI_Iallreduce"));
   EQS_TRY(wait_asleep(&request, true, "the other ranks' roles"));
-  if (rendezvous->trainers == 0) EQS_TRY(eqs_fail(EQS_USAGE, "the job has owners but no trainer"));
+  if (rendezvous->trainers == 0) {
+    status = eqs_fail(EQS_USAGE, "the job has owners but no trainer");
+    if (rank == 0) eqs_log(EQS_LOG_ERROR, "%s", eqs_error_message()); /* all ranks find it */
+    goto cleanup;
+  }
   if (!rendezvous->met)
     EQS_TRY(eqs_check_mpi(MPI_Comm_split(rendezvous->comm, trains ? 0 : MPI_UNDEFINED, rank, &rendezvous->trainer_comm),
                           "MPI_Comm_split"));
