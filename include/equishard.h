@@ -336,11 +336,11 @@ eqs_status eqs_push_many(int64_t count, eqs_parameter *const *parameters, const 
 /*
  * Give a parameter a new weight, the counterpart of eqs_pull: what the program has written into its tensor. It becomes
  * the owners' master weight in the next eqs_step, before that step's gradient is applied to it; momentum and other
- * state stay.
+ * state stay. An element of a narrower dtype that is the master weight, rounded, leaves that as it is.
  *
  * parameter  [in]
  * weight     [in] as info.weight_placement places it, in the trainer's dtype; must stay unchanged until eqs_step
- * returns
+ *                 returns
  *
  * Not collective, but with EQS_REPLICATE every trainer puts the same values before the same step, else that eqs_step is
  * EQS_USAGE on all and names the parameter; with EQS_SHARD the rows of trainers that put nothing stay as they are.
@@ -460,7 +460,7 @@ eqs_status eqs_session_traffic(const eqs_session *session, eqs_traffic *traffic)
 
 /*
  * End the session; the owners' eqs_serve returns. Sets *session to NULL. After a failed collective
- * call nothing is exchanged any more.
+ * call nothing is exchanged any more. MPI_Finalize closes sessions that are still open.
  *
  * Collective.
  */
@@ -479,7 +479,8 @@ eqs_status eqs_fingerprints(int64_t count, const void *const *pointers, const si
 
 /*
  * For programs in languages that do not tell the library how they end: when the process exits with status 0, close the
- * sessions that are still open and, if `finalize`, call MPI_Finalize; with another status, end the whole job with it.
+ * sessions that are still open and, if `finalize`, call MPI_Finalize; with another status, end the whole job with it:
+ * at once if a session is open here, else as mpirun does, when the other ranks have come to MPI_Finalize or after 20 s.
  * eqs_exit_status sets the status that counts instead of the process's. Not collective.
  */
 eqs_status eqs_end_job_at_exit(MPI_Comm comm, int finalize);
