@@ -119,6 +119,7 @@ typedef struct {
 
 typedef struct {
   int64_t step, skipped, version;
+  bool changed; /* another program has changed the file: what is in it is whole, but not every byte is as we write it */
   char *created, *equishard_version, *config;
   int64_t entries;
   eqs_checkpoint_entry *entry; /* in alphabetical order of name */
@@ -139,6 +140,10 @@ typedef struct {
  * later version, incomplete, cut off or damaged.
  */
 eqs_status eqs_checkpoint_summarize(const char *file, eqs_checkpoint_summary *summary);
+
+/* A warning, if another program has changed the file. */
+void eqs_checkpoint_warn_if_changed(const char *file, const eqs_checkpoint_summary *summary);
+
 void eqs_checkpoint_summary_free(eqs_checkpoint_summary *summary);
 const eqs_checkpoint_entry *eqs_checkpoint_entry_find(const eqs_checkpoint_summary *summary, const char *name);
 bool eqs_checkpoint_entry_has_shape(const eqs_checkpoint_entry *entry, int ndim, const int64_t *shape);

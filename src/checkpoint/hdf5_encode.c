@@ -356,7 +356,7 @@ cleanup:
 
 /* ----- B-trees, version 2 (III.A.2) ----- */
 
-enum { node_size = 4096, node_head = 4 + 1 + 1 + 4, most_depth = 5 };
+enum { node_size = 512, node_head = 4 + 1 + 1 + 4, most_depth = 7 };
 
 typedef struct {
   eqs_hdf5_piece *to;

@@ -22,11 +22,6 @@ static const char no_time[EQS_CREATED_SIZE + 1] = "--------------------";
 
 /* ----- where things are ----- */
 
-static int64_t align(int64_t offset, int64_t to)
-{
-  return (offset + to - 1) / to * to;
-}
-
 typedef struct {
   const eqs_checkpoint_summary *summary;
   eqs_catalogue catalogue;
@@ -39,18 +34,35 @@ typedef struct {
   eqs_bytes *attributes;     /* of every kind: messages; none if they are outside of the header */
 } image_maker;
 
-static void add_index(image_maker *maker)
+/* Zeros behind the index: what comes behind the trainer's data is to begin at a multiple of 8. */
+static int64_t index_padding(const eqs_checkpoint_summary *summary, int64_t index_size)
 {
-  eqs_bytes *head = &maker->image->head, index = {0};
-  eqs_index_add(&index, maker->summary, &maker->catalogue);
-  if (index.status != EQS_OK) head->status = index.status;
+  uint64_t end = (uint64_t)(index_begin + index_head + index_size);
+  for (int i = 0; i < summary->items; i++) end += summary->item[i].size;
+  return (int64_t)(-end % 8);
+}
+
+static void add_index(eqs_bytes *to, const eqs_checkpoint_summary *summary, const eqs_catalogue *catalogue)
+{
+  eqs_bytes index = {0};
+  eqs_index_add(&index, summary, catalogue);
+  if (index.status != EQS_OK) to->status = index.status;
   uint64_t checksum = index.size > 0 ? XXH3_64bits(index.bytes, (size_t)index.size) : 0;
-  eqs_bytes_add(head, index_mark, sizeof index_mark);
-  eqs_bytes_add_little(head, (uint64_t)index.size, 8);
-  eqs_bytes_add_little(head, checksum, 8);
-  eqs_bytes_add(head, index.bytes, index.size);
-  maker->index_size = index_head + index.size;
+  eqs_bytes_add(to, index_mark, sizeof index_mark);
+  eqs_bytes_add_little(to, (uint64_t)index.size, 8);
+  eqs_bytes_add_little(to, checksum, 8);
+  eqs_bytes_add(to, index.bytes, index.size);
+  eqs_bytes_add_zeros(to, index_padding(summary, index.size));
   eqs_bytes_free(&index);
+}
+
+eqs_status eqs_image_index(const eqs_checkpoint_summary *summary, eqs_bytes *block)
+{
+  eqs_catalogue catalogue;
+  eqs_status status = eqs_catalogue_make(summary, &catalogue);
+  if (status == EQS_OK) add_index(block, summary, &catalogue);
+  eqs_catalogue_free(&catalogue);
+  return status == EQS_OK ? block->status : status;
 }
 
 /* The head, but the superblock, which is not known yet. */
@@ -59,14 +71,13 @@ static eqs_status make_head(image_maker *maker)
   eqs_status status = EQS_OK;
   eqs_bytes *head = &maker->image->head;
   eqs_bytes_add_zeros(head, EQS_HDF5_SUPERBLOCK);
-  add_index(maker);
+  add_index(head, maker->summary, &maker->catalogue);
+  maker->index_size = head->size - index_begin;
   EQS_TRY(eqs_allocate(&maker->item_offset, maker->summary->items, sizeof *maker->item_offset));
   for (int i = 0; i < maker->summary->items; i++) {
-    eqs_bytes_add_zeros(head, align(head->size, 8) - head->size);
     maker->item_offset[i] = head->size;
     eqs_bytes_add(head, maker->summary->item[i].bytes, (int64_t)maker->summary->item[i].size);
   }
-  eqs_bytes_add_zeros(head, align(head->size, 8) - head->size);
   status = head->status;
 cleanup:
   return status;
@@ -104,7 +115,7 @@ static eqs_status place_tensors(image_maker *maker, eqs_checkpoint_summary *summ
     eqs_tensor_rows_cols(entry->ndim, entry->shape, &rows, &cols);
     int64_t bytes = rows * cols * (int64_t)sizeof(float);
     for (int t = 0; t < entry->tensors; t++) {
-      if (bytes >= large) EQS_TRY(take_room(&end, align(end, page) - end, most));
+      if (bytes >= large) EQS_TRY(take_room(&end, (page - end % page) % page, most));
       entry->offset[t] = bytes > 0 ? end : 0;
       EQS_TRY(take_room(&end, bytes, most));
     }
@@ -564,8 +575,8 @@ typedef struct {
   int64_t bytes; /* size of the file */
 } image_reader;
 
-/* What the index says; *found: there is one. The bytes of the trainer's data are read and compared with it. */
-static eqs_status read_index(const image_reader *reader, eqs_checkpoint_summary *summary, bool *found)
+/* What the index says; the bytes of the trainer's data are read and compared with it. EQS_DAMAGED: there is none. */
+static eqs_status read_index(const image_reader *reader, eqs_checkpoint_summary *summary)
 {
   eqs_status status = EQS_OK;
   struct {
@@ -575,11 +586,8 @@ static eqs_status read_index(const image_reader *reader, eqs_checkpoint_summary 
   } head;
   char *index = NULL;
   uint64_t *checksum = NULL;
-  *found = false;
-  if (reader->bytes < index_begin + index_head) return EQS_OK;
   EQS_TRY(eqs_file_read(reader->file, reader->path, &head, index_head, index_begin));
-  *found = memcmp(head.mark, index_mark, sizeof index_mark) == 0;
-  if (!*found) goto cleanup;
+  if (memcmp(head.mark, index_mark, sizeof index_mark) != 0) EQS_TRY(eqs_bytes_garbled());
   int64_t at = index_begin + index_head;
   if (head.size < 0 || head.size > reader->bytes - at) EQS_TRY(eqs_bytes_garbled());
   EQS_TRY(eqs_allocate_raw(&index, head.size, 1));
@@ -588,10 +596,9 @@ static eqs_status read_index(const image_reader *reader, eqs_checkpoint_summary 
   eqs_bytes_left left = {index, index + head.size};
   EQS_TRY(eqs_index_take(&left, reader->bytes, summary, &checksum));
   if (left.next != left.end || summary->version != EQS_CHECKPOINT_VERSION) EQS_TRY(eqs_bytes_garbled());
-  at += head.size;
+  at += head.size + index_padding(summary, head.size);
   for (int i = 0; i < summary->items; i++) {
     eqs_checkpoint_item *item = &summary->item[i];
-    at = align(at, 8);
     EQS_TRY(eqs_file_read(reader->file, reader->path, (void *)item->bytes, (int64_t)item->size, at));
     if (XXH3_64bits(item->bytes, item->size) != checksum[i]) EQS_TRY(eqs_bytes_garbled());
     at += (int64_t)item->size;
@@ -648,17 +655,17 @@ cleanup:
   return status == EQS_USAGE ? eqs_bytes_garbled() : status;
 }
 
-eqs_status eqs_image_summarize(const char *path, eqs_checkpoint_summary *summary, bool *found)
+eqs_status eqs_image_summarize(const char *path, eqs_checkpoint_summary *summary, bool *as_we_write)
 {
   eqs_status status = EQS_OK;
   image_reader reader = {.path = path, .file = -1};
   *summary = (eqs_checkpoint_summary){0};
-  *found = false;
   EQS_TRY(eqs_file_open_input(path, &reader.file, &reader.bytes));
-  EQS_TRY(read_index(&reader, summary, found));
-  if (*found) EQS_TRY(compare_image(&reader, summary));
+  EQS_TRY(read_index(&reader, summary));
+  EQS_TRY(compare_image(&reader, summary));
 cleanup:
   eqs_file_close(reader.file);
+  *as_we_write = status == EQS_OK;
   if (status != EQS_OK) eqs_checkpoint_summary_free(summary);
-  return status;
+  return status == EQS_DAMAGED ? EQS_OK : status;
 }

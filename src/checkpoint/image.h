@@ -54,12 +54,15 @@ eqs_status eqs_image_create(const char *path, eqs_checkpoint_summary *summary);
 /* Write the signature and bring the file to the disk. EQS_IO. */
 eqs_status eqs_image_complete(const char *path);
 
+/* What /integrity/index is for a summary: allocated in `block`. EQS_FAILED. */
+eqs_status eqs_image_index(const eqs_checkpoint_summary *summary, eqs_bytes *block);
+
 /*
- * What is in a file that begins with an index: *found; it is whole, byte for byte. Nothing in it is trusted. HDF5 is
- * not called.
+ * What is in a file that has every byte as we write it; *as_we_write tells. Nothing in it is trusted, and HDF5 is not
+ * called.
  *
- * EQS_IO; EQS_DAMAGED: it is not as we write it. After a failure nothing is to be freed.
+ * EQS_IO, EQS_FAILED.
  */
-eqs_status eqs_image_summarize(const char *path, eqs_checkpoint_summary *summary, bool *found);
+eqs_status eqs_image_summarize(const char *path, eqs_checkpoint_summary *summary, bool *as_we_write);
 
 #endif

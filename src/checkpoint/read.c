@@ -61,6 +61,7 @@ static eqs_status find_file(MPI_Comm comm, const char *path, char **file, eqs_ch
   if (rank == 0) {
     status = eqs_checkpoint_find(path, file);
     if (status == EQS_OK) status = eqs_checkpoint_summarize(*file, summary);
+    if (status == EQS_OK) eqs_checkpoint_warn_if_changed(*file, summary);
     if (status == EQS_OK) length = (int64_t)strlen(*file) + 1;
   }
   EQS_TRY(eqs_checkpoint_agree(comm, status));

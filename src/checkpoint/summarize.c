@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/memory.h"
 #include "checkpoint/hdf5_read.h"
 #include "checkpoint/image.h"
@@ -332,6 +333,28 @@ cleanup:
   return status;
 }
 
+/* Whether the index, which HDF5 has no use for, says the same. */
+static eqs_status check_index(eqs_hdf5_reader *reader, hid_t integrity, const eqs_checkpoint_summary *summary)
+{
+  eqs_status status = EQS_OK;
+  hid_t dataset = -1;
+  eqs_hdf5_place place;
+  eqs_bytes expected = {0};
+  char *index = NULL;
+  if (summary->version == 1) return EQS_OK;
+  EQS_TRY(eqs_image_index(summary, &expected));
+  EQS_TRY(open_dataset(reader, integrity, "index", H5T_STD_U8LE, &dataset, &place));
+  READ_CHECK("its index does not say what is in it", place.ndim == 1 && place.bytes == expected.size);
+  EQS_TRY(eqs_allocate_raw(&index, place.bytes, 1));
+  READ_TRY("its index", H5Dread(dataset, H5T_STD_U8LE, H5S_ALL, H5S_ALL, H5P_DEFAULT, index));
+  READ_CHECK("its index does not say what is in it", memcmp(index, expected.bytes, (size_t)expected.size) == 0);
+cleanup:
+  free(index);
+  eqs_bytes_free(&expected);
+  eqs_hdf5_close(dataset);
+  return status;
+}
+
 static eqs_status read_summary(eqs_hdf5_reader *reader, eqs_checkpoint_summary *summary)
 {
   eqs_status status = EQS_OK;
@@ -350,6 +373,7 @@ static eqs_status read_summary(eqs_hdf5_reader *reader, eqs_checkpoint_summary *
   EQS_TRY(read_items(reader, summary));
   EQS_TRY(eqs_metadata_checksum(summary, &computed));
   READ_CHECK("the checksum of attributes, shapes and trainer data does not match", (uint64_t)checksum == computed);
+  EQS_TRY(check_index(reader, integrity, summary));
 cleanup:
   eqs_hdf5_close(integrity);
   return status;
@@ -396,20 +420,21 @@ cleanup:
 
 typedef eqs_status (*hdf5_summarizer)(const char *path, eqs_checkpoint_summary *summary);
 
-/* HDF5 reads files without an index; of those that are not as their index has them it says what is wrong. */
+/* HDF5 reads what is not as we write it: files of version 1, those that another program has changed, or damage. */
 static eqs_status summarize(const char *path, hdf5_summarizer by_hdf5, eqs_checkpoint_summary *summary)
 {
-  eqs_status status = EQS_OK;
-  bool indexed;
-  status = eqs_image_summarize(path, summary, &indexed);
-  if (status == EQS_OK ? indexed : status != EQS_DAMAGED) return status;
-  EQS_TRY(by_hdf5(path, summary));
-  if (!indexed && summary->version == 1) return EQS_OK;
-  eqs_checkpoint_summary_free(summary);
-  status =
-      eqs_fail(EQS_DAMAGED, "%s: damaged, or changed by another program: its index does not say what is in it", path);
-cleanup:
+  bool as_we_write;
+  eqs_status status = eqs_image_summarize(path, summary, &as_we_write);
+  if (status != EQS_OK || as_we_write) return status;
+  status = by_hdf5(path, summary);
+  summary->changed = status == EQS_OK && summary->version != 1;
   return status;
+}
+
+void eqs_checkpoint_warn_if_changed(const char *file, const eqs_checkpoint_summary *summary)
+{
+  if (summary->changed)
+    eqs_log(EQS_LOG_WARNING, "%s: another program has changed this file; what Equishard wrote into it is whole", file);
 }
 
 eqs_status eqs_checkpoint_summarize(const char *path, eqs_checkpoint_summary *summary)
@@ -429,6 +454,7 @@ eqs_status eqs_checkpoint_pack(const char *path, char **bytes, int64_t *size)
   *bytes = NULL;
   *size = 0;
   EQS_TRY(eqs_checkpoint_summarize(path, &summary));
+  eqs_checkpoint_warn_if_changed(path, &summary);
   status = eqs_summary_pack(&summary, bytes, size);
   eqs_checkpoint_summary_free(&summary);
 cleanup:

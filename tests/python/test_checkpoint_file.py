@@ -55,7 +55,7 @@ def check_form(path, described):
     with h5py.File(path, "r") as file:
         assert set(file.attrs) == ROOT, set(file.attrs)
         assert file.attrs["format"] == b"equishard-checkpoint"
-        assert file.attrs["format_version"] == 1 and file.attrs["complete"] == 1
+        assert file.attrs["format_version"] == 2 and file.attrs["complete"] == 1
         assert file.attrs["step"] == described["step"] == 2
         assert file.attrs["config"].decode() == described["config"]
         assert sorted(file["parameters"]) == [p["name"] for p in described["parameters"]] == sorted(SHAPES)
@@ -69,7 +69,8 @@ def check_form(path, described):
             for tensor in group.values():
                 assert tensor.shape == SHAPES[parameter["name"]] and tensor.dtype == np.dtype("<f4")
                 assert np.isfinite(tensor[()]).all()
-        assert set(file["integrity"]) == set(file["parameters"])
+        tensors = sum(len(group) for group in file["parameters"].values())
+        assert set(file["integrity"]) == {"index", "tiles"} and file["integrity/tiles"].shape == (tensors,)
         return file["parameters/lm_head.weight/weight"].id.get_offset()
 
 
