@@ -37,26 +37,6 @@ cleanup:
   return status;
 }
 
-/* A group in the place of a weight: "a/b" was written as the name of a parameter. */
-static eqs_status check_not_nested(eqs_hdf5_reader *reader, hid_t parameters, const char *name)
-{
-  eqs_status status = EQS_OK;
-  hid_t group = -1;
-  eqs_names inside = {0};
-  char *whole = NULL;
-  EQS_TRY(eqs_hdf5_open_group(reader, parameters, name, &group));
-  if (H5Lexists(group, "weight", H5P_DEFAULT) > 0) goto cleanup;
-  EQS_TRY(eqs_hdf5_list_links(reader, group, &inside));
-  if (inside.count > 0) EQS_TRY(eqs_format(&whole, "%.500s/%.500s", name, inside.name[0]));
-  if (whole != NULL) status = eqs_check_parameter_name(whole);
-  if (status != EQS_OK) status = eqs_fail_in(status, "%s", reader->path);
-cleanup:
-  free(whole);
-  eqs_names_free(&inside);
-  eqs_hdf5_close(group);
-  return status;
-}
-
 static eqs_status open_weight(const eqs_hdf5_reader *reader, hid_t parameters, const char *name, hid_t *dataset,
                               eqs_hdf5_place *place)
 {
@@ -93,26 +73,67 @@ typedef struct {
   int64_t ndim, shape[EQS_MAX_DIMS], name_size;
 } listed;
 
+/* Whether two ids are of one object. */
+static bool is_same_object(hid_t a, hid_t b)
+{
+  H5O_info_t of_a, of_b;
+  return H5Oget_info2(a, &of_a, H5O_INFO_BASIC) >= 0 && H5Oget_info2(b, &of_b, H5O_INFO_BASIC) >= 0 &&
+         of_a.addr == of_b.addr;
+}
+
+/* A group without a weight, but with groups: "a/b" was written as the name of a parameter. Else EQS_OK. */
+static eqs_status check_not_nested(eqs_hdf5_reader *reader, hid_t parameters, const char *name)
+{
+  eqs_status status = EQS_OK;
+  hid_t group = -1;
+  eqs_names inside = {0};
+  char *whole = NULL;
+  EQS_TRY(eqs_hdf5_open_group(reader, parameters, name, &group));
+  if (H5Lexists(group, "weight", H5P_DEFAULT) > 0 || is_same_object(group, parameters)) goto cleanup;
+  EQS_TRY(eqs_hdf5_list_links(reader, group, &inside));
+  if (inside.count > 0) EQS_TRY(eqs_format(&whole, "%.500s/%.500s", name, inside.name[0]));
+  if (whole != NULL) status = eqs_check_parameter_name(whole);
+  if (status != EQS_OK) status = eqs_fail_in(status, "%s", reader->path);
+cleanup:
+  free(whole);
+  eqs_names_free(&inside);
+  eqs_hdf5_close(group);
+  return status;
+}
+
+/* The place of a parameter's weight, or why there is none. */
+static eqs_status look_at_weight(eqs_hdf5_reader *reader, hid_t parameters, const char *name, eqs_hdf5_place *place)
+{
+  eqs_status status = EQS_OK;
+  hid_t dataset = -1;
+  char *damage = NULL;
+  status = open_weight(reader, parameters, name, &dataset, place);
+  if (status != EQS_DAMAGED) goto cleanup;
+  EQS_TRY(eqs_copy_text(&damage, eqs_error_message()));
+  status = check_not_nested(reader, parameters, name);
+  if (status == EQS_OK || status == EQS_DAMAGED) status = eqs_fail(EQS_DAMAGED, "%s", damage);
+cleanup:
+  free(damage);
+  eqs_hdf5_close(dataset);
+  return status;
+}
+
 static eqs_status list_parameters(eqs_hdf5_reader *reader, FILE *list)
 {
   eqs_status status = EQS_OK;
-  hid_t parameters = -1, dataset = -1;
+  hid_t parameters = -1;
   eqs_names names = {0};
   EQS_TRY(eqs_hdf5_open_group(reader, reader->file, "parameters", &parameters));
   EQS_TRY(eqs_hdf5_list_links(reader, parameters, &names));
   for (int64_t p = 0; p < names.count; p++) {
     eqs_hdf5_place place;
-    EQS_TRY(check_not_nested(reader, parameters, names.name[p]));
-    EQS_TRY(open_weight(reader, parameters, names.name[p], &dataset, &place));
-    eqs_hdf5_close(dataset);
-    dataset = -1;
+    EQS_TRY(look_at_weight(reader, parameters, names.name[p], &place));
     listed next = {.ndim = place.ndim, .name_size = (int64_t)strlen(names.name[p])};
     memcpy(next.shape, place.shape, sizeof next.shape);
     fwrite(&next, sizeof next, 1, list);
     fwrite(names.name[p], 1, (size_t)next.name_size, list);
   }
 cleanup:
-  eqs_hdf5_close(dataset);
   eqs_names_free(&names);
   eqs_hdf5_close(parameters);
   return status;
