@@ -6,6 +6,8 @@
  *     HDF5's objects                        to the end
  *
  * All of it follows from a summary, so that a file is whole if its bytes are those that the index in it leads to.
+ * Whatever would change a byte of it is a new format version, beside this one: else readers would take older files for
+ * changed by another program.
  */
 #ifndef EQS_CHECKPOINT_IMAGE_H
 #define EQS_CHECKPOINT_IMAGE_H
