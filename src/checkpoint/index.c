@@ -242,9 +242,10 @@ static eqs_status take_tensor_names(eqs_bytes_left *from, index_tables *tables)
   int64_t count;
   EQS_TRY(eqs_bytes_take_count(from, 1, INT_MAX, &count));
   EQS_TRY(eqs_allocate(&tables->tensor, count, sizeof *tables->tensor));
-  for (; tables->tensors < count; tables->tensors++) {
-    EQS_TRY(eqs_bytes_take_text(from, &tables->tensor[tables->tensors]));
-    EQS_TRY(eqs_check_name("tensor", tables->tensor[tables->tensors]));
+  while (tables->tensors < count) {
+    char **name = &tables->tensor[tables->tensors++];
+    EQS_TRY(eqs_bytes_take_text(from, name));
+    EQS_TRY(eqs_check_name("tensor", *name));
   }
 cleanup:
   return status;

@@ -218,7 +218,8 @@ START_TEST(index_of_an_attacker)
     int64_t at = i / times;
     unsigned char before = index[at];
     double random = (test_uniform((uint64_t)i, 0) + 1) / 2;
-    index[at] = i % 2 ? (unsigned char)(before ^ 1 << (int)(random * 8)) : values[(int)(random * 5)];
+    int bit = 1 << (int)(random * 8);
+    index[at] = i % 2 ? before ^ (unsigned char)bit : values[(int)(random * 5)];
     if (index[at] == before) continue;
     uint64_t checksum = XXH3_64bits(index, (size_t)size);
     ck_assert_int_eq(pwrite(file, &checksum, sizeof checksum, index_begin + 16), sizeof checksum);
