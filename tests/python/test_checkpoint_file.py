@@ -95,6 +95,18 @@ def main():
         assert "48x20" in table and "adamw" in table
         assert expect(0, job.run((2, job.COMMAND, "verify", path))).startswith("whole: ")
 
+        # What another program adds is seen, and harms nothing; what it changes of ours does.
+        again.write_bytes(path.read_bytes())
+        with h5py.File(again, "r+") as file:
+            file.attrs["note"] = "to be kept"
+            file["parameters/lm_head.weight"].attrs.create("role", np.bytes_("lm_head"), dtype="S7")
+            file.create_dataset("notes/a", data=[1.0])
+        result = job.run((2, job.COMMAND, "verify", again))
+        assert expect(0, result).startswith("whole: ") and "another program has changed this file" in result.stderr
+        with h5py.File(again, "r+") as file:
+            file["parameters/lm_head.weight"].attrs["lr"] = 0.03
+        expect(4, job.run((2, job.COMMAND, "verify", again)))
+
         with open(path, "r+b") as file:
             file.seek(place + 9)
             byte = file.read(1)[0]
