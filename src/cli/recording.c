@@ -73,14 +73,6 @@ typedef struct {
   int64_t ndim, shape[EQS_MAX_DIMS], name_size;
 } listed;
 
-/* Whether two ids are of one object. */
-static bool is_same_object(hid_t a, hid_t b)
-{
-  H5O_info_t of_a, of_b;
-  return H5Oget_info2(a, &of_a, H5O_INFO_BASIC) >= 0 && H5Oget_info2(b, &of_b, H5O_INFO_BASIC) >= 0 &&
-         of_a.addr == of_b.addr;
-}
-
 /* A group without a weight, but with groups: "a/b" was written as the name of a parameter. Else EQS_OK. */
 static eqs_status check_not_nested(eqs_hdf5_reader *reader, hid_t parameters, const char *name)
 {
@@ -89,7 +81,7 @@ static eqs_status check_not_nested(eqs_hdf5_reader *reader, hid_t parameters, co
   eqs_names inside = {0};
   char *whole = NULL;
   EQS_TRY(eqs_hdf5_open_group(reader, parameters, name, &group));
-  if (H5Lexists(group, "weight", H5P_DEFAULT) > 0 || is_same_object(group, parameters)) goto cleanup;
+  if (H5Lexists(group, "weight", H5P_DEFAULT) > 0) goto cleanup;
   EQS_TRY(eqs_hdf5_list_links(reader, group, &inside));
   if (inside.count > 0) EQS_TRY(eqs_format(&whole, "%.500s/%.500s", name, inside.name[0]));
   if (whole != NULL) status = eqs_check_parameter_name(whole);
