@@ -18,7 +18,8 @@
 static const char index_mark[8] = {'E', 'Q', 'S', 'i', 'n', 'd', 'e', 'x'};
 enum { index_head = 24, index_begin = EQS_HDF5_SUPERBLOCK, signature_size = 8 };
 
-static const char no_time[EQS_CREATED_SIZE + 1] = "--------------------";
+/* In the place of the time while it is not known. It cannot be found at two places that overlap. */
+static const char no_time[EQS_CREATED_SIZE + 1] = "0000-00-00T00:00:00Z";
 
 /* ----- where things are ----- */
 

@@ -154,6 +154,30 @@ START_TEST(file_is_small)
 }
 END_TEST
 
+/* Whatever checksum stands behind the time: the time is found. */
+START_TEST(any_checksum)
+{
+  scalars made;
+  make_scalars(&made, 1);
+  for (int64_t step = 0; step < 1500; step++) {
+    eqs_checkpoint_contents contents = {.step = step, .config = "", .parameters = 1, .parameter = made.parameter};
+    eqs_checkpoint_summary summary;
+    bool as_we_write;
+    unlink(path);
+    ck_assert_ok(eqs_checkpoint_describe(&contents, &summary));
+    ck_assert_ok(eqs_image_create(path, &summary));
+    eqs_checkpoint_summary_free(&summary);
+    int file = open(path, O_WRONLY);
+    ck_assert_int_eq(pwrite(file, "\211HDF\r\n\032\n", 8, 0), 8); /* without its way to the disk */
+    close(file);
+    ck_assert_ok(eqs_image_summarize(path, &summary, &as_we_write));
+    ck_assert_msg(as_we_write, "step %lld is not as we write it", (long long)step);
+    eqs_checkpoint_summary_free(&summary);
+  }
+  free_scalars(&made);
+}
+END_TEST
+
 /* Texts that no header can hold: the configuration, a parameter's attribute. */
 START_TEST(long_texts)
 {
@@ -161,7 +185,7 @@ START_TEST(long_texts)
   scalars made;
   eqs_checkpoint_summary summary;
   char *config = malloc(config_size + 1), *text = malloc(text_size + 1);
-  memset(config, '-', config_size); /* as in the place of the time before it is known */
+  memset(config, '0', config_size); /* as in the place of the time before it is known */
   memset(text, 'x', text_size);
   config[config_size] = text[text_size] = '\0';
   make_scalars(&made, 3);
@@ -241,6 +265,7 @@ Suite *make_suite(void)
   tcase_add_checked_fixture(cases, choose_path, remove_file);
   tcase_add_loop_test(cases, any_number_of_parameters, 0, 9);
   tcase_add_test(cases, file_is_small);
+  tcase_add_test(cases, any_checksum);
   tcase_add_test(cases, long_texts);
   tcase_add_test(cases, names_that_are_refused);
   tcase_add_test(cases, index_of_an_attacker);
