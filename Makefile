@@ -103,7 +103,8 @@ $(BUILD)/tests/%: $(BUILD)/objects/tests/%.o $(call objects,$(HELPER_SOURCES)) $
 	@$(CC) $(CFLAGS) -o $@ $^ $(LDLIBS) $(shell $(PKG_CONFIG) --libs check)
 
 FUZZ_OBJECTS = $(patsubst %.c,$(BUILD)/fuzz/objects/%.o,$(foreach room,$(FUZZ_ROOMS),$(wildcard src/$(room)/*.c)) \
-               $(addprefix src/checkpoint/,safetensors.c file.c tiles.c))
+               $(addprefix src/checkpoint/,safetensors.c file.c tiles.c index.c image.c hdf5_encode.c summary.c \
+                 packed.c))
 FUZZ_CC = OMPI_CC=clang $(CC)
 FUZZ_CFLAGS = -std=c11 -g -O1 -march=$(ARCH) -fno-omit-frame-pointer -fno-math-errno -Wall -Wextra -Werror \
               -fsanitize=address,undefined -fno-sanitize-recover=all -MMD -MP

@@ -7,10 +7,15 @@
  *     /parameters/<name>/<tensor>     weight (attribute trainer_dtype), momentum, exp_avg, exp_avg_sq: float32
  *     /trainer/<key>                  bytes
  *     /integrity                      attribute metadata: XXH3-64 of all the above but tensors' values and `created`
- *     /integrity/<name>/<tensor>      XXH3-64 of every tile: a range of rows that depends on the shape alone
+ *     /integrity/tiles                XXH3-64 of every tile, a range of rows that depends on the shape alone: by
+ *                                     parameter, tensor, rows
+ *     /integrity/index                all of the above but tensors' values and `created` (checkpoint/index.h)
+ *
+ * Files of format_version 1 are read as well; they have /integrity/<name>/<tensor> and no index.
  *
  * The first owner makes the file with all its metadata and space, but HDF5's signature; then every owner writes tiles
- * at their offsets, directly; then the file is flushed, signed, flushed and renamed.
+ * at their offsets, directly; then the file is flushed, signed, flushed and renamed. HDF5's structures are a function
+ * of the index, byte for byte (checkpoint/image.h): readers compare them, and need neither trust them nor parse them.
  */
 #ifndef EQS_CHECKPOINT_CHECKPOINT_H
 #define EQS_CHECKPOINT_CHECKPOINT_H
@@ -22,7 +27,7 @@
 #include "dist/tensor.h"
 
 #define EQS_CHECKPOINT_FORMAT "equishard-checkpoint"
-enum { EQS_MAX_TENSORS = 4, EQS_CHECKPOINT_VERSION = 1 };
+enum { EQS_MAX_TENSORS = 4, EQS_CHECKPOINT_VERSION = 2 };
 
 /* A piece of the trainers' own data. */
 typedef struct {
@@ -104,7 +109,7 @@ typedef struct {
   eqs_dtype trainer_dtype;
   int64_t step;
   int attributes;
-  eqs_attribute *attribute; /* in alphabetical order; names and texts allocated */
+  const eqs_attribute *attribute; /* in alphabetical order; the summary's: parameters may have the same */
   int tensors;
   char *tensor_name[EQS_MAX_TENSORS]; /* in alphabetical order */
   int64_t
@@ -114,21 +119,31 @@ typedef struct {
 
 typedef struct {
   int64_t step, skipped, version;
+  bool changed; /* another program has changed the file: what is in it is whole, but not every byte is as we write it */
   char *created, *equishard_version, *config;
   int64_t entries;
   eqs_checkpoint_entry *entry; /* in alphabetical order of name */
   int items;
   eqs_checkpoint_item *item; /* keys and bytes allocated */
+  int64_t attribute_lists;
+  eqs_attribute **attribute_list; /* what entries have as their attributes */
+  int64_t texts;
+  char **text; /* names and texts of attributes */
 } eqs_checkpoint_summary;
 
 /*
- * Look into a file, which may be damaged or hostile: check format, version, completeness, sizes and the checksums of
- * the metadata. That is done in a process apart (base/apart.h), which HDF5 may crash; no link in the file is followed,
+ * Look into a file, which may be damaged or hostile: check format, version, completeness, sizes, and all bytes of the
+ * metadata. If they are not as we write them, or the file is of format version 1, HDF5 looks at it, which it may crash:
+ * in a process apart (base/apart.h); no link in the file is followed,
  * and nothing is allocated before its size is checked against the file's. Bytes behind the end of what HDF5 knows of
  * belong to nothing, and do not matter. Not collective. EQS_IO: cannot be opened; EQS_DAMAGED: not a checkpoint, of a
  * later version, incomplete, cut off or damaged.
  */
 eqs_status eqs_checkpoint_summarize(const char *file, eqs_checkpoint_summary *summary);
+
+/* A warning, if another program has changed the file. */
+void eqs_checkpoint_warn_if_changed(const char *file, const eqs_checkpoint_summary *summary);
+
 void eqs_checkpoint_summary_free(eqs_checkpoint_summary *summary);
 const eqs_checkpoint_entry *eqs_checkpoint_entry_find(const eqs_checkpoint_summary *summary, const char *name);
 bool eqs_checkpoint_entry_has_shape(const eqs_checkpoint_entry *entry, int ndim, const int64_t *shape);

@@ -146,11 +146,11 @@ static eqs_status open_object(const eqs_hdf5_reader *reader, hid_t parent, const
 {
   eqs_status status = EQS_OK;
   H5L_info_t link;
-  if (H5Lexists(parent, name, H5P_DEFAULT) <= 0) {
+  if (H5Lget_info(parent, name, &link, H5P_DEFAULT) < 0) {
+    EQS_HDF5_TRY(reader, name, H5Lexists(parent, name, H5P_DEFAULT) > 0 ? -1 : 0);
     status = eqs_fail(EQS_DAMAGED, "%s: damaged or foreign: there is no %s \"%.200s\"", reader->path, wanted, name);
     goto cleanup;
   }
-  EQS_HDF5_TRY(reader, name, H5Lget_info(parent, name, &link, H5P_DEFAULT));
   EQS_HDF5_CHECK(reader, "a link to another file or name", link.type == H5L_TYPE_HARD);
   EQS_HDF5_TRY(reader, name, *object = H5Oopen(parent, name, H5P_DEFAULT));
   if (H5Iget_type(*object) != kind)

@@ -61,6 +61,7 @@ static eqs_status find_file(MPI_Comm comm, const char *path, char **file, eqs_ch
   if (rank == 0) {
     status = eqs_checkpoint_find(path, file);
     if (status == EQS_OK) status = eqs_checkpoint_summarize(*file, summary);
+    if (status == EQS_OK) eqs_checkpoint_warn_if_changed(*file, summary);
     if (status == EQS_OK) length = (int64_t)strlen(*file) + 1;
   }
   EQS_TRY(eqs_checkpoint_agree(comm, status));
@@ -174,22 +175,27 @@ cleanup:
   return status;
 }
 
-/* Go through the damaged tiles of all ranks in order, reporting them on the first. Collective. */
-static eqs_status report_damage(MPI_Comm comm, const eqs_tensor_table *table, const damage_list *damage,
+/* Report the damaged tiles of all ranks on the first, in order; many in one message. Collective. */
+static eqs_status report_damage(MPI_Comm comm, const eqs_tensor_table *table, const damage_list *damage, int64_t tiles,
                                 eqs_damage_report report, int64_t *damaged)
 {
+  enum { many = 4096 };
   eqs_status status = EQS_OK;
   int rank;
   MPI_Comm_rank(comm, &rank);
   eqs_tile_walk walk = {.table = table};
-  for (int64_t next = 0;; ++*damaged) {
-    int64_t number = next < damage->count ? damage->tile[next] : INT64_MAX;
-    EQS_TRY(eqs_minimum(comm, &number, 1, "the other ranks' damaged tiles"));
-    if (number == INT64_MAX) return EQS_OK;
-    if (next < damage->count && damage->tile[next] == number) next++;
-    eqs_tile tile = {.number = -1};
-    while (rank == 0 && tile.number < number && eqs_tile_next(&walk, &tile)) continue;
-    if (rank == 0 && report) report(tile.stored->parameter, tile.stored->name, tile.first_row, tile.end_row);
+  for (int64_t begin = 0, next = 0; begin < tiles; begin += many) {
+    int64_t whole[many];
+    int count = tiles - begin < many ? (int)(tiles - begin) : many;
+    for (int i = 0; i < count; i++) whole[i] = 1;
+    for (; next < damage->count && damage->tile[next] < begin + count; next++) whole[damage->tile[next] - begin] = 0;
+    EQS_TRY(eqs_minimum(comm, whole, count, "the other ranks' damaged tiles"));
+    eqs_tile tile;
+    for (int i = 0; i < count && eqs_tile_next(&walk, &tile); i++) {
+      if (whole[i]) continue;
+      ++*damaged;
+      if (rank == 0 && report) report(tile.stored->parameter, tile.stored->name, tile.first_row, tile.end_row);
+    }
   }
 cleanup:
   return status;
@@ -211,7 +217,7 @@ eqs_status eqs_checkpoint_verify(MPI_Comm comm, const char *path, eqs_damage_rep
   EQS_TRY(eqs_checkpoint_agree(comm, rank == 0 ? eqs_table_of_file(&summary, &table) : EQS_OK));
   EQS_TRY(eqs_table_share(comm, &table));
   EQS_TRY(eqs_checkpoint_agree(comm, check_tiles(comm, file, &table, &damage, tiles, bytes)));
-  EQS_TRY(report_damage(comm, &table, &damage, report, &damaged));
+  EQS_TRY(report_damage(comm, &table, &damage, *tiles, report, &damaged));
   status = damaged == 0
                ? EQS_OK
                : eqs_fail(EQS_DAMAGED, "%s: damaged: %lld of %lld tiles", file, (long long)damaged, (long long)*tiles);

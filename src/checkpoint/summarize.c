@@ -3,8 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/memory.h"
 #include "checkpoint/hdf5_read.h"
+#include "checkpoint/image.h"
 #include "checkpoint/packed.h"
 #include "checkpoint/summary.h"
 #include "checkpoint/tiles.h"
@@ -95,20 +97,36 @@ cleanup:
   return status;
 }
 
-static eqs_status read_attributes(eqs_hdf5_reader *reader, hid_t group, eqs_checkpoint_entry *entry)
+/* An attribute; what it consists of is the summary's. */
+static eqs_status read_attribute(eqs_hdf5_reader *reader, hid_t group, char **name, eqs_checkpoint_summary *summary,
+                                 eqs_attribute *attribute)
+{
+  eqs_status status = EQS_OK;
+  EQS_TRY(read_value(reader, group, *name, attribute));
+  if (attribute->kind == EQS_ATTRIBUTE_TEXT) {
+    status = eqs_summary_keep_text(summary, (char *)attribute->text);
+    if (status != EQS_OK) free((char *)attribute->text);
+    EQS_TRY(status);
+  }
+  EQS_TRY(eqs_summary_keep_text(summary, *name));
+  attribute->name = *name;
+  *name = NULL;
+cleanup:
+  return status;
+}
+
+static eqs_status read_attributes(eqs_hdf5_reader *reader, hid_t group, eqs_checkpoint_summary *summary,
+                                  eqs_checkpoint_entry *entry)
 {
   eqs_status status = EQS_OK;
   eqs_names names = {0};
+  eqs_attribute *attribute;
   EQS_TRY(eqs_hdf5_list_attributes(reader, group, &names));
-  EQS_TRY(eqs_allocate(&entry->attribute, names.count, sizeof *entry->attribute));
-  for (int64_t a = 0; a < names.count; a++) {
-    eqs_attribute *attribute = &entry->attribute[entry->attributes++];
-    EQS_TRY(read_value(reader, group, names.name[a], attribute));
-    attribute->name = names.name[a];
-    names.name[a] = NULL;
-    if (strcmp(attribute->name, "step") == 0 && attribute->kind == EQS_ATTRIBUTE_INTEGER)
-      entry->step = attribute->integer;
-  }
+  EQS_TRY(eqs_summary_add_attributes(summary, names.count, &attribute));
+  entry->attribute = attribute;
+  for (; entry->attributes < names.count; entry->attributes++)
+    EQS_TRY(read_attribute(reader, group, &names.name[entry->attributes], summary, &attribute[entry->attributes]));
+  entry->step = eqs_step_of(entry);
 cleanup:
   eqs_names_free(&names);
   return status;
@@ -131,12 +149,54 @@ cleanup:
   return status;
 }
 
-static eqs_status read_tensor(eqs_hdf5_reader *reader, hid_t group, hid_t checksums, eqs_checkpoint_entry *entry,
-                              const char *name)
+/* The checksums of a file's tiles. */
+typedef struct {
+  hid_t integrity;
+  bool in_groups;       /* version 1: those of every tensor are a dataset */
+  eqs_hdf5_place tiles; /* of all tensors, in order */
+  int64_t next;         /* the next one's number */
+} checksum_place;
+
+static eqs_status open_checksums(const eqs_hdf5_reader *reader, int64_t version, checksum_place *place)
 {
   eqs_status status = EQS_OK;
-  hid_t dataset = -1, tiles_dataset = -1;
-  eqs_hdf5_place place, tiles;
+  hid_t dataset = -1;
+  place->in_groups = version == 1;
+  if (place->in_groups) return EQS_OK;
+  EQS_TRY(open_dataset(reader, place->integrity, "tiles", H5T_STD_U64LE, &dataset, &place->tiles));
+  READ_CHECK("a wrong number of checksums", place->tiles.ndim == 1);
+cleanup:
+  eqs_hdf5_close(dataset);
+  return status;
+}
+
+/* Where the checksums of a tensor are; `group` is its parameter's in version 1. */
+static eqs_status find_checksums(const eqs_hdf5_reader *reader, checksum_place *place, hid_t group, const char *name,
+                                 int64_t tiles, int64_t *offset)
+{
+  eqs_status status = EQS_OK;
+  hid_t dataset = -1;
+  eqs_hdf5_place own;
+  if (place->in_groups) {
+    EQS_TRY(open_dataset(reader, group, name, H5T_STD_U64LE, &dataset, &own));
+    READ_CHECK("a wrong number of checksums", own.ndim == 1 && own.shape[0] == tiles);
+    *offset = own.offset;
+  } else {
+    READ_CHECK("a wrong number of checksums", tiles <= place->tiles.shape[0] - place->next);
+    *offset = tiles > 0 ? place->tiles.offset + place->next * (int64_t)sizeof(uint64_t) : 0;
+    place->next += tiles;
+  }
+cleanup:
+  eqs_hdf5_close(dataset);
+  return status;
+}
+
+static eqs_status read_tensor(eqs_hdf5_reader *reader, hid_t group, checksum_place *checksums, hid_t checksum_group,
+                              eqs_checkpoint_entry *entry, const char *name)
+{
+  eqs_status status = EQS_OK;
+  hid_t dataset = -1;
+  eqs_hdf5_place place;
   int64_t rows, cols;
   int t = entry->tensors;
   EQS_TRY(open_dataset(reader, group, name, H5T_IEEE_F32LE, &dataset, &place));
@@ -148,40 +208,37 @@ static eqs_status read_tensor(eqs_hdf5_reader *reader, hid_t group, hid_t checks
              entry->ndim == place.ndim &&
                  memcmp(entry->shape, place.shape, (size_t)place.ndim * sizeof *place.shape) == 0);
   READ_CHECK("a tensor that is too large", eqs_tensor_rows_cols(place.ndim, place.shape, &rows, &cols));
-  EQS_TRY(open_dataset(reader, checksums, name, H5T_STD_U64LE, &tiles_dataset, &tiles));
-  READ_CHECK("a wrong number of checksums", tiles.ndim == 1 && tiles.shape[0] == eqs_tile_count(rows, cols));
+  EQS_TRY(find_checksums(reader, checksums, checksum_group, name, eqs_tile_count(rows, cols), &entry->checksums[t]));
   if (strcmp(name, "weight") == 0) EQS_TRY(read_trainer_dtype(reader, dataset, &entry->trainer_dtype));
   entry->offset[t] = place.offset;
-  entry->checksums[t] = tiles.offset;
   EQS_TRY(eqs_copy_text(&entry->tensor_name[t], name));
   entry->tensors++;
 cleanup:
-  eqs_hdf5_close(tiles_dataset);
   eqs_hdf5_close(dataset);
   return status;
 }
 
-static eqs_status read_entry(eqs_hdf5_reader *reader, hid_t parameters, hid_t integrity, const char *name,
-                             eqs_checkpoint_entry *entry)
+static eqs_status read_entry(eqs_hdf5_reader *reader, hid_t parameters, checksum_place *checksums, const char *name,
+                             eqs_checkpoint_summary *summary, eqs_checkpoint_entry *entry)
 {
   eqs_status status = EQS_OK;
-  hid_t group = -1, checksums = -1;
+  hid_t group = -1, checksum_group = -1;
   eqs_names tensors = {0};
   bool weight = false;
   EQS_TRY(eqs_copy_text(&entry->name, name));
   EQS_TRY(eqs_hdf5_open_group(reader, parameters, name, &group));
-  EQS_TRY(eqs_hdf5_open_group(reader, integrity, name, &checksums));
-  EQS_TRY(read_attributes(reader, group, entry));
+  if (checksums->in_groups) EQS_TRY(eqs_hdf5_open_group(reader, checksums->integrity, name, &checksum_group));
+  EQS_TRY(read_attributes(reader, group, summary, entry));
   EQS_TRY(eqs_hdf5_list_links(reader, group, &tensors));
   READ_CHECK("a parameter with too many tensors", tensors.count <= EQS_MAX_TENSORS);
   for (int64_t t = 0; t < tensors.count; t++) {
-    EQS_TRY(read_tensor(reader, group, checksums, entry, tensors.name[t]));
+    EQS_TRY(read_tensor(reader, group, checksums, checksum_group, entry, tensors.name[t]));
     weight = weight || strcmp(tensors.name[t], "weight") == 0;
   }
   READ_CHECK("a parameter without a weight", weight);
 cleanup:
   eqs_names_free(&tensors);
-  eqs_hdf5_close(checksums);
+  eqs_hdf5_close(checksum_group);
   eqs_hdf5_close(group);
   if (status == EQS_DAMAGED) status = eqs_fail(status, "%s (parameter %s)", eqs_error_message(), name);
   return status;
@@ -192,12 +249,14 @@ static eqs_status read_entries(eqs_hdf5_reader *reader, hid_t integrity, eqs_che
   eqs_status status = EQS_OK;
   hid_t parameters = -1;
   eqs_names names = {0};
+  checksum_place checksums = {.integrity = integrity};
+  EQS_TRY(open_checksums(reader, summary->version, &checksums));
   EQS_TRY(eqs_hdf5_open_group(reader, reader->file, "parameters", &parameters));
   EQS_TRY(eqs_hdf5_list_links(reader, parameters, &names));
   EQS_TRY(eqs_allocate(&summary->entry, names.count, sizeof *summary->entry));
   while (summary->entries < names.count) {
     int64_t e = summary->entries++;
-    EQS_TRY(read_entry(reader, parameters, integrity, names.name[e], &summary->entry[e]));
+    EQS_TRY(read_entry(reader, parameters, &checksums, names.name[e], summary, &summary->entry[e]));
   }
 cleanup:
   eqs_names_free(&names);
@@ -274,6 +333,28 @@ cleanup:
   return status;
 }
 
+/* Whether the index, which HDF5 has no use for, says the same. */
+static eqs_status check_index(eqs_hdf5_reader *reader, hid_t integrity, const eqs_checkpoint_summary *summary)
+{
+  eqs_status status = EQS_OK;
+  hid_t dataset = -1;
+  eqs_hdf5_place place;
+  eqs_bytes expected = {0};
+  char *index = NULL;
+  if (summary->version == 1) return EQS_OK;
+  EQS_TRY(eqs_image_index(summary, &expected));
+  EQS_TRY(open_dataset(reader, integrity, "index", H5T_STD_U8LE, &dataset, &place));
+  READ_CHECK("its index does not say what is in it", place.ndim == 1 && place.bytes == expected.size);
+  EQS_TRY(eqs_allocate_raw(&index, place.bytes, 1));
+  READ_TRY("its index", H5Dread(dataset, H5T_STD_U8LE, H5S_ALL, H5S_ALL, H5P_DEFAULT, index));
+  READ_CHECK("its index does not say what is in it", memcmp(index, expected.bytes, (size_t)expected.size) == 0);
+cleanup:
+  free(index);
+  eqs_bytes_free(&expected);
+  eqs_hdf5_close(dataset);
+  return status;
+}
+
 static eqs_status read_summary(eqs_hdf5_reader *reader, eqs_checkpoint_summary *summary)
 {
   eqs_status status = EQS_OK;
@@ -292,12 +373,13 @@ static eqs_status read_summary(eqs_hdf5_reader *reader, eqs_checkpoint_summary *
   EQS_TRY(read_items(reader, summary));
   EQS_TRY(eqs_metadata_checksum(summary, &computed));
   READ_CHECK("the checksum of attributes, shapes and trainer data does not match", (uint64_t)checksum == computed);
+  EQS_TRY(check_index(reader, integrity, summary));
 cleanup:
   eqs_hdf5_close(integrity);
   return status;
 }
 
-eqs_status eqs_checkpoint_summarize_here(const char *path, eqs_checkpoint_summary *summary)
+eqs_status eqs_hdf5_summarize(const char *path, eqs_checkpoint_summary *summary)
 {
   eqs_status status = EQS_OK;
   eqs_hdf5_reader reader = {.file = -1};
@@ -310,33 +392,71 @@ cleanup:
   return status;
 }
 
-/* What is done apart: the summary of a file, packed. */
+/* What is done apart: HDF5's summary of a file, packed. */
 static eqs_status summarize_apart(void *path, char **bytes, int64_t *size)
 {
   eqs_status status = EQS_OK;
   eqs_checkpoint_summary summary;
-  EQS_TRY(eqs_checkpoint_summarize_here(path, &summary));
+  EQS_TRY(eqs_hdf5_summarize(path, &summary));
   status = eqs_summary_pack(&summary, bytes, size);
   eqs_checkpoint_summary_free(&summary);
 cleanup:
   return status;
 }
 
-eqs_status eqs_checkpoint_pack(const char *path, char **bytes, int64_t *size)
+static eqs_status hdf5_summarize_apart(const char *path, eqs_checkpoint_summary *summary)
 {
+  eqs_status status = EQS_OK;
   eqs_apart_limits limits = eqs_hdf5_limits(path, 0);
-  return eqs_apart(&limits, summarize_apart, (void *)path, bytes, size);
+  char *bytes;
+  int64_t size;
+  *summary = (eqs_checkpoint_summary){0};
+  EQS_TRY(eqs_apart(&limits, summarize_apart, (void *)path, &bytes, &size));
+  EQS_TRY(eqs_summary_unpack(bytes, size, summary));
+cleanup:
+  free(bytes);
+  return status;
+}
+
+typedef eqs_status (*hdf5_summarizer)(const char *path, eqs_checkpoint_summary *summary);
+
+/* HDF5 reads what is not as we write it: files of version 1, those that another program has changed, or damage. */
+static eqs_status summarize(const char *path, hdf5_summarizer by_hdf5, eqs_checkpoint_summary *summary)
+{
+  bool as_we_write;
+  eqs_status status = eqs_image_summarize(path, summary, &as_we_write);
+  if (status != EQS_OK || as_we_write) return status;
+  status = by_hdf5(path, summary);
+  summary->changed = status == EQS_OK && summary->version != 1;
+  return status;
+}
+
+void eqs_checkpoint_warn_if_changed(const char *file, const eqs_checkpoint_summary *summary)
+{
+  if (summary->changed)
+    eqs_log(EQS_LOG_WARNING, "%s: another program has changed this file; what Equishard wrote into it is whole", file);
 }
 
 eqs_status eqs_checkpoint_summarize(const char *path, eqs_checkpoint_summary *summary)
 {
+  return summarize(path, hdf5_summarize_apart, summary);
+}
+
+eqs_status eqs_checkpoint_summarize_here(const char *path, eqs_checkpoint_summary *summary)
+{
+  return summarize(path, eqs_hdf5_summarize, summary);
+}
+
+eqs_status eqs_checkpoint_pack(const char *path, char **bytes, int64_t *size)
+{
   eqs_status status = EQS_OK;
-  char *bytes;
-  int64_t size;
-  *summary = (eqs_checkpoint_summary){0};
-  EQS_TRY(eqs_checkpoint_pack(path, &bytes, &size));
-  EQS_TRY(eqs_summary_unpack(bytes, size, summary));
+  eqs_checkpoint_summary summary;
+  *bytes = NULL;
+  *size = 0;
+  EQS_TRY(eqs_checkpoint_summarize(path, &summary));
+  eqs_checkpoint_warn_if_changed(path, &summary);
+  status = eqs_summary_pack(&summary, bytes, size);
+  eqs_checkpoint_summary_free(&summary);
 cleanup:
-  free(bytes);
   return status;
 }

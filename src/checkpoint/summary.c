@@ -28,23 +28,58 @@ void eqs_sort_items(int count, eqs_checkpoint_item *item)
   if (count > 0) qsort(item, (size_t)count, sizeof *item, by_key);
 }
 
-static eqs_status copy_attribute(const eqs_attribute *from, eqs_attribute *to)
+eqs_status eqs_summary_add_attributes(eqs_checkpoint_summary *summary, int64_t count, eqs_attribute **attribute)
 {
   eqs_status status = EQS_OK;
-  char *name = NULL, *text = NULL;
-  EQS_TRY(eqs_check_name("attribute", from->name));
-  EQS_TRY(eqs_copy_text(&name, from->name));
-  if (from->kind == EQS_ATTRIBUTE_TEXT) EQS_TRY(eqs_copy_text(&text, from->text ? from->text : ""));
-  *to = *from;
-  to->name = name;
-  to->text = text;
-  name = NULL;
+  *attribute = NULL;
+  EQS_TRY(eqs_grow(&summary->attribute_list, summary->attribute_lists, sizeof *summary->attribute_list));
+  EQS_TRY(eqs_allocate(attribute, count, sizeof **attribute));
+  summary->attribute_list[summary->attribute_lists++] = *attribute;
 cleanup:
-  free(name);
   return status;
 }
 
-static eqs_status describe_parameter(const eqs_checkpoint_parameter *parameter, eqs_checkpoint_entry *entry)
+eqs_status eqs_summary_keep_text(eqs_checkpoint_summary *summary, char *text)
+{
+  eqs_status status = eqs_grow(&summary->text, summary->texts, sizeof *summary->text);
+  if (status == EQS_OK) summary->text[summary->texts++] = text;
+  return status;
+}
+
+int64_t eqs_step_of(const eqs_checkpoint_entry *entry)
+{
+  for (int a = 0; a < entry->attributes; a++)
+    if (entry->attribute[a].kind == EQS_ATTRIBUTE_INTEGER && strcmp(entry->attribute[a].name, "step") == 0)
+      return entry->attribute[a].integer;
+  return 0;
+}
+
+static eqs_status describe_attributes(const eqs_checkpoint_parameter *parameter, eqs_checkpoint_summary *summary,
+                                      eqs_checkpoint_entry *entry)
+{
+  eqs_status status = EQS_OK;
+  eqs_attribute *attribute;
+  EQS_TRY(eqs_summary_add_attributes(summary, parameter->attributes, &attribute));
+  for (int a = 0; a < parameter->attributes; a++) {
+    EQS_TRY(eqs_check_name("attribute", parameter->attribute[a].name));
+    attribute[a] = parameter->attribute[a];
+    if (attribute[a].kind != EQS_ATTRIBUTE_TEXT)
+      attribute[a].text = NULL;
+    else if (attribute[a].text == NULL)
+      attribute[a].text = "";
+  }
+  eqs_sort_attributes(parameter->attributes, attribute);
+  for (int a = 1; a < parameter->attributes; a++)
+    if (strcmp(attribute[a - 1].name, attribute[a].name) == 0)
+      return eqs_fail(EQS_USAGE, "%s: two attributes are named %s", parameter->name, attribute[a].name);
+  entry->attribute = attribute;
+  entry->attributes = parameter->attributes;
+cleanup:
+  return status;
+}
+
+static eqs_status describe_parameter(const eqs_checkpoint_parameter *parameter, eqs_checkpoint_summary *summary,
+                                     eqs_checkpoint_entry *entry)
 {
   eqs_status status = EQS_OK;
   int order[EQS_MAX_TENSORS];
@@ -53,10 +88,8 @@ static eqs_status describe_parameter(const eqs_checkpoint_parameter *parameter, 
   entry->ndim = parameter->ndim;
   memcpy(entry->shape, parameter->shape, sizeof entry->shape);
 
-  EQS_TRY(eqs_allocate(&entry->attribute, parameter->attributes, sizeof *entry->attribute));
-  for (; entry->attributes < parameter->attributes; entry->attributes++)
-    EQS_TRY(copy_attribute(&parameter->attribute[entry->attributes], &entry->attribute[entry->attributes]));
-  eqs_sort_attributes(entry->attributes, entry->attribute);
+  EQS_TRY(describe_attributes(parameter, summary, entry));
+  entry->step = eqs_step_of(entry);
 
   eqs_tensor_order(parameter, order);
   bool weight = false;
@@ -64,6 +97,8 @@ static eqs_status describe_parameter(const eqs_checkpoint_parameter *parameter, 
     const char *name = parameter->tensor_name[order[entry->tensors]];
     EQS_TRY(eqs_copy_text(&entry->tensor_name[entry->tensors], name));
     weight = weight || strcmp(name, "weight") == 0;
+    if (entry->tensors > 0 && strcmp(entry->tensor_name[entry->tensors - 1], name) == 0)
+      EQS_TRY(eqs_fail(EQS_USAGE, "%s: two tensors are named %s", parameter->name, name));
   }
   if (!weight) status = eqs_fail(EQS_USAGE, "%s: no tensor is its weight", parameter->name);
 cleanup:
@@ -106,7 +141,7 @@ eqs_status eqs_checkpoint_describe(const eqs_checkpoint_contents *contents, eqs_
   EQS_TRY(eqs_allocate(&summary->entry, contents->parameters, sizeof *summary->entry));
   while (summary->entries < contents->parameters) {
     int64_t e = summary->entries++;
-    EQS_TRY(describe_parameter(order[e], &summary->entry[e]));
+    EQS_TRY(describe_parameter(order[e], summary, &summary->entry[e]));
   }
   EQS_TRY(describe_items(contents->items, contents->item, summary));
 cleanup:
@@ -119,18 +154,17 @@ void eqs_checkpoint_summary_free(eqs_checkpoint_summary *summary)
 {
   for (int64_t e = 0; e < summary->entries; e++) {
     eqs_checkpoint_entry *entry = &summary->entry[e];
-    for (int a = 0; a < entry->attributes; a++) {
-      free((void *)entry->attribute[a].name);
-      free((void *)entry->attribute[a].text);
-    }
     for (int t = 0; t < EQS_MAX_TENSORS; t++) free(entry->tensor_name[t]);
-    free(entry->attribute);
     free(entry->name);
   }
   for (int i = 0; i < summary->items; i++) {
     free((void *)summary->item[i].key);
     free((void *)summary->item[i].bytes);
   }
+  for (int64_t i = 0; i < summary->attribute_lists; i++) free(summary->attribute_list[i]);
+  for (int64_t i = 0; i < summary->texts; i++) free(summary->text[i]);
+  free(summary->attribute_list);
+  free(summary->text);
   free(summary->entry);
   free(summary->item);
   free(summary->created);

@@ -9,7 +9,7 @@
 #include "base/memory.h"
 #include "dist/communicator.h"
 
-enum { tile_elements = 1 << 20 };
+enum { tile_elements = 1 << 20, longest_name = 4000 };
 
 bool eqs_tensor_rows_cols(int ndim, const int64_t *shape, int64_t *rows, int64_t *cols)
 {
@@ -104,6 +104,9 @@ eqs_status eqs_check_name(const char *what, const char *name)
   if (name == NULL || name[0] == '\0' || strcmp(name, ".") == 0 || strchr(name, '/'))
     return eqs_fail(EQS_USAGE, "%s \"%s\": a checkpoint cannot have this name (empty, \".\", or with a '/')", what,
                     name ? name : "");
+  if (strlen(name) > longest_name)
+    return eqs_fail(EQS_USAGE, "%s \"%.80s...\": a checkpoint cannot have names of more than %d bytes", what, name,
+                    longest_name);
   return EQS_OK;
 }
 

@@ -79,7 +79,7 @@ eqs_status eqs_parameter_order(int64_t parameters, const eqs_checkpoint_paramete
 /* The tensors of one parameter in canonical order: order[0 ... tensors - 1] are indices. */
 void eqs_tensor_order(const eqs_checkpoint_parameter *parameter, int order[EQS_MAX_TENSORS]);
 
-/* EQS_USAGE: a name that a link in a file cannot have; `what` it names. */
+/* EQS_USAGE: a name that a link in a file cannot have, or that is longer than 4000 bytes; `what` it names. */
 eqs_status eqs_check_name(const char *what, const char *name);
 
 /* The table of a model's tensors, offsets -1; of what is in a file. `tensor` is allocated. */

@@ -6,7 +6,7 @@
 
 #include "base/memory.h"
 #include "checkpoint/file.h"
-#include "checkpoint/hdf5_file.h"
+#include "checkpoint/image.h"
 #include "checkpoint/summary.h"
 
 /* The first owner's part before the data: an own file with metadata and space. */
@@ -16,7 +16,7 @@ static eqs_status create_file(const char *path, const eqs_checkpoint_contents *c
   eqs_checkpoint_summary summary = {0};
   EQS_TRY(eqs_checkpoint_describe(contents, &summary));
   unlink(path); /* what a write that was cut off has left */
-  EQS_TRY(eqs_hdf5_create(path, &summary));
+  EQS_TRY(eqs_image_create(path, &summary));
   for (int64_t e = 0, i = 0; e < summary.entries; e++)
     for (int t = 0; t < summary.entry[e].tensors; t++, i++) {
       table->tensor[i].offset = summary.entry[e].offset[t];
@@ -72,7 +72,7 @@ cleanup:
 eqs_status eqs_unfinished_commit(const eqs_unfinished_file *unfinished)
 {
   eqs_status status = EQS_OK;
-  EQS_TRY(eqs_hdf5_complete(unfinished->partial));
+  EQS_TRY(eqs_image_complete(unfinished->partial));
   EQS_TRY(eqs_file_rename(unfinished->partial, unfinished->path));
 cleanup:
   return status;

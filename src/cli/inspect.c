@@ -151,6 +151,7 @@ static eqs_status inspect(const char *path, bool json)
   eqs_status status = eqs_checkpoint_find(path, &file);
   if (status == EQS_OK) status = eqs_checkpoint_summarize(file, &summary);
   if (status == EQS_OK) {
+    eqs_checkpoint_warn_if_changed(file, &summary);
     stat(file, &about);
     for (int64_t e = 0; e < summary.entries; e++) elements += elements_of(&summary.entry[e]);
     (json ? print_json : print_table)(file, about.st_size, elements, &summary);

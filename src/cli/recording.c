@@ -37,26 +37,6 @@ cleanup:
   return status;
 }
 
-/* A group in the place of a weight: "a/b" was written as the name of a parameter. */
-static eqs_status check_not_nested(eqs_hdf5_reader *reader, hid_t parameters, const char *name)
-{
-  eqs_status status = EQS_OK;
-  hid_t group = -1;
-  eqs_names inside = {0};
-  char *whole = NULL;
-  EQS_TRY(eqs_hdf5_open_group(reader, parameters, name, &group));
-  if (H5Lexists(group, "weight", H5P_DEFAULT) > 0) goto cleanup;
-  EQS_TRY(eqs_hdf5_list_links(reader, group, &inside));
-  if (inside.count > 0) EQS_TRY(eqs_format(&whole, "%.500s/%.500s", name, inside.name[0]));
-  if (whole != NULL) status = eqs_check_parameter_name(whole);
-  if (status != EQS_OK) status = eqs_fail_in(status, "%s", reader->path);
-cleanup:
-  free(whole);
-  eqs_names_free(&inside);
-  eqs_hdf5_close(group);
-  return status;
-}
-
 static eqs_status open_weight(const eqs_hdf5_reader *reader, hid_t parameters, const char *name, hid_t *dataset,
                               eqs_hdf5_place *place)
 {
@@ -93,26 +73,59 @@ typedef struct {
   int64_t ndim, shape[EQS_MAX_DIMS], name_size;
 } listed;
 
+/* A group without a weight, but with groups: "a/b" was written as the name of a parameter. Else EQS_OK. */
+static eqs_status check_not_nested(eqs_hdf5_reader *reader, hid_t parameters, const char *name)
+{
+  eqs_status status = EQS_OK;
+  hid_t group = -1;
+  eqs_names inside = {0};
+  char *whole = NULL;
+  EQS_TRY(eqs_hdf5_open_group(reader, parameters, name, &group));
+  if (H5Lexists(group, "weight", H5P_DEFAULT) > 0) goto cleanup;
+  EQS_TRY(eqs_hdf5_list_links(reader, group, &inside));
+  if (inside.count > 0) EQS_TRY(eqs_format(&whole, "%.500s/%.500s", name, inside.name[0]));
+  if (whole != NULL) status = eqs_check_parameter_name(whole);
+  if (status != EQS_OK) status = eqs_fail_in(status, "%s", reader->path);
+cleanup:
+  free(whole);
+  eqs_names_free(&inside);
+  eqs_hdf5_close(group);
+  return status;
+}
+
+/* The place of a parameter's weight, or why there is none. */
+static eqs_status look_at_weight(eqs_hdf5_reader *reader, hid_t parameters, const char *name, eqs_hdf5_place *place)
+{
+  eqs_status status = EQS_OK;
+  hid_t dataset = -1;
+  char *damage = NULL;
+  status = open_weight(reader, parameters, name, &dataset, place);
+  if (status != EQS_DAMAGED) goto cleanup;
+  EQS_TRY(eqs_copy_text(&damage, eqs_error_message()));
+  status = check_not_nested(reader, parameters, name);
+  if (status == EQS_OK || status == EQS_DAMAGED) status = eqs_fail(EQS_DAMAGED, "%s", damage);
+cleanup:
+  free(damage);
+  eqs_hdf5_close(dataset);
+  return status;
+}
+
 static eqs_status list_parameters(eqs_hdf5_reader *reader, FILE *list)
 {
   eqs_status status = EQS_OK;
-  hid_t parameters = -1, dataset = -1;
+  hid_t parameters = -1;
   eqs_names names = {0};
   EQS_TRY(eqs_hdf5_open_group(reader, reader->file, "parameters", &parameters));
   EQS_TRY(eqs_hdf5_list_links(reader, parameters, &names));
   for (int64_t p = 0; p < names.count; p++) {
     eqs_hdf5_place place;
-    EQS_TRY(check_not_nested(reader, parameters, names.name[p]));
-    EQS_TRY(open_weight(reader, parameters, names.name[p], &dataset, &place));
-    eqs_hdf5_close(dataset);
-    dataset = -1;
+    EQS_TRY(look_at_weight(reader, parameters, names.name[p], &place));
     listed next = {.ndim = place.ndim, .name_size = (int64_t)strlen(names.name[p])};
     memcpy(next.shape, place.shape, sizeof next.shape);
     fwrite(&next, sizeof next, 1, list);
     fwrite(names.name[p], 1, (size_t)next.name_size, list);
   }
 cleanup:
-  eqs_hdf5_close(dataset);
   eqs_names_free(&names);
   eqs_hdf5_close(parameters);
   return status;
@@ -210,77 +223,147 @@ void eqs_recording_close(eqs_recording *recording)
   *recording = (eqs_recording){0};
 }
 
-/* The weight (t = -1) or a gradient of a recording; *dataset stays negative if this step has no gradient for it. */
+/* Parameters whose weights (t = -1) or gradients are read in one process apart, one after the other. */
 typedef struct {
-  const char *path;
-  const eqs_recorded *parameter;
-  int64_t t;
-} wanted_tensor;
+  const eqs_recording *recording;
+  int64_t t, first, end;
+  const bool *wanted; /* by parameter of the recording */
+} wanted_tensors;
 
-static eqs_status open_wanted(const eqs_hdf5_reader *reader, const wanted_tensor *wanted, hid_t *dataset,
-                              eqs_hdf5_place *place)
+/* Elements of a parameter, which was found to have an allowed shape. */
+static int64_t elements_of(const eqs_recorded *parameter)
+{
+  int64_t elements = 0;
+  eqs_shape_elements(parameter->ndim, parameter->shape, &elements);
+  return elements;
+}
+
+/* The group with the wanted tensors. */
+static eqs_status open_all(const eqs_hdf5_reader *reader, int64_t t, hid_t *group)
 {
   eqs_status status = EQS_OK;
-  hid_t all = -1, step = -1;
+  hid_t gradients = -1;
   char number[24];
-  EQS_TRY(eqs_hdf5_open_group(reader, reader->file, wanted->t < 0 ? "parameters" : "gradients", &all));
-  if (wanted->t < 0) {
-    EQS_TRY(open_weight(reader, all, wanted->parameter->stored, dataset, place));
-    goto cleanup;
-  }
-  snprintf(number, sizeof number, "%lld", (long long)wanted->t);
-  EQS_TRY(eqs_hdf5_open_group(reader, all, number, &step));
-  if (H5Lexists(step, wanted->parameter->stored, H5P_DEFAULT) <= 0) goto cleanup;
-  EQS_TRY(open_tensor(reader, step, wanted->parameter->stored, dataset, place));
+  if (t < 0) return eqs_hdf5_open_group(reader, reader->file, "parameters", group);
+  snprintf(number, sizeof number, "%lld", (long long)t);
+  EQS_TRY(eqs_hdf5_open_group(reader, reader->file, "gradients", &gradients));
+  EQS_TRY(eqs_hdf5_open_group(reader, gradients, number, group));
 cleanup:
-  eqs_hdf5_close(step);
-  eqs_hdf5_close(all);
+  eqs_hdf5_close(gradients);
   return status;
 }
 
-/* What is done apart for every tensor: whether it is present, then its elements as float32. */
+/* One tensor as float32. */
+static eqs_status read_tensor(const eqs_hdf5_reader *reader, hid_t all, int64_t t, const eqs_recorded *parameter,
+                              float *values)
+{
+  eqs_status status = EQS_OK;
+  eqs_hdf5_place place;
+  hid_t dataset = -1;
+  EQS_TRY(t < 0 ? open_weight(reader, all, parameter->stored, &dataset, &place)
+                : open_tensor(reader, all, parameter->stored, &dataset, &place));
+  if (place.ndim != parameter->ndim || memcmp(place.shape, parameter->shape, sizeof place.shape) != 0)
+    EQS_TRY(eqs_fail(EQS_USAGE, "%s: the gradient /gradients/%lld/%.200s has another shape than the weight",
+                     reader->path, (long long)t, parameter->stored));
+  if (elements_of(parameter) > 0)
+    EQS_HDF5_TRY(reader, parameter->name, H5Dread(dataset, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, values));
+cleanup:
+  eqs_hdf5_close(dataset);
+  return status;
+}
+
+/* Bytes that say which tensors are present, before the elements of those that are wanted. */
+static int64_t size_of_presence(const wanted_tensors *wanted)
+{
+  int64_t count = wanted->end - wanted->first, word = (int64_t)sizeof(float);
+  return (count + word - 1) / word * word;
+}
+
+/* Bytes of the elements, if all are present. */
+static int64_t size_of_elements(const wanted_tensors *wanted)
+{
+  int64_t bytes = 0;
+  for (int64_t p = wanted->first; p < wanted->end; p++)
+    if (wanted->wanted[p]) bytes += elements_of(&wanted->recording->parameter[p]) * (int64_t)sizeof(float);
+  return bytes;
+}
+
+/* What is done apart for some tensors: which are present, then the elements of those that are wanted as float32. */
 static eqs_status read_apart(void *job, char **bytes, int64_t *size)
 {
   eqs_status status = EQS_OK;
-  const wanted_tensor *wanted = job;
-  const eqs_recorded *parameter = wanted->parameter;
+  const wanted_tensors *wanted = job;
   eqs_hdf5_reader reader = {.file = -1};
-  eqs_hdf5_place place;
-  hid_t dataset = -1;
-  int64_t elements;
-  EQS_TRY(eqs_hdf5_open(wanted->path, &reader));
-  EQS_TRY(open_wanted(&reader, wanted, &dataset, &place));
-  if (dataset < 0) goto cleanup;
-  if (place.ndim != parameter->ndim || memcmp(place.shape, parameter->shape, sizeof place.shape) != 0)
-    EQS_TRY(eqs_fail(EQS_USAGE, "%s: the gradient /gradients/%lld/%.200s has another shape than the weight",
-                     wanted->path, (long long)wanted->t, parameter->stored));
-  EQS_TRY(eqs_shape_elements(place.ndim, place.shape, &elements));
-  EQS_TRY(eqs_allocate_raw(bytes, elements * (int64_t)sizeof(float) + 1, 1));
-  if (elements > 0)
-    EQS_HDF5_TRY(&reader, parameter->name, H5Dread(dataset, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, *bytes));
-  *size = elements * (int64_t)sizeof(float) + 1;
+  hid_t all = -1;
+  char *reply = NULL;
+  int64_t used = size_of_presence(wanted);
+  EQS_TRY(eqs_hdf5_open(wanted->recording->path, &reader));
+  EQS_TRY(open_all(&reader, wanted->t, &all));
+  EQS_TRY(eqs_allocate_raw(&reply, used + size_of_elements(wanted), 1));
+  memset(reply, 0, (size_t)used);
+  for (int64_t p = wanted->first; p < wanted->end; p++) {
+    const eqs_recorded *parameter = &wanted->recording->parameter[p];
+    bool present = wanted->t < 0 || H5Lexists(all, parameter->stored, H5P_DEFAULT) > 0;
+    reply[p - wanted->first] = present;
+    if (!present || !wanted->wanted[p]) continue;
+    EQS_TRY(read_tensor(&reader, all, wanted->t, parameter, (float *)(void *)(reply + used)));
+    used += elements_of(parameter) * (int64_t)sizeof(float);
+  }
+  *bytes = reply;
+  *size = used;
+  reply = NULL;
 cleanup:
-  eqs_hdf5_close(dataset);
+  free(reply);
+  eqs_hdf5_close(all);
   eqs_hdf5_end(&reader);
   return status;
 }
 
-eqs_status eqs_recording_read(const eqs_recording *recording, int64_t p, int64_t t, float **tensor, bool *present)
+static eqs_status use_reply(const wanted_tensors *wanted, const char *bytes, int64_t size, eqs_recording_use use,
+                            void *context)
 {
   eqs_status status = EQS_OK;
-  const eqs_recorded *parameter = &recording->parameter[p];
-  wanted_tensor wanted = {.path = recording->path, .parameter = parameter, .t = t};
-  int64_t elements, size;
+  int64_t used = size_of_presence(wanted);
+  for (int64_t p = wanted->first; p < wanted->end; p++) {
+    const eqs_recorded *parameter = &wanted->recording->parameter[p];
+    bool present = size >= used && bytes[p - wanted->first] != 0, values = present && wanted->wanted[p];
+    int64_t taken = values ? elements_of(parameter) * (int64_t)sizeof(float) : 0;
+    if (size < used || taken > size - used)
+      EQS_TRY(
+          eqs_fail(EQS_DAMAGED, "%s: damaged: %.200s arrived incomplete", wanted->recording->path, parameter->name));
+    EQS_TRY(use(context, p, present, values ? (const float *)(const void *)(bytes + used) : NULL));
+    used += taken;
+  }
+cleanup:
+  return status;
+}
+
+/* Tensors from `first` on for one process: some MiB, or one tensor. */
+static int64_t end_of_batch(const eqs_recording *recording, const bool *wanted, int64_t first)
+{
+  const int64_t most = 64 << 20;
+  int64_t end = first, bytes = 0;
+  do {
+    if (wanted[end]) bytes += elements_of(&recording->parameter[end]) * (int64_t)sizeof(float);
+    end++;
+  } while (end < recording->parameters &&
+           (!wanted[end] || bytes + elements_of(&recording->parameter[end]) * (int64_t)sizeof(float) <= most));
+  return end;
+}
+
+eqs_status eqs_recording_read(const eqs_recording *recording, int64_t t, const bool *wanted, eqs_recording_use use,
+                              void *context)
+{
+  eqs_status status = EQS_OK;
   char *bytes = NULL;
-  *tensor = NULL;
-  EQS_TRY(eqs_shape_elements(parameter->ndim, parameter->shape, &elements));
-  eqs_apart_limits limits = eqs_hdf5_limits(recording->path, elements * (int64_t)sizeof **tensor);
-  EQS_TRY(eqs_apart(&limits, read_apart, &wanted, &bytes, &size));
-  *present = size > 0;
-  if (*present && size != elements * (int64_t)sizeof **tensor + 1)
-    EQS_TRY(eqs_fail(EQS_DAMAGED, "%s: damaged: %.200s arrived incomplete", recording->path, parameter->name));
-  if (*present) {
-    *tensor = (float *)(void *)bytes;
+  for (int64_t first = 0; first < recording->parameters;) {
+    wanted_tensors batch = {.recording = recording, .t = t, .first = first, .wanted = wanted};
+    int64_t size;
+    first = batch.end = end_of_batch(recording, wanted, first);
+    eqs_apart_limits limits = eqs_hdf5_limits(recording->path, size_of_presence(&batch) + size_of_elements(&batch));
+    EQS_TRY(eqs_apart(&limits, read_apart, &batch, &bytes, &size));
+    EQS_TRY(use_reply(&batch, bytes, size, use, context));
+    free(bytes);
     bytes = NULL;
   }
 cleanup:

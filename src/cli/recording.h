@@ -30,15 +30,17 @@ typedef struct {
 eqs_status eqs_recording_open(const char *path, eqs_recording *recording);
 void eqs_recording_close(eqs_recording *recording);
 
+/* What is done with a tensor, as float32; NULL: this step has no gradient for the parameter, or it is not wanted. */
+typedef eqs_status (*eqs_recording_use)(void *context, int64_t parameter, bool present, const float *tensor);
+
 /*
- * Read a tensor as float32: the weight (t = -1) or the gradient of step t.
+ * Read tensors of all parameters in order: the weights (t = -1) or the gradients of step t.
  *
- * tensor   [out] allocated; NULL if not present
- * present  [out] false if this step has no gradient for the parameter
+ * wanted  [in] by parameter: of the others it is only found out whether they are present
  *
- * EQS_USAGE: a gradient's shape is not its weight's. EQS_DAMAGED: it cannot be read. EQS_IO.
+ * EQS_USAGE: a gradient's shape is not its weight's. EQS_DAMAGED: it cannot be read. EQS_IO. And what `use` fails with.
  */
-eqs_status eqs_recording_read(const eqs_recording *recording, int64_t parameter, int64_t t, float **tensor,
-                              bool *present);
+eqs_status eqs_recording_read(const eqs_recording *recording, int64_t t, const bool *wanted, eqs_recording_use use,
+                              void *context);
 
 #endif

@@ -82,17 +82,21 @@ static eqs_status list_parameters(const eqs_recording *recording, const eqs_mani
   return status;
 }
 
-/* A tensor of the recording into this rank's shards of a parameter: its weight, or its gradient of step t >= 0. */
-static eqs_status load(const eqs_recording *recording, eqs_optimizer *optimizer, int64_t p, int64_t t)
+/* Reading of the weights, or of the gradients of a step. */
+typedef struct {
+  eqs_optimizer *optimizer;
+  bool gradients;
+} loading;
+
+/* A whole tensor into this rank's shards of a parameter. */
+static eqs_status load(void *context, int64_t p, bool present, const float *tensor)
 {
   eqs_status status = EQS_OK;
-  const eqs_planned_parameter *planned = &optimizer->plan->parameter[p];
-  eqs_owned_parameter *owned = &optimizer->parameter[p];
-  float *tensor = NULL;
-  bool present = true;
-  EQS_TRY(eqs_recording_read(recording, p, t, &tensor, &present));
-  if (t >= 0) owned->present = present;
-  for (int64_t i = 0; present && i < planned->assignment.count; i++) {
+  const loading *load = context;
+  const eqs_planned_parameter *planned = &load->optimizer->plan->parameter[p];
+  eqs_owned_parameter *owned = &load->optimizer->parameter[p];
+  if (load->gradients) owned->present = present;
+  for (int64_t i = 0; tensor != NULL && i < planned->assignment.count; i++) {
     eqs_owned_matrix *matrix = &owned->matrix[i];
     if (matrix->grid == NULL) continue;
     eqs_fragment fragment = {.view = &planned->assignment.views[i],
@@ -103,18 +107,33 @@ static eqs_status load(const eqs_recording *recording, eqs_optimizer *optimizer,
     float *message;
     EQS_TRY(eqs_allocate_raw(&message, eqs_fragment_count(&fragment), sizeof *message));
     eqs_fragment_gather(&fragment, sizeof *message, tensor, message);
-    eqs_fragment_write_shard(&fragment, EQS_FLOAT32, message, eqs_floats(t < 0 ? &matrix->weight : &matrix->gradient));
+    eqs_fragment_write_shard(&fragment, EQS_FLOAT32, message,
+                             eqs_floats(load->gradients ? &matrix->gradient : &matrix->weight));
     free(message);
   }
 cleanup:
-  free(tensor);
   return status;
 }
 
+/* Whether this rank has a part of a parameter. */
+static bool has_part(const eqs_optimizer *optimizer, int64_t p)
+{
+  for (int64_t i = 0; i < optimizer->plan->parameter[p].assignment.count; i++)
+    if (optimizer->parameter[p].matrix[i].grid != NULL) return true;
+  return false;
+}
+
+/* The weights (t = -1) or the gradients of step t. */
 static eqs_status load_all(const eqs_recording *recording, eqs_optimizer *optimizer, int64_t t)
 {
   eqs_status status = EQS_OK;
-  for (int64_t p = 0; p < recording->parameters && status == EQS_OK; p++) status = load(recording, optimizer, p, t);
+  bool *wanted = NULL;
+  loading job = {.optimizer = optimizer, .gradients = t >= 0};
+  EQS_TRY(eqs_allocate(&wanted, recording->parameters, sizeof *wanted));
+  for (int64_t p = 0; p < recording->parameters; p++) wanted[p] = has_part(optimizer, p);
+  EQS_TRY(eqs_recording_read(recording, t, wanted, load, &job));
+cleanup:
+  free(wanted);
   return eqs_agree(optimizer->owners, status);
 }
 

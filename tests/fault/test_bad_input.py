@@ -152,7 +152,7 @@ def wrong_checkpoints(batch, all_jobs, modes, good):
 
 def limited_files(batch, all_jobs, modes):
     """Files of owners must not grow beyond a limit: writes fail with EFBIG."""
-    limited = ["bash", "-c", "trap '' XFSZ; ulimit -f 40; exec \"$@\"", "-"]
+    limited = ["bash", "-c", "trap '' XFSZ; ulimit -f 8; exec \"$@\"", "-"]
     for mode, trainers, owners in modes:
         config = all_jobs.config(f"limited-{mode}", mode, checkpoints="kept")
         programs = all_jobs.programs(config, trainers, owners, "resume=", "steps=20")

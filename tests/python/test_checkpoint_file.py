@@ -55,7 +55,7 @@ def check_form(path, described):
     with h5py.File(path, "r") as file:
         assert set(file.attrs) == ROOT, set(file.attrs)
         assert file.attrs["format"] == b"equishard-checkpoint"
-        assert file.attrs["format_version"] == 1 and file.attrs["complete"] == 1
+        assert file.attrs["format_version"] == 2 and file.attrs["complete"] == 1
         assert file.attrs["step"] == described["step"] == 2
         assert file.attrs["config"].decode() == described["config"]
         assert sorted(file["parameters"]) == [p["name"] for p in described["parameters"]] == sorted(SHAPES)
@@ -69,7 +69,8 @@ def check_form(path, described):
             for tensor in group.values():
                 assert tensor.shape == SHAPES[parameter["name"]] and tensor.dtype == np.dtype("<f4")
                 assert np.isfinite(tensor[()]).all()
-        assert set(file["integrity"]) == set(file["parameters"])
+        tensors = sum(len(group) for group in file["parameters"].values())
+        assert set(file["integrity"]) == {"index", "tiles"} and file["integrity/tiles"].shape == (tensors,)
         return file["parameters/lm_head.weight/weight"].id.get_offset()
 
 
@@ -93,6 +94,18 @@ def main():
         table = expect(0, job.finish([job.COMMAND, "inspect", path]))
         assert "48x20" in table and "adamw" in table
         assert expect(0, job.run((2, job.COMMAND, "verify", path))).startswith("whole: ")
+
+        # What another program adds is seen, and harms nothing; what it changes of ours does.
+        again.write_bytes(path.read_bytes())
+        with h5py.File(again, "r+") as file:
+            file.attrs["note"] = "to be kept"
+            file["parameters/lm_head.weight"].attrs.create("role", np.bytes_("lm_head"), dtype="S7")
+            file.create_dataset("notes/a", data=[1.0])
+        result = job.run((2, job.COMMAND, "verify", again))
+        assert expect(0, result).startswith("whole: ") and "another program has changed this file" in result.stderr
+        with h5py.File(again, "r+") as file:
+            file["parameters/lm_head.weight"].attrs["lr"] = 0.03
+        expect(4, job.run((2, job.COMMAND, "verify", again)))
 
         with open(path, "r+b") as file:
             file.seek(place + 9)

@@ -15,9 +15,9 @@
 #include "checkpoint/summary.h"
 #include "harness.h"
 
-enum { parameters = 4, most_values = 40 };
+enum { parameters = 12, most_values = 40 };
 
-/* A parameter of every form: a matrix, a vector, a scalar, one without elements. */
+/* A parameter of every form: a matrix, a vector, a scalar, one without elements; and more than HDF5 has in a header. */
 static const struct {
   const char *name;
   int ndim;
@@ -30,6 +30,14 @@ static const struct {
     {"model.norm.weight", 1, {37}, EQS_FLOAT32, 3, {"weight", "exp_avg", "exp_avg_sq"}},
     {"scale", 0, {0}, EQS_FLOAT16, 1, {"weight"}},
     {"empty", 2, {0, 5}, EQS_FLOAT32, 2, {"weight", "momentum"}},
+    {"a", 0, {0}, EQS_FLOAT32, 1, {"weight"}},
+    {"b", 0, {0}, EQS_FLOAT32, 1, {"weight"}},
+    {"c", 0, {0}, EQS_FLOAT32, 1, {"weight"}},
+    {"d", 0, {0}, EQS_FLOAT32, 1, {"weight"}},
+    {"e", 0, {0}, EQS_FLOAT32, 1, {"weight"}},
+    {"f", 0, {0}, EQS_FLOAT32, 1, {"weight"}},
+    {"g", 0, {0}, EQS_FLOAT32, 1, {"weight"}},
+    {"h", 0, {0}, EQS_FLOAT32, 1, {"weight"}},
 };
 
 static const eqs_attribute attributes[] = {
@@ -84,7 +92,22 @@ static void set_values(model *made)
 }
 
 static char directory[256], good[300], bad[300];
+static const char old[] = "tests/unit/version-1.h5"; /* the first four parameters, in format version 1 */
+enum { old_parameters = 4 };
 static model written, found;
+static int64_t seen_changed; /* files of which a summary says that another program has changed them */
+
+static void write_file(const char *path, int64_t count)
+{
+  eqs_checkpoint_contents contents = {.step = 100,
+                                      .skipped = 3,
+                                      .config = "groups:\n  - match: {}\n    rule: muon\n",
+                                      .parameters = count,
+                                      .parameter = written.parameter,
+                                      .items = 2,
+                                      .item = items};
+  ck_assert_ok(eqs_checkpoint_write(MPI_COMM_SELF, path, &contents));
+}
 
 static void write_good(void)
 {
@@ -96,14 +119,7 @@ static void write_good(void)
   make_model(&written);
   set_values(&written);
   make_model(&found);
-  eqs_checkpoint_contents contents = {.step = 100,
-                                      .skipped = 3,
-                                      .config = "groups:\n  - match: {}\n    rule: muon\n",
-                                      .parameters = parameters,
-                                      .parameter = written.parameter,
-                                      .items = 2,
-                                      .item = items};
-  ck_assert_ok(eqs_checkpoint_write(MPI_COMM_SELF, good, &contents));
+  write_file(good, parameters);
 }
 
 static void remove_all(void)
@@ -159,28 +175,30 @@ static bool summary_is_damaged(summarizer summarize, const char *path, const cha
                 eqs_error_message());
   if (status == EQS_DAMAGED) return true;
   char *text = describe(&summary);
+  bool changed = summary.changed;
   eqs_checkpoint_summary_free(&summary);
   ck_assert_msg(strcmp(text, expected) == 0, "%s %lld passes unseen:\n%s\ninstead of\n%s", what, (long long)at, text,
                 expected);
   free(text);
+  if (changed) seen_changed++;
   return false;
 }
 
-static bool values_are_damaged(const char *path, const char *what, int64_t at)
+static bool values_are_damaged(const char *path, int64_t count, const char *what, int64_t at)
 {
   memset(found.values, 0, sizeof found.values);
-  eqs_status status = eqs_checkpoint_read(MPI_COMM_SELF, path, parameters, found.parameter);
+  eqs_status status = eqs_checkpoint_read(MPI_COMM_SELF, path, count, found.parameter);
   ck_assert_msg(status == EQS_OK || status == EQS_DAMAGED, "%s %lld: status %d: %s", what, (long long)at, status,
                 eqs_error_message());
   if (status == EQS_OK)
-    ck_assert_msg(memcmp(found.values, written.values, sizeof found.values) == 0, "%s %lld: other values", what,
-                  (long long)at);
+    ck_assert_msg(memcmp(found.values, written.values, (size_t)count * sizeof *found.values) == 0,
+                  "%s %lld: other values", what, (long long)at);
   return status == EQS_DAMAGED;
 }
 
 static bool is_damaged(summarizer summarize, const char *path, const char *expected, const char *what, int64_t at)
 {
-  return summary_is_damaged(summarize, path, expected, what, at) || values_are_damaged(path, what, at);
+  return summary_is_damaged(summarize, path, expected, what, at) || values_are_damaged(path, parameters, what, at);
 }
 
 static char *describe_file(const char *path)
@@ -243,39 +261,107 @@ static bool in_gap(const unsigned char *bytes, int64_t size, int64_t at)
 }
 
 /*
- * Any bit of any byte flipped (all eight in the full selection): it is noticed, or changes nothing: `created`, which is
- * outside of our checksum of the metadata, is inside of HDF5's of the object header. What is not noticed is
- * space between the parts that nothing uses.
+ * Any bit of any byte flipped (all eight in the full selection): the file is damaged, or it is noticed that it has
+ * changed while nothing of ours has.
  */
 START_TEST(flipped_bits)
 {
   int64_t size;
-  unsigned char *bytes = load(good, &size), *unnoticed = load(good, &size);
+  unsigned char *bytes = load(good, &size);
   char *expected = describe_file(good);
   bool all = getenv("EQUISHARD_TEST_ALL") != NULL;
   summarizer summarize = all ? eqs_checkpoint_summarize : eqs_checkpoint_summarize_here;
   ck_assert(!is_damaged(summarize, good, expected, "nothing", 0));
-  ck_assert_int_gt(size, 8000);
+  ck_assert_int_eq(seen_changed, 0);
+  ck_assert_int_gt(size, 7000);
   store(bad, bytes, size);
   int file = open(bad, O_WRONLY), heard = be_silent();
   for (int64_t at = 0; at < size; at++)
     for (int bit = 0; bit < 8; bit++) {
       if (!all && bit != (at + at / 8) % 8) continue;
       unsigned char flipped = (unsigned char)(bytes[at] ^ 1 << bit);
+      int64_t seen = seen_changed;
       ck_assert_int_eq(pwrite(file, &flipped, 1, at), 1);
-      bool noticed = summary_is_damaged(summarize, bad, expected, "flipped byte", at), gap = in_gap(bytes, size, at);
-      if (!noticed && (all || !gap)) noticed = values_are_damaged(bad, "flipped byte", at);
-      ck_assert_msg(noticed || gap, "flipped byte %lld, %02x, is not noticed", (long long)at, bytes[at]);
-      if (!noticed) unnoticed[at] = flipped;
+      bool noticed = summary_is_damaged(summarize, bad, expected, "flipped byte", at);
+      if (!noticed) noticed = values_are_damaged(bad, parameters, "flipped byte", at);
+      ck_assert_msg(noticed || seen_changed > seen, "flipped byte %lld, %02x, is not noticed", (long long)at,
+                    bytes[at]);
       ck_assert_int_eq(pwrite(file, &bytes[at], 1, at), 1);
     }
   be_heard(heard);
   close(file);
+  free(expected);
+  free(bytes);
+}
+END_TEST
+
+/*
+ * The same of a file of format version 1: `created`, which is outside of our checksum of the metadata, is inside of
+ * HDF5's of the object header; what is not noticed is space between the parts that nothing uses.
+ */
+START_TEST(flipped_bits_in_version_1)
+{
+  int64_t size;
+  unsigned char *bytes = load(old, &size), *unnoticed = load(old, &size);
+  char *expected = describe_file(old);
+  bool all = getenv("EQUISHARD_TEST_ALL") != NULL;
+  store(bad, bytes, size);
+  int file = open(bad, O_WRONLY), heard = be_silent();
+  for (int64_t at = 0; at < size; at += all ? 1 : 3) {
+    unsigned char flipped = (unsigned char)(bytes[at] ^ 1 << (at + at / 8) % 8);
+    ck_assert_int_eq(pwrite(file, &flipped, 1, at), 1);
+    bool gap = in_gap(bytes, size, at);
+    bool noticed = summary_is_damaged(eqs_checkpoint_summarize_here, bad, expected, "flipped byte", at);
+    if (!noticed && (all || !gap)) noticed = values_are_damaged(bad, old_parameters, "flipped byte", at);
+    ck_assert_msg(noticed || gap, "flipped byte %lld, %02x, is not noticed", (long long)at, bytes[at]);
+    if (!noticed) unnoticed[at] = flipped;
+    ck_assert_int_eq(pwrite(file, &bytes[at], 1, at), 1);
+  }
+  be_heard(heard);
+  close(file);
   store(bad, unnoticed, size);
-  ck_assert(!is_damaged(eqs_checkpoint_summarize, bad, expected, "all that is not noticed", 0));
+  ck_assert(!summary_is_damaged(eqs_checkpoint_summarize, bad, expected, "all that is not noticed", 0));
+  ck_assert(!values_are_damaged(bad, old_parameters, "all that is not noticed", 0));
   free(expected);
   free(unnoticed);
   free(bytes);
+}
+END_TEST
+
+/* A file of format version 1 has in it what it was written from. */
+START_TEST(version_1)
+{
+  write_file(bad, old_parameters);
+  char *from_old = describe_file(old), *from_new = describe_file(bad);
+  ck_assert_int_eq(strncmp(from_old, "100 3 1 ", 8), 0);
+  ck_assert_int_eq(strncmp(from_new, "100 3 2 ", 8), 0);
+  ck_assert_str_eq(strstr(from_old, " groups:"), strstr(from_new, " groups:"));
+  ck_assert(!values_are_damaged(old, old_parameters, "version", 1));
+  int64_t tiles, bytes;
+  ck_assert_ok(eqs_checkpoint_verify(MPI_COMM_SELF, old, NULL, &tiles, &bytes));
+  ck_assert_int_eq(tiles, 6);
+  free(from_new);
+  free(from_old);
+}
+END_TEST
+
+/* What HDF5 finds in a file is what the index says, wherever that is from. */
+START_TEST(index_and_hdf5)
+{
+  eqs_checkpoint_summary by_index, by_hdf5;
+  ck_assert_ok(eqs_checkpoint_summarize(good, &by_index));
+  ck_assert_ok(eqs_hdf5_summarize(good, &by_hdf5));
+  char *left = describe(&by_index), *right = describe(&by_hdf5);
+  ck_assert_str_eq(left, right);
+  for (int64_t e = 0; e < parameters; e++) {
+    const eqs_checkpoint_entry *a = &by_index.entry[e], *b = &by_hdf5.entry[e];
+    ck_assert_int_eq(memcmp(a->offset, b->offset, sizeof a->offset), 0);
+    ck_assert_int_eq(memcmp(a->checksums, b->checksums, sizeof a->checksums), 0);
+  }
+  free(left);
+  free(right);
+  eqs_checkpoint_summary_free(&by_index);
+  eqs_checkpoint_summary_free(&by_hdf5);
 }
 END_TEST
 
@@ -434,7 +520,7 @@ static void format_is_number(hid_t file)
 }
 static void newer_version(hid_t file)
 {
-  set_integer(file, "format_version", 2);
+  set_integer(file, "format_version", 3);
 }
 static void negative_version(hid_t file)
 {
@@ -478,7 +564,7 @@ static void no_weight(hid_t file)
 }
 static void no_checksums(hid_t file)
 {
-  H5Ldelete(file, "integrity/lm_head.weight/weight", H5P_DEFAULT);
+  H5Ldelete(file, "integrity/tiles", H5P_DEFAULT);
 }
 static void weight_is_group(hid_t file)
 {
@@ -561,13 +647,12 @@ static void external_group(hid_t file)
 }
 static void external_checksums(hid_t file)
 {
-  H5Ldelete(file, "integrity/scale", H5P_DEFAULT);
-  H5Lcreate_external(good, "/integrity/scale", file, "integrity/scale", H5P_DEFAULT, H5P_DEFAULT);
+  H5Ldelete(file, "integrity/tiles", H5P_DEFAULT);
+  H5Lcreate_external(good, "/integrity/tiles", file, "integrity/tiles", H5P_DEFAULT, H5P_DEFAULT);
 }
 static void cycle(hid_t file)
 {
   H5Lcreate_hard(file, "parameters", file, "parameters/again", H5P_DEFAULT, H5P_DEFAULT);
-  H5Lcreate_hard(file, "parameters", file, "integrity/again", H5P_DEFAULT, H5P_DEFAULT);
 }
 static void fifth_tensor(hid_t file)
 {
@@ -606,14 +691,12 @@ static void echoes(hid_t file)
   char *text = malloc(size + 1), name[40];
   memset(text, 'x', size);
   text[size] = '\0';
-  hid_t group = H5Gopen2(file, "parameters/scale", H5P_DEFAULT);
+  hid_t group = H5Gopen2(file, "parameters/empty", H5P_DEFAULT);
   set_text(group, "note", text);
   H5Gclose(group);
   for (int i = 0; i < times; i++) {
-    snprintf(name, sizeof name, "parameters/scale%d", i);
-    H5Lcreate_hard(file, "parameters/scale", file, name, H5P_DEFAULT, H5P_DEFAULT);
-    snprintf(name, sizeof name, "integrity/scale%d", i);
-    H5Lcreate_hard(file, "integrity/scale", file, name, H5P_DEFAULT, H5P_DEFAULT);
+    snprintf(name, sizeof name, "parameters/empty%d", i);
+    H5Lcreate_hard(file, "parameters/empty", file, name, H5P_DEFAULT, H5P_DEFAULT);
   }
   free(text);
 }
@@ -627,7 +710,7 @@ START_TEST(resembling_files)
   } changes[] = {
       {"another format", another_format, "not an Equishard checkpoint (its format is \"equishard-recording\")"},
       {"format is a number", format_is_number, "attribute format is not a text"},
-      {"newer version", newer_version, "written by a newer Equishard: format version 2, this one reads up to 1"},
+      {"newer version", newer_version, "written by a newer Equishard: format version 3, this one reads up to 2"},
       {"negative version", negative_version, "impossible format version"},
       {"incomplete", incomplete, "incomplete: its writing was cut off"},
       {"no step", no_step, "damaged: step"},
@@ -638,7 +721,7 @@ START_TEST(resembling_files)
       {"no trainer", no_trainer, "there is no group \"trainer\""},
       {"no item", no_item, "checksum of attributes, shapes and trainer data"},
       {"no weight", no_weight, "a parameter without a weight (parameter lm_head.weight)"},
-      {"no checksums", no_checksums, "there is no dataset \"weight\" (parameter lm_head.weight)"},
+      {"no checksums", no_checksums, "there is no dataset \"tiles\""},
       {"weight is a group", weight_is_group, "\"weight\" is no dataset"},
       {"doubles", doubles, "a dataset without space"},
       {"big endian", big_endian, "a dataset without space"},
@@ -733,6 +816,9 @@ Suite *make_suite(void)
   TCase *cases = tcase_create("damage");
   tcase_add_unchecked_fixture(cases, write_good, remove_all);
   tcase_add_test(cases, flipped_bits);
+  tcase_add_test(cases, flipped_bits_in_version_1);
+  tcase_add_test(cases, version_1);
+  tcase_add_test(cases, index_and_hdf5);
   tcase_add_test(cases, cut_files);
   tcase_add_test(cases, garbage_behind);
   tcase_add_test(cases, files_of_others);
