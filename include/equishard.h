@@ -100,6 +100,7 @@ typedef struct {
   const char *schedule;        /* kind of the configuration's schedule: "constant", "cosine", ... */
   const char *const *settings; /* names of what eqs_group_set can set, NULL after the last */
   int scheduled; /* whether the configuration's schedule changes the rate: its kind is not "constant", or it warms up */
+  int restored_from; /* number that the group had in the restored checkpoint, found by its parameters; -1: none */
 } eqs_group_info;
 
 /* The state after the last completed step. */
@@ -216,7 +217,7 @@ eqs_status eqs_session_tell_model(eqs_session *session, const char *key, int64_t
  *
  * session    [in]
  * info       [in]  copied
- * weight     [in]  initial value, as info->weight places it; must stay valid until
+ * weight     [in]  initial value, as info->weight_placement places it; must stay valid until
  *                  eqs_session_start returns. With EQS_REPLICATE the first trainer's values count.
  * parameter  [out] valid until eqs_session_close. A tied parameter (info->tied_to, or the weight of one added before)
  *                  is that one, with one owner and one update: the same handle, to be pushed and pulled once
@@ -468,7 +469,7 @@ eqs_status eqs_session_close(eqs_session **session);
 
 /*
  * Fingerprints of memory, to see whether somebody has written to it: of all bytes up to 16 KiB, of 16 KiB spread evenly
- * over what is larger. Not collective.
+ * over what is larger: a contiguous part of 1/256 or more is met. Not collective.
  *
  * count         [in]
  * pointers      [in]  `count` of them; NULL has the fingerprint 0

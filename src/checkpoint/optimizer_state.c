@@ -39,7 +39,8 @@ static void describe_frozen(const eqs_optimizer *optimizer, int64_t p, eqs_check
                             eqs_attribute *attributes)
 {
   const eqs_kept_state *kept = &optimizer->parameter[p].kept;
-  for (int a = 0; a < kept->attributes; a++) attributes[parameter->attributes++] = kept->attribute[a];
+  for (int a = 0; a < kept->attributes; a++) /* of no group, whatever it was in */
+    if (strcmp(kept->attribute[a].name, "group") != 0) attributes[parameter->attributes++] = kept->attribute[a];
   if (!has_attribute(parameter, attributes, "role"))
     add_text(parameter, attributes, "role", eqs_role_names[optimizer->plan->parameter[p].assignment.role]);
   if (!has_attribute(parameter, attributes, "step"))
@@ -61,6 +62,7 @@ static void describe(const eqs_optimizer *optimizer, int64_t p, eqs_checkpoint_p
   }
   add_text(parameter, attributes, "role", eqs_role_names[assignment->role]);
   add_text(parameter, attributes, "rule", options->rule->name);
+  add_integer(parameter, attributes, "group", assignment->group);
   add_integer(parameter, attributes, "step", optimizer->parameter[p].step);
   add_number(parameter, attributes, "lr", optimizer->settings->group[assignment->group].lr);
   add_number(parameter, attributes, "weight_decay", options->weight_decay);

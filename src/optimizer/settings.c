@@ -167,8 +167,8 @@ cleanup:
   return status;
 }
 
-eqs_status eqs_settings_read(const eqs_config *config, const char *text, size_t size, bool speaks,
-                             eqs_settings *settings)
+eqs_status eqs_settings_read(const eqs_config *config, const char *text, size_t size, const int *restored_group,
+                             bool speaks, eqs_settings *settings)
 {
   eqs_status status = EQS_OK;
   json_t *groups = json_loadb(text, size, 0, NULL);
@@ -176,8 +176,9 @@ eqs_status eqs_settings_read(const eqs_config *config, const char *text, size_t 
     status = eqs_fail(EQS_DAMAGED, "the checkpoint's settings of the groups are not a list");
     goto cleanup;
   }
-  for (int g = 0; g < config->groups && g < (int)json_array_size(groups); g++)
-    EQS_TRY(restore_group(config, g, json_array_get(groups, (size_t)g), speaks, &settings->group[g]));
+  for (int g = 0; g < config->groups; g++)
+    if (restored_group[g] >= 0)
+      EQS_TRY(restore_group(config, g, json_array_get(groups, (size_t)restored_group[g]), speaks, &settings->group[g]));
 cleanup:
   json_decref(groups);
   return status;

@@ -60,11 +60,12 @@ eqs_status eqs_setting_set(const eqs_rule_options *options, eqs_group_settings *
  * Settings in force beside those configured, as the text of a checkpoint's item (JSON), and back. What the
  * configuration still says as it did takes the value that was in force; what it says otherwise stays, and is a warning
  * (`speaks`) where the value in force had been another than the one configured. A text that cannot be read is
- * EQS_DAMAGED.
+ * EQS_DAMAGED. restored_group: the number in
+ * the text of every group; -1: none.
  */
 eqs_status eqs_settings_write(const eqs_config *config, const eqs_settings *settings, char **text);
-eqs_status eqs_settings_read(const eqs_config *config, const char *text, size_t size, bool speaks,
-                             eqs_settings *settings);
+eqs_status eqs_settings_read(const eqs_config *config, const char *text, size_t size, const int *restored_group,
+                             bool speaks, eqs_settings *settings);
 
 /* Options with the group's settings in the place of those configured. */
 void eqs_settings_apply(const eqs_group_settings *group, eqs_rule_options *options);

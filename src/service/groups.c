@@ -40,6 +40,7 @@ eqs_status eqs_group_describe(const eqs_session *session, int group, eqs_group_i
   eqs_group_info full = {.rule = config->options.rule->name,
                          .lr = session->settings->group[group].lr,
                          .schedule = eqs_schedule_names[config->schedule.kind],
+                         .restored_from = session->restored_group != NULL ? session->restored_group[group] : -1,
                          .scheduled = config->schedule.kind != EQS_SCHEDULE_CONSTANT || config->schedule.warmup > 0,
                          .settings = list_settings(&config->options)};
   if (config->options.rule->keys & EQS_KEY_MOMENTUM) full.momentum = eqs_momentum_names[config->options.momentum];

@@ -65,6 +65,12 @@ static bool same_tensor(const eqs_parameter_info *a, const eqs_parameter_info *b
          memcmp(a->shape, b->shape, (size_t)a->ndim * sizeof *a->shape) == 0;
 }
 
+static bool same_use(const eqs_parameter_info *a, const eqs_parameter_info *b)
+{
+  return a->gradient_placement == b->gradient_placement && a->weight_placement == b->weight_placement &&
+         !a->frozen == !b->frozen && !a->stacked == !b->stacked;
+}
+
 /* Whether this trainer holds any of a weight: where it holds nothing, its address says nothing. */
 static bool holds_some(const eqs_session *session, const eqs_parameter_info *info)
 {
@@ -100,6 +106,11 @@ static eqs_status find_tie(const eqs_session *session, const eqs_parameter_info 
   int64_t declared;
   if (info->tied_to == NULL) {
     *tie = find_shared(session, info, weight);
+    if (*tie != NULL && !same_use(&(*tie)->info, info))
+      return eqs_fail(EQS_USAGE, "parameter '%s' has the memory of '%s', but not its placements, frozen and stacked",
+                      info->name, (*tie)->info.name);
+    if (*tie == NULL && weight == NULL && holds_some(session, info))
+      return eqs_fail(EQS_USAGE, "parameter '%s': the initial weight is NULL", info->name);
     return EQS_OK;
   }
   if (!eqs_lookup_find_text(session->names, info->tied_to, &declared))

@@ -34,6 +34,7 @@ void eqs_session_free(eqs_session **result)
   eqs_lookup_free(&session->addresses);
   free(session->parameter);
   free(session->resume_path);
+  free(session->restored_group);
   free(session->settings);
   free(session->restored_step);
   eqs_wire_free(&session->own_items);

@@ -68,6 +68,7 @@ struct eqs_session {
   bool resumes, if_any; /* restore a checkpoint; if there is one */
   char *resume_path;
   bool resumed;
+  int *restored_group; /* of every group, its number in the restored checkpoint; -1: none. NULL: nothing was restored */
   int64_t *restored_step; /* of every parameter: steps it had taken in the restored checkpoint; -1: not in it */
   eqs_model_shape model;  /* as the program told it */
   eqs_settings *settings; /* of the next step, as trainers set them */
@@ -75,7 +76,8 @@ struct eqs_session {
   int64_t puts;           /* parameters that this trainer has put before it */
   bool clipped;           /* in the step under way eqs_clip_grad_norm was called */
   bool started;
-  eqs_status failed; /* of the collective call that failed, if one did */
+  char failure[1024]; /* why `failed` */
+  eqs_status failed;  /* of the collective call that failed, if one did */
 
   eqs_plan *plan;
   eqs_optimizer *optimizer; /* owners */

@@ -332,6 +332,57 @@ cleanup:
   return status;
 }
 
+/* The number of a parameter's group in the file; -1: it is not in it, or was in none. */
+static int group_in_file(const eqs_checkpoint_summary *summary, const char *name, const char *rule)
+{
+  const eqs_checkpoint_entry *entry = eqs_checkpoint_entry_find(summary, name);
+  int64_t group = -1;
+  bool same_rule = false;
+  for (int a = 0; entry != NULL && a < entry->attributes; a++) {
+    const eqs_attribute *attribute = &entry->attribute[a];
+    if (attribute->kind == EQS_ATTRIBUTE_INTEGER && strcmp(attribute->name, "group") == 0) group = attribute->integer;
+    if (attribute->kind == EQS_ATTRIBUTE_TEXT && strcmp(attribute->name, "rule") == 0)
+      same_rule = attribute->text != NULL && strcmp(attribute->text, rule) == 0;
+  }
+  return same_rule && group >= 0 && group < INT32_MAX ? (int)group : -1;
+}
+
+/*
+ * Which group of the file every group is: that of all its parameters which the file has. A file of an older version
+ * does not tell: then the number decides. Every rank has restored_group afterwards. Collective over the session.
+ */
+static eqs_status find_restored_groups(eqs_session *session, const eqs_checkpoint_summary *summary)
+{
+  enum { unseen = -2, none = -1 };
+  eqs_status status = EQS_OK;
+  eqs_wire list = {0};
+  const eqs_plan *plan = session->plan;
+  const void *bytes;
+  int groups = session->config->groups;
+  int64_t size = groups * (int64_t)sizeof *session->restored_group;
+  bool told = false;
+  EQS_TRY(eqs_agree(session->roster.comm, eqs_allocate(&session->restored_group, groups, sizeof(int))));
+  for (int g = 0; g < groups; g++) session->restored_group[g] = unseen;
+  for (int64_t p = 0; session->roster.owner == 0 && p < plan->parameters; p++) {
+    int group = plan->parameter[p].assignment.group;
+    if (group < 0) continue;
+    int before = group_in_file(summary, plan->parameter[p].info.name, session->config->group[group].options.rule->name);
+    int *known = &session->restored_group[group];
+    if (before < 0) continue;
+    told = true;
+    *known = *known == unseen || *known == before ? before : none;
+  }
+  for (int g = 0; g < groups; g++)
+    if (session->restored_group[g] == unseen) session->restored_group[g] = told ? none : g;
+  if (session->roster.owner == 0) EQS_TRY(eqs_wire_put(&list, session->restored_group, size));
+  EQS_TRY(eqs_session_broadcast(session, session->roster.owner_rank[0], &list, "the groups of the checkpoint"));
+  EQS_TRY(eqs_wire_get(&list, size, &bytes));
+  memcpy(session->restored_group, bytes, (size_t)size);
+cleanup:
+  eqs_wire_free(&list);
+  return status;
+}
+
 /* Owners restore; the trainer's own data goes to all trainers. */
 static eqs_status restore(eqs_session *session)
 {
@@ -348,6 +399,7 @@ static eqs_status restore(eqs_session *session)
     eqs_log(EQS_LOG_INFO, "restored step %lld from %s", (long long)summary.step, session->resume_path);
   }
   EQS_TRY(eqs_session_broadcast(session, session->roster.owner_rank[0], &session->trainer_data, "the trainer's data"));
+  EQS_TRY(find_restored_groups(session, &summary));
   EQS_TRY(eqs_agree(session->roster.comm, eqs_restore_settings(session)));
   if (eqs_owns(session)) eqs_optimizer_set(session->optimizer, session->settings);
   session->resumed = true;

@@ -1,4 +1,5 @@
 /* The trainers' calls. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,6 +10,14 @@
 static eqs_status open_session(MPI_Comm comm, const eqs_config_source *source, eqs_session **session)
 {
   eqs_status status = eqs_check_pointer(session, "eqs_session_open", "session");
+  int initialized = 0, finalized = 0;
+  MPI_Initialized(&initialized);
+  MPI_Finalized(&finalized);
+  if (status == EQS_OK && (!initialized || finalized || comm == MPI_COMM_NULL))
+    status = eqs_fail(EQS_USAGE, "eqs_session_open: %s",
+                      !initialized ? "MPI is not initialized"
+                      : finalized  ? "MPI is finalized"
+                                   : "comm is MPI_COMM_NULL");
   return status == EQS_OK ? eqs_session_join(comm, source, true, false, session) : status;
 }
 
@@ -24,15 +33,22 @@ eqs_status eqs_session_open_text(MPI_Comm comm, const char *config, const char *
   return open_session(comm, &source, session);
 }
 
+/* How a collective call has ended: after a failure the session makes none any more. */
+static void note_outcome(eqs_session *session, eqs_status status)
+{
+  session->failed = status;
+  if (status != EQS_OK) snprintf(session->failure, sizeof session->failure, "%s", eqs_error_message());
+}
+
 /* Announce a collective call and run it. */
 static eqs_status call_together(eqs_session *session, eqs_command command, eqs_wire *payload)
 {
   if (session->failed != EQS_OK)
-    return eqs_fail(session->failed, "the session has failed before: %s", eqs_error_message());
+    return eqs_fail(session->failed, "the session has failed before: %s", session->failure);
   eqs_session_enter(session);
   eqs_status status = eqs_session_announce(session, command, payload);
   if (status == EQS_OK) status = eqs_session_run(session, command, payload);
-  session->failed = status;
+  note_outcome(session, status);
   return status;
 }
 
@@ -135,7 +151,8 @@ eqs_status eqs_push_many(int64_t count, eqs_parameter *const *parameters, const 
   eqs_status status = EQS_OK;
   double begin = eqs_clock();
   bool moved = false;
-  if (count <= 0) return EQS_OK;
+  if (count == 0) return EQS_OK;
+  if (count < 0) return eqs_fail(EQS_USAGE, "count must be at least 0, is %lld", (long long)count);
   EQS_TRY(eqs_check_pointer(parameters, "eqs_push", "parameters"));
   EQS_TRY(eqs_check_pointer(gradients, "eqs_push", "gradients"));
   EQS_TRY(eqs_check_parameter(parameters[0], "eqs_push"));
@@ -234,7 +251,8 @@ eqs_status eqs_pull_many(int64_t count, eqs_parameter *const *parameters, void *
 {
   eqs_status status = EQS_OK;
   double begin = eqs_clock();
-  if (count <= 0) return EQS_OK;
+  if (count == 0) return EQS_OK;
+  if (count < 0) return eqs_fail(EQS_USAGE, "count must be at least 0, is %lld", (long long)count);
   EQS_TRY(eqs_check_pointer(parameters, "eqs_pull", "parameters"));
   EQS_TRY(eqs_check_pointer(weights, "eqs_pull", "weights"));
   EQS_TRY(eqs_check_parameter(parameters[0], "eqs_pull"));
@@ -308,7 +326,7 @@ eqs_status eqs_session_phases(eqs_session *session, eqs_phase *phases, int capac
     eqs_session_enter(session);
     status = eqs_session_announce(session, EQS_COMMAND_PHASES, &payload);
     if (status == EQS_OK) status = eqs_run_phases(session, all, capacity < EQS_PHASES ? capacity : EQS_PHASES, count);
-    session->failed = status;
+    note_outcome(session, status);
     if (status == EQS_OK) status = give_phases(all, *count, phases);
   }
 cleanup:

@@ -184,7 +184,8 @@ eqs_status eqs_restore_settings(eqs_session *session)
   eqs_checkpoint_item item;
   EQS_TRY(find_item(session, settings_key, &item));
   if (item.bytes != NULL)
-    EQS_TRY(eqs_settings_read(session->config, item.bytes, item.size, session->roster.owner == 0, session->settings));
+    EQS_TRY(eqs_settings_read(session->config, item.bytes, item.size, session->restored_group,
+                              session->roster.owner == 0, session->settings));
 cleanup:
   return status;
 }

@@ -372,6 +372,56 @@ START_TEST(test_settings)
 }
 END_TEST
 
+/* Groups are known by their parameters: in another order, split, joined, new. */
+static void move_groups(const char *mode)
+{
+  static const char before[] = "groups: [{match: {name: whole}, rule: adamw, lr: 0.01}, "
+                               "{match: {}, rule: adamw, lr: 0.01}]\n";
+  static const struct {
+    const char *groups;
+    int count, restored_from[3];
+    double lr[3];
+  } after[] = {
+      {"{match: {name: same}, rule: adamw, lr: 0.01}, {match: {name: whole}, rule: adamw, lr: 0.01}, "
+       "{match: {}, rule: adamw, lr: 0.01}",
+       3,
+       {1, 0, 1},
+       {0.25, 0.5, 0.25}},
+      {"{match: {}, rule: adamw, lr: 0.01}", 1, {-1}, {0.01}}, /* of both */
+      {"{match: {name: whole}, rule: row_norm, lr: 0.01}, {match: {}, rule: adamw, lr: 0.01}",
+       2,
+       {-1, 1},
+       {0.01, 0.25}},
+  };
+  job at;
+  char config[512];
+  snprintf(config, sizeof config, "%s%s", mode, before);
+  open_job(&at, config, folder, false);
+  ck_assert_ok(eqs_group_set(at.session, 0, "lr", 0.5));
+  ck_assert_ok(eqs_group_set(at.session, 1, "lr", 0.25));
+  ck_assert_ok(eqs_checkpoint(at.session, NULL, 0));
+  close_job(&at);
+  for (size_t i = 0; i < sizeof after / sizeof *after; i++) {
+    snprintf(config, sizeof config, "%sgroups: [%s]\n", mode, after[i].groups);
+    open_job(&at, config, folder, true);
+    for (int g = 0; g < after[i].count; g++) {
+      eqs_group_info info = {.struct_size = sizeof info};
+      ck_assert_ok(eqs_group_describe(at.session, g, &info));
+      ck_assert_int_eq(info.restored_from, after[i].restored_from[g]);
+      ck_assert_msg(info.lr == after[i].lr[g], "case %zu: group %d has lr %g", i, g, info.lr);
+    }
+    close_job(&at);
+  }
+}
+
+START_TEST(test_moved_groups)
+{
+  make_folder();
+  in_all_arrangements(move_groups, 4, EQS_OK);
+  remove_folder();
+}
+END_TEST
+
 static void refuse_settings(const char *mode)
 {
   job at;
@@ -700,6 +750,12 @@ static void add_layers(const char *mode)
   info.name = "a/b"; /* no checkpoint could have it */
   ck_assert_int_eq(eqs_parameter_add(session, &info, weight, none), EQS_USAGE);
   ck_assert_ptr_nonnull(strstr(eqs_error_message(), "a/b"));
+  info.name = "b", info.role = NULL;
+  ck_assert_int_eq(eqs_parameter_add(session, &info, NULL, none), EQS_USAGE);
+  ck_assert_ptr_nonnull(strstr(eqs_error_message(), "'b'"));
+  info.ndim = 2, info.shape[0] = rows, info.shape[1] = cols, info.frozen = 1; /* the memory of layer 0 */
+  ck_assert_int_eq(eqs_parameter_add(session, &info, weight, none), EQS_USAGE);
+  ck_assert_ptr_nonnull(strstr(eqs_error_message(), "'h.0.attn.c_attn.weight'"));
   info.struct_size = 0;
   ck_assert_int_eq(eqs_parameter_add(session, &info, weight, none), EQS_USAGE);
   ck_assert_ptr_nonnull(strstr(eqs_error_message(), "struct_size"));
@@ -748,7 +804,7 @@ START_TEST(test_fingerprints)
   ck_assert_uint_eq(before[0], after[0]);
   ck_assert_uint_ne(before[1], after[1]);
   bytes[large - 1] = 0;
-  memset(bytes + large / 2, 1, large / 32); /* a part of 1/64 or more meets a sample */
+  memset(bytes + large / 3, 1, large / 250); /* a part of 1/256 or so meets a sample */
   ck_assert_ok(eqs_fingerprints(3, pointers, sizes, after));
   ck_assert_uint_ne(before[1], after[1]);
   free(bytes);
@@ -764,6 +820,7 @@ Suite *make_suite(void)
   tcase_add_test(tests, test_put_differently);
   tcase_add_test(tests, test_put_at_wrong_times);
   tcase_add_test(tests, test_settings);
+  tcase_add_test(tests, test_moved_groups);
   tcase_add_test(tests, test_settings_refused);
   tcase_add_test(tests, test_clip);
   tcase_add_test(tests, test_measured_late);

@@ -179,6 +179,6 @@ checks.that(result.returncode == 2 and result.stderr.count("item 0 of the model"
 # Trainers that end without a session: owners, who have answered who is who, end with them.
 ASK = "import equishard; trainers = equishard.trainers(); print(trainers.count, trainers.sum([1.0, trainers.rank]))"
 result = job.run((3, job.PYTHON, "-c", ASK), job.serve(2), timeout=60)
-checks.that(result.returncode == 0 and result.stdout.splitlines() == ["3 [3.0, 3.0]"] * 3,
+checks.that(result.returncode == 0 and result.stdout.count("3 [3.0, 3.0]") == 3,
             f"trainers(): status {result.returncode}\n{result.stdout}{result.stderr}")
 sys.exit(checks.failed > 0)
