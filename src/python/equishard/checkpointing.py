@@ -110,14 +110,16 @@ class Objects:
             raise EquishardUsageError(f"register_for_checkpointing: '{name}' is registered already, another object")
         self._objects[name] = value
 
-    def restore(self, name):
-        """Put an object where it was in the checkpoint; whether there was something of it."""
+    def restore(self, name, rearranged):
+        """Put an object where it was in the checkpoint; whether there was something of it. rearranged: Groups', for the
+        lists of schedulers."""
         if name not in self._saved:
             if self._resumed and self._speaks:
                 warnings.warn(f"equishard: the checkpoint has nothing of '{name}': it begins anew", stacklevel=3)
             return False
         value = self._objects[name]
-        merged = state.merge(self._saved[name], value.state_dict())
+        fresh = value.state_dict()
+        merged = state.merge(rearranged(self._saved[name], fresh), fresh)
         if merged:  # a GradScaler that was not enabled has nothing
             value.load_state_dict(merged)
         return True

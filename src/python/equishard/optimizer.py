@@ -228,7 +228,7 @@ class Optimizer(torch.optim.Optimizer):
         self._check_open()
         for name, value in objects.items():
             self._objects.add(name, value)
-            if self._objects.restore(name):
+            if self._objects.restore(name, self._groups.rearranged):
                 self._groups.rescale(value)
                 self._groups.put_back(self.param_groups)
 
