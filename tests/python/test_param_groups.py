@@ -218,6 +218,50 @@ def restored(equishard, directory):
     optimizer.close()
 
 
+def regrouped(equishard, directory):
+    """Groups of one rule in another order, and with one put before them: settings, notes and rates go with the parameters."""
+    def make(*order, lr=0.25):
+        known = {"weight": {"match": {"name": "weight"}, "rule": "adamw", "lr": lr},
+                 "bias": {"match": {"name": "bias"}, "rule": "adamw", "lr": lr},
+                 "nothing": {"match": {"name": "scale"}, "rule": "adamw", "lr": lr}}
+        module = model()
+        if "nothing" in order:
+            module.scale = torch.nn.Parameter(torch.ones(2))
+        optimizer = equishard.Optimizer(module, configuration(
+            groups=[known[name] for name in order], checkpoint={"directory": directory, "partial": True}), resume="auto")
+        groups = {name: next(group for group in optimizer.param_groups if any(tensor is one for one in group["params"]))
+                  for name, tensor in module.named_parameters()}
+        return module, optimizer, groups
+
+    def check(groups, scheduler, what):
+        for name, rate in (("weight", 0.5), ("bias", 0.125)):
+            group = groups[name]
+            place = [one is group for one in optimizer.param_groups].index(True)
+            told = (group["initial_lr"], group["lr"], group["note"], group["eps"], scheduler.base_lrs[place])
+            checks.that(told == (rate, rate / 2, name, rate, rate), f"{what}: {name} has {told}")
+
+    module, optimizer, groups = make("weight", "bias")
+    for name, rate in (("weight", 0.5), ("bias", 0.125)):
+        groups[name].update(lr=rate, eps=rate, note=name)
+    scheduler = schedulers.ExponentialLR(optimizer, 0.5)
+    optimizer.register_for_checkpointing(scheduler=scheduler)
+    step(optimizer, module)
+    scheduler.step()
+    check(groups, scheduler, "before")
+    for order in (("bias", "weight"), ("nothing", "weight", "bias"), ("weight", "bias")):
+        optimizer.checkpoint()
+        optimizer.close()
+        module, optimizer, groups = make(*order)
+        scheduler = schedulers.ExponentialLR(optimizer, 0.5)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            optimizer.register_for_checkpointing(scheduler=scheduler)
+            said = [str(one.message) for one in said if "param_groups[0] (adamw)" in str(one.message)]
+        check(groups, scheduler, f"groups {order}")
+        checks.that(len(said) == ("nothing" in order), f"groups {order}: warnings {said}")
+    optimizer.close()
+
+
 def dummy_step(optimizer):
     """What torch.distributed.checkpoint.state_dict does to an optimizer of which it wants the state."""
     if optimizer.state:
@@ -269,6 +313,8 @@ def main():
     one_rate(equishard)
     with tempfile.TemporaryDirectory() as directory:
         restored(equishard, directory)
+    with tempfile.TemporaryDirectory() as directory:
+        regrouped(equishard, directory)
     looked_at(equishard)
     sys.exit(checks.failed > 0)
 
