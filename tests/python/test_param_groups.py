@@ -91,7 +91,11 @@ def refusals(equishard):
              (0, "momentum_kind", "ema", "cannot change"), (0, "group", 7, "cannot change"),
              (0, "solver", "exact", "solver"), (0, "beta", 1.5, "below 1"), (0, "lr", -1, "at least 0"),
              (1, "eps", math.nan, "eps must be"), (1, "betas", (0.9,), "2 numbers"), (1, "betas", None, "2 numbers"),
-             (0, "lr", "fast", "must be a number"), (0, "params", [], "'params'")]
+             (0, "lr", "fast", "must be a number"), (0, "params", [], "'params'"),
+             (0, "params", [torch.nn.Parameter(torch.ones(4, 3))], "'params'"),
+             *((1, key, 0.5, f"['{key}'] was set to 0.5") for key in (
+                 "restarts", "coefficients", "normalisation", "ns_steps", "backend_steps", "momentum_decay",
+                 "clip_grad_norm", "max_grad_norm", "learning_rate", "wd", "weightdecay", "lr_scale", "warmup"))]
     module = model()
     with equishard.Optimizer(module, configuration()) as optimizer:
         for index, key, value, text in cases:

@@ -1,5 +1,6 @@
 """What checkpoints have of the trainers: their own data, registered objects."""
 
+import hashlib
 import json
 import warnings
 
@@ -59,6 +60,27 @@ def pack_items(items, per_trainer, own):
     for item, (key, value, own_of_trainer) in zip(array, kept):
         item.key, item.bytes, item.size, item.per_trainer = key, value, len(value), own_of_trainer
     return array, kept
+
+
+def pack_alike(trainers, items, per_trainer, own):
+    """pack_items, which fails on all trainers if it does on one, or if their keys of data of their own differ. Collective
+    over the trainers."""
+    digest, failure = 0, None
+    try:
+        packed = pack_items(items, per_trainer, own)
+        digest = int.from_bytes(hashlib.sha256(_json(sorted(per_trainer))).digest()[:6], "little")  # exact as float64
+    except EquishardUsageError as error:
+        failure = error
+    low, high, failed = trainers.maximum([-digest, digest, failure is not None])
+    if failure is not None:
+        raise failure
+    if failed:
+        raise EquishardUsageError("another trainer has given checkpoint() what cannot be written", printed=True)
+    if -low != high:
+        raise EquishardUsageError(f"checkpoint(per_trainer=...): trainer {trainers.rank} has given "
+                                  f"{', '.join(sorted(per_trainer)) or 'nothing'}, another trainer other keys: all give "
+                                  "the same keys, each with its own values")
+    return packed
 
 
 class TrainerData:

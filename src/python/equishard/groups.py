@@ -8,6 +8,7 @@ its schedulers'.
 
 import ctypes
 import json
+import operator
 import warnings
 from ctypes import c_double, c_int, c_size_t, c_void_p
 
@@ -25,7 +26,9 @@ _KEYS = {"lr": ["lr"], "weight_decay": ["weight_decay"], "beta": ["beta"], "alph
 _FOREIGN = {"momentum", *_KEYS, "beta1", "beta2", "dampening", "nesterov", "amsgrad", "maximize", "foreach", "capturable",
             "differentiable", "fused", "decoupled_weight_decay", "lr_decay", "rho", "centered", "etas", "step_sizes",
             "solver", "steps", "form", "scale", "nu_scope", "center", "row_mode", "order", "side", "layout", "split",
-            "head_dim", "grid", "block", "match", "eps_mode"}
+            "head_dim", "grid", "block", "match", "eps_mode", "restarts", "coefficients", "normalisation", "normalization",
+            "ns_steps", "backend_steps", "momentum_decay", "clip_grad_norm", "max_grad_norm", "learning_rate", "wd",
+            "weightdecay", "lr_scale", "warmup"}
 
 
 # What shows that a dict is the state of one of torch's schedulers, and lists in these that are of no groups.
@@ -267,7 +270,7 @@ class Groups:
             raise EquishardUsageError(f"param_groups has {len(param_groups)} groups, and had {len(self._groups)} when "
                                       "the optimizer was made: they are the configuration's, and fixed")
         for index, (group, members) in enumerate(zip(param_groups, self._members)):
-            if len(group["params"]) != len(members):
+            if len(group["params"]) != len(members) or not all(map(operator.is_, group["params"], members)):
                 raise EquishardUsageError(f"param_groups[{index}]['params'] was changed: the parameters of a group are "
                                           "those that the configuration's `match` gives it")
 

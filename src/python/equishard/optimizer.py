@@ -13,7 +13,7 @@ import torch
 from . import _library, configuration, job
 from ._library import PARTIAL, EquishardTypeError, EquishardUsageError, call
 from .buffers import Buffers
-from .checkpointing import Objects, TrainerData, check_own_state, pack_items
+from .checkpointing import Objects, TrainerData, check_own_state, pack_alike
 from .clipping import Deferral
 from .gradients import Gradients
 from .groups import Groups, parameter_group
@@ -433,7 +433,7 @@ class Optimizer(torch.optim.Optimizer):
                "equishard.objects": self._objects.encode("step" in vars(self)) if first else b""}
         if self._buffers is not None:
             own["equishard.buffers"] = self._buffers.encode() if first else b""
-        array, _kept = pack_items(items, per_trainer or {}, own)
+        array, _kept = pack_alike(self.trainers, items, {} if per_trainer is None else per_trainer, own)
         call("eqs_checkpoint", self._session, array, len(array))
 
     def checkpoint_due(self):
