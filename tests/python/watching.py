@@ -442,7 +442,7 @@ def loss_scaling():
 
 
 groups = {
-    "writes": [writes, marked, shards, frozen, narrow],
+    "writes": [writes, marked, shards, frozen, with_gaps, narrow],
     "refused": [different, only_some, too_late, changed_gradients],
     "gradients": [torch_clips, clipping, *([loss_scaling] if options.device == "cpu" else [])],
 }
