@@ -10,7 +10,7 @@ import ctypes
 import json
 import operator
 import warnings
-from ctypes import c_double, c_int, c_size_t, c_void_p
+from ctypes import c_double, c_size_t, c_void_p
 
 from . import _library, state
 from ._library import EquishardTypeError, EquishardUsageError, call
