@@ -33,6 +33,25 @@ class Listed(torch.nn.Module):
         self.extra = [torch.nn.Parameter(torch.ones(2), **more)]
 
 
+class Holding(torch.nn.Module):
+    """Something in a plain attribute."""
+
+    def __init__(self, held):
+        super().__init__()
+        self.head = torch.nn.Linear(2, 2)
+        self.held = held
+
+
+class Outer(torch.nn.Module):
+    """A wrapper, by its attribute's name, with buffers of its own."""
+
+    def __init__(self, name):
+        super().__init__()
+        self.module = linear()
+        self.module.register_buffer("mean", torch.zeros(2))
+        self.register_buffer(name, torch.ones(2))
+
+
 def linear(dtype=torch.float32, **more):
     return torch.nn.Linear(3, 2, dtype=dtype, **more)
 
@@ -57,6 +76,17 @@ def at_construction(equishard):
         "complex": (linear(dtype=torch.complex64), ["'weight'", "complex64"]),
         "not a leaf": ([("w", leaf * 2)], ["'w'", "leaf"]),
         "in a list": (Listed(), ["'extra[0]'", "ParameterList"]),
+        "a module in a list": (Holding([linear()]), ["'held[0].weight'", "nn.ModuleList"]),
+        "a module deep inside": (Holding({"a": ([], {"b": [linear()]})}), ["'held['a'][1]['b'][0].weight'", "nn.ModuleDict"]),
+        "lazy": (torch.nn.LazyLinear(2), ["'weight'", "LazyLinear", "run the model once"]),
+        "expanded": ([("w", torch.nn.Parameter(torch.ones(1, 3).expand(4, 3)))], ["'w'", "expanded", "clone()"]),
+        "buffers of one name": (Outer("mean"), ["'module.mean'", "both 'mean'", "buffers=False"]),
+        "resume of a wrong type": (linear(), ["resume is 3"], {"resume": 3}),
+        "one placement": (linear(), ["'weight'", '("Partial", "Replicate")'], {"placements": {"weight": "Partial"}}),
+        "placements of a wrong type": (linear(), ["placements is a list"], {"placements": ["weight"]}),
+        "a shape of a wrong type": (linear(), ["'weight' has 7", "sizes"], {"shapes": {"weight": 7}}),
+        "a shape of no parameter": (linear(), ["x"], {"shapes": {"x": 7}}),
+        "grad_scaler of a wrong type": (linear(), ["grad_scaler is a int"], {"grad_scaler": 3}),
         "same memory": (shared, ["'weight'", "'second'", "one object"]),
         "nothing to train": (frozen, ["nothing to train"]),
         "nothing": ([], ["nothing to train"]),
@@ -70,8 +100,17 @@ def at_construction(equishard):
     refused(["int"], lambda: equishard.Optimizer(linear(), 7), "configuration of a wrong type")
     refused(["mod"], lambda: equishard.Optimizer(linear(), {"mod": "embedded"}), "unknown key")
     refused(["overrides"], lambda: equishard.Optimizer(linear(), CONFIG, overrides=["x"]), "overrides of a wrong type")
-    # What is held without a gradient, and where modules keep lists of their own parameters, is none of it.
-    for model in (Listed(requires_grad=False), torch.nn.LSTM(2, 2)):
+    with equishard.Optimizer(linear(), CONFIG) as optimizer:
+        refused(["'weight'", "is pushed with 3"], lambda: optimizer.push("weight", 3), "a gradient of a wrong type")
+        refused(["number", "'x'"], lambda: optimizer.set_lr_factor("x"), "a factor of a wrong type")
+        refused(["finite", "nan"], lambda: optimizer.set_lr_factor(float("nan")), "a factor that is none")
+        refused(["text", "3"], lambda: optimizer.trainer_data(3), "a key of a wrong type")
+    # What is held without a gradient, or also in its place, and where modules keep lists of their own parameters, is none
+    # of it.
+    known = Holding([])
+    known.held.append([known, known.head])
+    for model in (Listed(requires_grad=False), torch.nn.LSTM(2, 2), known, Holding([linear().requires_grad_(False)]),
+                  Outer("other")):
         equishard.Optimizer(model, CONFIG).close()
 
 

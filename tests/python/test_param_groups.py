@@ -91,7 +91,11 @@ def refusals(equishard):
              (0, "momentum_kind", "ema", "cannot change"), (0, "group", 7, "cannot change"),
              (0, "solver", "exact", "solver"), (0, "beta", 1.5, "below 1"), (0, "lr", -1, "at least 0"),
              (1, "eps", math.nan, "eps must be"), (1, "betas", (0.9,), "2 numbers"), (1, "betas", None, "2 numbers"),
-             (0, "lr", "fast", "must be a number"), (0, "params", [], "'params'")]
+             (0, "lr", "fast", "must be a number"), (0, "params", [], "'params'"),
+             (0, "params", [torch.nn.Parameter(torch.ones(4, 3))], "'params'"),
+             *((1, key, 0.5, f"['{key}'] was set to 0.5") for key in (
+                 "restarts", "coefficients", "normalisation", "ns_steps", "backend_steps", "momentum_decay",
+                 "clip_grad_norm", "max_grad_norm", "learning_rate", "wd", "weightdecay", "lr_scale", "warmup"))]
     module = model()
     with equishard.Optimizer(module, configuration()) as optimizer:
         for index, key, value, text in cases:
@@ -218,6 +222,50 @@ def restored(equishard, directory):
     optimizer.close()
 
 
+def regrouped(equishard, directory):
+    """Groups of one rule in another order, and with one put before them: settings, notes and rates go with the parameters."""
+    def make(*order, lr=0.25):
+        known = {"weight": {"match": {"name": "weight"}, "rule": "adamw", "lr": lr},
+                 "bias": {"match": {"name": "bias"}, "rule": "adamw", "lr": lr},
+                 "nothing": {"match": {"name": "scale"}, "rule": "adamw", "lr": lr}}
+        module = model()
+        if "nothing" in order:
+            module.scale = torch.nn.Parameter(torch.ones(2))
+        optimizer = equishard.Optimizer(module, configuration(
+            groups=[known[name] for name in order], checkpoint={"directory": directory, "partial": True}), resume="auto")
+        groups = {name: next(group for group in optimizer.param_groups if any(tensor is one for one in group["params"]))
+                  for name, tensor in module.named_parameters()}
+        return module, optimizer, groups
+
+    def check(groups, scheduler, what):
+        for name, rate in (("weight", 0.5), ("bias", 0.125)):
+            group = groups[name]
+            place = [one is group for one in optimizer.param_groups].index(True)
+            told = (group["initial_lr"], group["lr"], group["note"], group["eps"], scheduler.base_lrs[place])
+            checks.that(told == (rate, rate / 2, name, rate, rate), f"{what}: {name} has {told}")
+
+    module, optimizer, groups = make("weight", "bias")
+    for name, rate in (("weight", 0.5), ("bias", 0.125)):
+        groups[name].update(lr=rate, eps=rate, note=name)
+    scheduler = schedulers.ExponentialLR(optimizer, 0.5)
+    optimizer.register_for_checkpointing(scheduler=scheduler)
+    step(optimizer, module)
+    scheduler.step()
+    check(groups, scheduler, "before")
+    for order in (("bias", "weight"), ("nothing", "weight", "bias"), ("weight", "bias")):
+        optimizer.checkpoint()
+        optimizer.close()
+        module, optimizer, groups = make(*order)
+        scheduler = schedulers.ExponentialLR(optimizer, 0.5)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            optimizer.register_for_checkpointing(scheduler=scheduler)
+            said = [str(one.message) for one in said if "param_groups[0] (adamw)" in str(one.message)]
+        check(groups, scheduler, f"groups {order}")
+        checks.that(len(said) == ("nothing" in order), f"groups {order}: warnings {said}")
+    optimizer.close()
+
+
 def dummy_step(optimizer):
     """What torch.distributed.checkpoint.state_dict does to an optimizer of which it wants the state."""
     if optimizer.state:
@@ -269,6 +317,8 @@ def main():
     one_rate(equishard)
     with tempfile.TemporaryDirectory() as directory:
         restored(equishard, directory)
+    with tempfile.TemporaryDirectory() as directory:
+        regrouped(equishard, directory)
     looked_at(equishard)
     sys.exit(checks.failed > 0)
 

@@ -94,6 +94,13 @@ def begin(equishard, mode, directory):
     optimizer.register_for_checkpointing(counter=counter, scaler=scaler)
     for number in range(2):
         step(optimizer, model, number)
+    for own, word in (({"a": 1}, {"b": 1}), "other keys"), ((None, {"b": 1}), "other keys"), ((7, {}), "dict is needed"):
+        try:
+            optimizer.checkpoint(per_trainer=own[rank])
+        except ValueError as error:
+            checks.that((word in str(error) or (rank == 1 and error.printed)) and error.status == 2, f"{own}: {error}")
+        else:
+            checks.that(False, f"trainers with {own} in checkpoint: no error")
     random.seed(rank)
     torch.manual_seed(50 + rank)
     model.scale.data[0] = 5

@@ -33,7 +33,7 @@ class CosineThenAverage:
 
     def __init__(self, optimizer):
         self.parts = {"cosine": schedulers.CosineAnnealingLR(optimizer, 8),
-                      "swa": SWALR(optimizer, swa_lr=[0.004, 0.0007], anneal_epochs=4)}
+                      "swa": SWALR(optimizer, swa_lr=of(optimizer, 0.004, 0.0007), anneal_epochs=4)}
         self.steps = 0
 
     def step(self):
@@ -49,9 +49,14 @@ class CosineThenAverage:
             part.load_state_dict(state[name])
 
 
+def of(optimizer, *values):
+    """Those of the configuration's groups that have parameters."""
+    return [values[group["group"]] for group in optimizer.param_groups]
+
+
 SCHEDULERS = {
-    "LambdaLR": lambda o: schedulers.LambdaLR(o, [lambda epoch: 0.95**epoch, lambda epoch: 1 / (1 + epoch)]),
-    "LambdaLR of objects": lambda o: schedulers.LambdaLR(o, [Decay(), Decay()]),
+    "LambdaLR": lambda o: schedulers.LambdaLR(o, of(o, lambda epoch: 0.95**epoch, lambda epoch: 1 / (1 + epoch))),
+    "LambdaLR of objects": lambda o: schedulers.LambdaLR(o, of(o, Decay(), Decay())),
     "MultiplicativeLR": lambda o: schedulers.MultiplicativeLR(o, lambda epoch: 1 - 0.01 * epoch),
     "StepLR": lambda o: schedulers.StepLR(o, 4, gamma=0.3),
     "MultiStepLR": lambda o: schedulers.MultiStepLR(o, [3, 7, 7, 9], gamma=0.5),
@@ -65,15 +70,15 @@ SCHEDULERS = {
         o, [schedulers.LinearLR(o, 0.1, total_iters=4), schedulers.CosineAnnealingLR(o, 5),
             schedulers.ExponentialLR(o, 0.9)], milestones=[4, 9]),
     "ReduceLROnPlateau": lambda o: schedulers.ReduceLROnPlateau(o, factor=0.5, patience=1, cooldown=1,
-                                                                  min_lr=[1e-3, 1e-5]),
-    "CyclicLR": lambda o: schedulers.CyclicLR(o, [0.001, 0.0001], [0.03, 0.002], step_size_up=3, mode="triangular2"),
-    "CyclicLR of a function": lambda o: schedulers.CyclicLR(o, [0.001, 0.0001], [0.03, 0.002], step_size_up=2,
+                                                                  min_lr=of(o, 1e-3, 1e-5)),
+    "CyclicLR": lambda o: schedulers.CyclicLR(o, of(o, 0.001, 0.0001), of(o, 0.03, 0.002), step_size_up=3, mode="triangular2"),
+    "CyclicLR of a function": lambda o: schedulers.CyclicLR(o, of(o, 0.001, 0.0001), of(o, 0.03, 0.002), step_size_up=2,
                                                             step_size_down=3, scale_fn=lambda x: 1 / (1 + x)),
-    "OneCycleLR": lambda o: schedulers.OneCycleLR(o, max_lr=[0.03, 0.002], total_steps=STEPS + 1),
-    "OneCycleLR in three phases": lambda o: schedulers.OneCycleLR(o, max_lr=[0.03, 0.002], total_steps=STEPS + 1,
+    "OneCycleLR": lambda o: schedulers.OneCycleLR(o, max_lr=of(o, 0.03, 0.002), total_steps=STEPS + 1),
+    "OneCycleLR in three phases": lambda o: schedulers.OneCycleLR(o, max_lr=of(o, 0.03, 0.002), total_steps=STEPS + 1,
                                                                   three_phase=True, anneal_strategy="linear"),
     # Where all groups have `betas`, it changes these.
-    "OneCycleLR of betas": lambda o: schedulers.OneCycleLR(o, max_lr=[0.03, 0.002], total_steps=STEPS + 1),
+    "OneCycleLR of betas": lambda o: schedulers.OneCycleLR(o, max_lr=of(o, 0.03, 0.002), total_steps=STEPS + 1),
     "CosineAnnealingWarmRestarts": lambda o: schedulers.CosineAnnealingWarmRestarts(o, 3, T_mult=2),
     "SWALR": CosineThenAverage,
 }
@@ -93,23 +98,25 @@ def make_model():
 
 
 def numbers(group, momentum):
-    """What schedulers set; the other names of a momentum follow when a step begins."""
+    """What schedulers set, and a step was taken with."""
     return {key: group[key] for key in ("lr", momentum, "weight_decay")}
 
 
-def train(equishard, name, directory, resume, last, checkpoints=()):
-    """(rates of every step, weights at the end): from the beginning or from a checkpoint."""
+def train(equishard, name, directory, resume, last, checkpoints=(), frozen=()):
+    """(rates of every step, weights at the end): from the beginning or from a checkpoint. frozen: names of parameters."""
     model, rates = make_model(), []
+    for parameter in frozen:
+        getattr(model, parameter).requires_grad_(False)
     rule, momentum = ("adamw", "betas") if "betas" in name else ("muon", "momentum")
     optimizer = equishard.Optimizer(model, configuration(directory, rule), resume=resume)
     scheduler = SCHEDULERS[name](optimizer)
     optimizer.register_for_checkpointing(scheduler=scheduler)
     first = int(optimizer.trainer_data("step") or 0)
     for step in range(first, last):
-        rates.append([numbers(group, momentum) for group in optimizer.param_groups])
         torch.manual_seed(step)
         model(torch.randn(2, 3)).square().sum().backward()
         optimizer.step()
+        rates.append([numbers(group, momentum) for group in optimizer.param_groups])
         optimizer.zero_grad()
         if isinstance(scheduler, schedulers.ReduceLROnPlateau):
             scheduler.step(math.cos(step))
@@ -135,6 +142,28 @@ def compare(equishard, name, directory):
         checks.that(all(map(torch.equal, end, weights)), f"{name}, restarted after step {restart}: other weights")
 
 
+def compare_frozen(equishard, name, directory):
+    """Groups that come and go with what is frozen: those that stay have the rates that they would have had."""
+    whole = train(equishard, name, directory / "whole", None, STEPS, [5])[0]
+    for frozen, kept, old, new in ((["weight"], "bias", 1, 0), (["bias"], "weight", 0, 0)):
+        rates, _ = train(equishard, name, directory, directory / "whole/step-00000005.h5", STEPS, frozen=frozen)
+        differences = [f"{one[new]} in step {step}, not {other[old]}" for step, one, other in
+                       zip(range(5, STEPS), rates, whole[5:]) if one[new] != other[old]]
+        checks.that(not differences and len(rates[0]) == 1, f"{name}, only {kept} trained: {' '.join(differences[:1])}")
+    for frozen, index in (["weight"], 1), (["bias"], 0):
+        part = train(equishard, name, directory / frozen[0], None, STEPS, [5], frozen=frozen)[0]
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            rates, _ = train(equishard, name, directory, directory / frozen[0] / "step-00000005.h5", STEPS)
+        said = [str(one.message) for one in said if "begins at the configuration's" in str(one.message)]
+        checks.that(len(said) == 1 and f"[{1 - index}]" in said[0], f"{name}, {frozen} unfrozen: {said}")
+        differences = [f"{one[index]} in step {step}, not {other[0]}" for step, one, other in
+                       zip(range(5, STEPS), rates, part[5:]) if one[index] != other[0]]
+        checks.that(not differences, f"{name}, {frozen[0]} trained again: {' '.join(differences[:1])}")
+        first = rates[0][1 - index]["lr"]
+        checks.that(first == (0.02, 0.001)[1 - index], f"{name}, {frozen[0]} trained again: it begins at {first}")
+
+
 def main():
     import equishard
 
@@ -146,12 +175,15 @@ def main():
             directory = pathlib.Path(temporary) / str(number)
             directory.mkdir()
             compare(equishard, name, directory)
+            compare_frozen(equishard, name, directory)
     sys.exit(checks.failed > 0)
 
 
 if "--trainer" in sys.argv:
     main()
 result = job.finish([job.PYTHON, __file__, "--trainer"], timeout=100)
-output = result.stdout + "".join(line for line in result.stderr.splitlines(True) if "restored step" not in line)
+expected = ("restored step", "starts at zero", "no matrix gets rule muon")
+output = result.stdout + "".join(line for line in result.stderr.splitlines(True)
+                                 if not any(words in line for words in expected))
 checks.that(result.returncode == 0 and not output, f"status {result.returncode}\n{output}")
 sys.exit(checks.failed > 0)

@@ -203,6 +203,24 @@ def frozen():
             checks.that((file["parameters/trained/weight"][()] == 3).all(), "a weight written after the step, too")
 
 
+def with_gaps():
+    """Weights with others' memory between their elements: writes through `.data` are seen in them, and what is between is
+    nobody's."""
+    memory = torch.ones(4, 8, device=options.device)
+    large = torch.ones(300, 80, device=options.device)
+    tensors = {"columns": torch.nn.Parameter(memory[:, :5]), "many": torch.nn.Parameter(large[:, 3:70])}
+    with Pair(tensors) as pair:
+        pair.step(0)
+        for step in (1, 2):
+            pair.write(lambda tensor, name: tensor.data[1:].fill_(step + 0.5))
+            memory[:, 6] = step
+            pair.step(step)
+            pair.agree(f"weights with gaps, step {step}")
+        pair.step(3)
+        pair.agree("weights with gaps, not written")
+    checks.that((memory[:, 5] == 1).all() and (large[:, 70:] == 1).all(), "what is between is not written")
+
+
 def narrow():
     """bfloat16: what was not written keeps what float32 knows of it."""
     tensor = torch.nn.Parameter(torch.ones(64, dtype=torch.bfloat16, device=options.device))
@@ -424,7 +442,7 @@ def loss_scaling():
 
 
 groups = {
-    "writes": [writes, marked, shards, frozen, narrow],
+    "writes": [writes, marked, shards, frozen, with_gaps, narrow],
     "refused": [different, only_some, too_late, changed_gradients],
     "gradients": [torch_clips, clipping, *([loss_scaling] if options.device == "cpu" else [])],
 }

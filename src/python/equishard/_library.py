@@ -49,7 +49,8 @@ class ParameterDescription(_Sized):
 
 class GroupInfo(_Sized):
     _fields_ = [("struct_size", c_size_t), ("rule", c_char_p), ("lr", c_double), ("parameters", c_int64),
-                ("momentum", c_char_p), ("schedule", c_char_p), ("settings", POINTER(c_char_p)), ("scheduled", c_int)]
+                ("momentum", c_char_p), ("schedule", c_char_p), ("settings", POINTER(c_char_p)), ("scheduled", c_int),
+                ("restored_from", c_int)]
 
 
 class StepInfo(_Sized):

@@ -20,11 +20,28 @@ class Buffers:
     def __init__(self, model, others=()):
         self._model = model if isinstance(model, torch.nn.Module) else None
         self._others = list(others)
+        self._check_names()
+
+    def _check_names(self):
+        """Whether a name in checkpoints is that of one buffer."""
+        full_names = {}
+        for name, tensor in self._all():
+            other = full_names.setdefault(canonical_name(name), name)
+            if other != name:
+                raise EquishardUsageError(f"buffers '{other}' and '{name}' are both '{canonical_name(name)}' in checkpoints, "
+                                          "as what wraps a model is no part of a name: give one another name, or leave "
+                                          "buffers out with Optimizer(..., buffers=False)")
+            if torch.nn.parameter.is_lazy(tensor):
+                raise EquishardUsageError(f"buffer '{name}' is not initialized yet, as those of lazy modules before their "
+                                          "first forward: run the model once on an example before the optimizer is made")
+
+    def _all(self):
+        found = list(self._model.named_buffers()) if self._model is not None else []
+        return [(name, tensor) for name, tensor in found + self._others if tensor is not None]
 
     def _named(self):
         """name -> tensor, as the model has them now."""
-        found = list(self._model.named_buffers()) if self._model is not None else []
-        return {canonical_name(name): tensor for name, tensor in found + self._others if tensor is not None}
+        return {canonical_name(name): tensor for name, tensor in self._all()}
 
     def _persistent(self):
         return {canonical_name(name) for name in self._model.state_dict(keep_vars=True)}

@@ -1,5 +1,6 @@
 """What checkpoints have of the trainers: their own data, registered objects."""
 
+import hashlib
 import json
 import warnings
 
@@ -61,6 +62,27 @@ def pack_items(items, per_trainer, own):
     return array, kept
 
 
+def pack_alike(trainers, items, per_trainer, own):
+    """pack_items, which fails on all trainers if it does on one, or if their keys of data of their own differ. Collective
+    over the trainers."""
+    digest, failure = 0, None
+    try:
+        packed = pack_items(items, per_trainer, own)
+        digest = int.from_bytes(hashlib.sha256(_json(sorted(per_trainer))).digest()[:6], "little")  # exact as float64
+    except EquishardUsageError as error:
+        failure = error
+    low, high, failed = trainers.maximum([-digest, digest, failure is not None])
+    if failure is not None:
+        raise failure
+    if failed:
+        raise EquishardUsageError("another trainer has given checkpoint() what cannot be written", printed=True)
+    if -low != high:
+        raise EquishardUsageError(f"checkpoint(per_trainer=...): trainer {trainers.rank} has given "
+                                  f"{', '.join(sorted(per_trainer)) or 'nothing'}, another trainer other keys: all give "
+                                  "the same keys, each with its own values")
+    return packed
+
+
 class TrainerData:
     """The trainers' data in the checkpoint that was restored."""
 
@@ -110,14 +132,16 @@ class Objects:
             raise EquishardUsageError(f"register_for_checkpointing: '{name}' is registered already, another object")
         self._objects[name] = value
 
-    def restore(self, name):
-        """Put an object where it was in the checkpoint; whether there was something of it."""
+    def restore(self, name, rearranged):
+        """Put an object where it was in the checkpoint; whether there was something of it. rearranged: Groups', for the
+        lists of schedulers."""
         if name not in self._saved:
             if self._resumed and self._speaks:
                 warnings.warn(f"equishard: the checkpoint has nothing of '{name}': it begins anew", stacklevel=3)
             return False
         value = self._objects[name]
-        merged = state.merge(self._saved[name], value.state_dict())
+        fresh = value.state_dict()
+        merged = state.merge(rearranged(self._saved[name], fresh), fresh)
         if merged:  # a GradScaler that was not enabled has nothing
             value.load_state_dict(merged)
         return True

@@ -34,9 +34,9 @@ def is_dense(tensor):
     return True
 
 
-def _bytes_of(tensor):
-    """Bytes of memory that a tensor's elements fill; 0 where others' lie between them."""
-    return tensor.numel() * tensor.element_size() if tensor.is_contiguous() or is_dense(tensor) else 0
+def _with_gaps(tensors):
+    """Numbers of those that have others' memory between their elements: they are looked at in a copy."""
+    return [k for k, tensor in enumerate(tensors) if not is_dense(tensor)]
 
 
 class _Host:
@@ -44,14 +44,19 @@ class _Host:
 
     def __init__(self, tensors):
         self._tensors = tensors
-        self._sizes = (c_size_t * len(tensors)).from_buffer(array("Q", [_bytes_of(tensor) for tensor in tensors]))
+        sizes = [tensor.numel() * tensor.element_size() for tensor in tensors]
+        self._sizes = (c_size_t * len(tensors)).from_buffer(array("Q", sizes))
         self.locate()
         self.before = self.take()
 
     def locate(self):
         self._pointers = addresses([tensor.data_ptr() for tensor in self._tensors])
+        self._gaps = _with_gaps(self._tensors)
 
     def take(self):
+        copies = [self._tensors[k].detach().contiguous() for k in self._gaps]
+        for k, copy in zip(self._gaps, copies):
+            self._pointers[k] = copy.data_ptr() or ctypes.addressof(_nothing)
         prints = (c_uint64 * len(self._tensors))()
         call("eqs_fingerprints", len(prints), self._pointers, self._sizes, prints)
         return prints
@@ -75,8 +80,11 @@ class _Device:
 
     def locate(self):
         self._views = [_sample_of(tensor) for tensor in self._tensors]
+        self._gaps = _with_gaps(self._tensors)
 
     def take(self):
+        for k in self._gaps:
+            self._views[k] = _sample_of(self._tensors[k])
         sample = torch.cat(self._views)
         return sample.view(_INTEGERS[sample.element_size()])
 
@@ -99,10 +107,10 @@ class _Device:
 
 
 def _sample_of(tensor):
-    """Elements spread evenly over a tensor's memory, as a view."""
+    """Elements spread evenly over a tensor's memory, as a view; of a copy, if others' memory is between its elements."""
     tensor, count = tensor.detach(), tensor.numel()
     if not is_dense(tensor):
-        return tensor.flatten()[:0]
+        tensor = tensor.contiguous()
     step = -(-count // _SAMPLE) or 1
     return tensor.as_strided((-(-count // step),), (step,))
 

@@ -8,11 +8,13 @@ its schedulers'.
 
 import ctypes
 import json
+import operator
 import warnings
-from ctypes import c_double, c_int, c_size_t, c_void_p
+from ctypes import c_double, c_size_t, c_void_p
 
 from . import _library, state
 from ._library import EquishardTypeError, EquishardUsageError, call
+from .job import warn
 
 KEY = "equishard.groups"
 _C_KEY = "equishard.settings"  # the library's: of every group {"rule": ..., setting: [configured, in force]}
@@ -24,7 +26,14 @@ _KEYS = {"lr": ["lr"], "weight_decay": ["weight_decay"], "beta": ["beta"], "alph
 _FOREIGN = {"momentum", *_KEYS, "beta1", "beta2", "dampening", "nesterov", "amsgrad", "maximize", "foreach", "capturable",
             "differentiable", "fused", "decoupled_weight_decay", "lr_decay", "rho", "centered", "etas", "step_sizes",
             "solver", "steps", "form", "scale", "nu_scope", "center", "row_mode", "order", "side", "layout", "split",
-            "head_dim", "grid", "block", "match", "eps_mode"}
+            "head_dim", "grid", "block", "match", "eps_mode", "restarts", "coefficients", "normalisation", "normalization",
+            "ns_steps", "backend_steps", "momentum_decay", "clip_grad_norm", "max_grad_norm", "learning_rate", "wd",
+            "weightdecay", "lr_scale", "warmup"}
+
+
+# What shows that a dict is the state of one of torch's schedulers, and lists in these that are of no groups.
+_OF_SCHEDULERS = {"base_lrs", "min_lrs", "_last_lr", "last_epoch"}
+_OF_NO_GROUP = {"_schedulers", "_milestones", "milestones", "_schedule_phases"}
 
 
 def read_item(session, key):
@@ -45,6 +54,8 @@ class _Group:
         while info.settings[len(settings)] is not None:
             settings.append(info.settings[len(settings)].decode())
         self.rule = info.rule.decode()
+        # Its number in the checkpoint that was restored; -1: it was not there.
+        self.restored_from = info.restored_from
         self.schedule, self.scheduled = info.schedule.decode(), bool(info.scheduled)
         self.in_force = {setting: self._get(setting) for setting in settings}
         self.base_lr = self.in_force["lr"]  # the configuration's
@@ -153,6 +164,9 @@ class Groups:
         self._members = [members[group.number] for group in self._groups]
         self._flattened = False  # whether that was said
         self._restored = None  # what a checkpoint has put into torch's groups
+        self._places = None  # of every group the index in the checkpoint's param_groups; None: it was not there
+        self._saved_count = 0  # how many groups these were
+        self._told_of_new = False
         self._load()
 
     def _load(self):
@@ -163,12 +177,17 @@ class Groups:
             return
         saved = json.loads(words) if words is not None else []
         for group in self._groups:
-            if group.number < len(saved) and saved[group.number]["rule"] == group.rule:
-                group.restore_base(saved[group.number])
-        for number, rule, extras in state.decode(data) if data is not None else []:
-            for group, mine in zip(self._groups, self._extras):
-                if (group.number, group.rule) == (number, rule):
-                    mine.update(extras)
+            if 0 <= group.restored_from < len(saved) and saved[group.restored_from]["rule"] == group.rule:
+                group.restore_base(saved[group.restored_from])
+        if data is None:
+            return
+        in_file = state.decode(data)
+        places = {(number, rule): place for place, (number, rule, _) in enumerate(in_file)}
+        self._saved_count = len(in_file)
+        self._places = [places.get((group.restored_from, group.rule)) for group in self._groups]
+        for place, mine in zip(self._places, self._extras):
+            if place is not None:
+                mine.update(in_file[place][2])
 
     def for_torch(self):
         """param_groups, as a checkpoint had them if one was restored."""
@@ -194,6 +213,41 @@ class Groups:
         for group, restored in zip(param_groups, self._restored):
             group.update(restored)
 
+    def rearranged(self, saved, fresh):
+        """A scheduler's saved state, whose lists have an entry for each of the checkpoint's groups, with an entry for each
+        of today's. fresh: the state of the new scheduler, which new groups' entries are taken from."""
+        if self._places is None or self._places == list(range(self._saved_count)):
+            return saved
+        return self._rearranged(saved, fresh)
+
+    def _rearranged(self, saved, fresh, key=None, in_scheduler=False):
+        if isinstance(saved, dict):
+            here = fresh if isinstance(fresh, dict) else {}
+            in_scheduler = not _OF_SCHEDULERS.isdisjoint(saved)
+            return type(saved)((name, self._rearranged(value, here.get(name), name, in_scheduler))
+                               for name, value in saved.items())
+        if key == "use_beta1":  # whether it changes `betas`, which all groups must have
+            return saved and fresh
+        if not isinstance(saved, (list, tuple)):
+            return saved
+        if in_scheduler and key not in _OF_NO_GROUP and len(saved) == self._saved_count:
+            if fresh is None and key == "_last_lr":  # of a scheduler that has not stepped
+                fresh = [group.in_force["lr"] for group in self._groups]
+            if isinstance(fresh, (list, tuple)) and len(fresh) == len(self._groups):
+                self._tell_of_new()
+                return type(saved)(fresh[k] if place is None else saved[place] for k, place in enumerate(self._places))
+        if isinstance(fresh, (list, tuple)) and len(fresh) == len(saved):
+            return type(saved)(map(self._rearranged, saved, fresh))
+        return saved
+
+    def _tell_of_new(self):
+        new = [f"param_groups[{k}] ({group.rule})" for k, (group, place) in enumerate(zip(self._groups, self._places))
+               if place is None]
+        if new and self._speaks and not self._told_of_new:
+            warn(f"the checkpoint's schedulers did not know {', '.join(new)}, whose parameters were frozen or not there: "
+                 "the learning rate begins at the configuration's")
+        self._told_of_new = True
+
     def rescale(self, scheduler):
         """A restored scheduler's base rates, where the configuration's have changed since."""
         rates = getattr(scheduler, "base_lrs", None)
@@ -216,7 +270,7 @@ class Groups:
             raise EquishardUsageError(f"param_groups has {len(param_groups)} groups, and had {len(self._groups)} when "
                                       "the optimizer was made: they are the configuration's, and fixed")
         for index, (group, members) in enumerate(zip(param_groups, self._members)):
-            if len(group["params"]) != len(members):
+            if len(group["params"]) != len(members) or not all(map(operator.is_, group["params"], members)):
                 raise EquishardUsageError(f"param_groups[{index}]['params'] was changed: the parameters of a group are "
                                           "those that the configuration's `match` gives it")
 

@@ -1,5 +1,6 @@
 """What a model holds: names, module classes, ties, what is frozen; and whether it still does at the next step."""
 
+import collections
 import collections.abc
 import itertools
 import operator
@@ -14,6 +15,8 @@ DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # eqs_dtype
 # As the library has them: what wraps a model is no part of a name.
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_fpw_module", "_checkpoint_wrapped_module", "_forward_module",
              "_dmp_wrapped_module"}
+
+_DEEPEST = 4  # plain lists in lists that are looked into for parameters
 
 
 class Entry(NamedTuple):
@@ -47,27 +50,35 @@ def _of_module(model):
         for name, tensor in module._parameters.items():
             if tensor is not None:
                 yield f"{path}.{name}" if path else name, type(module).__name__, tensor
-        for name, tensor in _hidden(module):
+        for name, tensor, remedy in _hidden(module):
             if id(tensor) not in registered and tensor.requires_grad:
-                raise EquishardUsageError(f"'{path + '.' if path else ''}{name}' is an nn.Parameter in no module: it would "
-                                          "not be trained; put it in an nn.ParameterList or nn.ParameterDict, or "
-                                          "requires_grad_(False)")
+                raise EquishardUsageError(f"'{path + '.' if path else ''}{name}' is an nn.Parameter that torch does not "
+                                          "find, in a plain list or dict: it would not be trained; put "
+                                          f"{remedy}, or requires_grad_(False)")
 
 
 def _hidden(module):
-    """Parameters in plain lists and dicts that are attributes of a module."""
+    """Parameters, and those of modules, in plain lists and dicts that are attributes of a module."""
     for attribute, value in vars(module).items():
-        if attribute in ("_parameters", "_buffers", "_modules"):
-            continue
-        if isinstance(value, (list, tuple)):
-            items = enumerate(value)
-        elif isinstance(value, dict):
-            items = value.items()
-        else:
-            continue
-        for key, item in items:
-            if isinstance(item, torch.nn.Parameter):
-                yield f"{attribute}[{key!r}]", item
+        if attribute not in ("_parameters", "_buffers", "_modules"):
+            yield from _contained(attribute, value, _DEEPEST)
+
+
+def _contained(name, value, depth):
+    if isinstance(value, (list, tuple, set, frozenset, collections.deque)):
+        items = enumerate(value)
+    elif isinstance(value, dict):
+        items = value.items()
+    else:
+        return
+    for key, item in items:
+        if isinstance(item, torch.nn.Parameter):
+            yield f"{name}[{key!r}]", item, "it in an nn.ParameterList or nn.ParameterDict"
+        elif isinstance(item, torch.nn.Module):
+            for inner, tensor in item.named_parameters():
+                yield f"{name}[{key!r}].{inner}", tensor, "its module in an nn.ModuleList or nn.ModuleDict"
+        elif depth > 1 and isinstance(item, (list, tuple, set, frozenset, dict, collections.deque)):
+            yield from _contained(f"{name}[{key!r}]", item, depth - 1)
 
 
 def _of_pairs(model):
@@ -96,6 +107,9 @@ def _of_pairs(model):
 def check(entry):
     """Whether a tensor is one that can be trained, or kept frozen; the error says which and what to do."""
     name, tensor = entry.name, entry.tensor
+    if torch.nn.parameter.is_lazy(tensor):
+        raise EquishardUsageError(f"parameter '{name}' is not initialized yet, as those of lazy modules (LazyLinear) before "
+                                  "their first forward: run the model once on an example before the optimizer is made")
     if tensor.layout != torch.strided:
         raise EquishardTypeError(f"parameter '{name}' is sparse ({tensor.layout}): give it dense, tensor.to_dense(); "
                                  "gradients must be dense too (Embedding(sparse=False))")
@@ -105,6 +119,9 @@ def check(entry):
     if tensor.dtype not in DTYPES:
         raise EquishardTypeError(f"parameter '{name}' is {str(tensor.dtype).removeprefix('torch.')}: float32, bfloat16 "
                                  "and float16 can be trained; convert it (model.float()), or register it as a buffer")
+    if any(stride == 0 and size > 1 for stride, size in zip(tensor.stride(), tensor.shape)):
+        raise EquishardUsageError(f"parameter '{name}' is expanded: several of its elements are one in memory; give it memory "
+                                  "of its own, nn.Parameter(tensor.clone())")
     if not tensor.is_leaf:
         raise EquishardUsageError(f"parameter '{name}' is the result of a computation and gets no gradient: give the "
                                   "leaf tensor, or tensor.detach().requires_grad_()")

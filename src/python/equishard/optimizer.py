@@ -1,5 +1,6 @@
 """equishard.Optimizer: a torch.optim.Optimizer whose weights, state and rules are with the owners of the job."""
 
+import collections.abc
 import ctypes
 import math
 import os
@@ -13,12 +14,12 @@ import torch
 from . import _library, configuration, job
 from ._library import PARTIAL, EquishardTypeError, EquishardUsageError, call
 from .buffers import Buffers
-from .checkpointing import Objects, TrainerData, check_own_state, pack_items
+from .checkpointing import Objects, TrainerData, check_own_state, pack_alike
 from .clipping import Deferral
 from .gradients import Gradients
 from .groups import Groups, parameter_group
 from .model import DTYPES, Structure, check, entries
-from .parameter import Parameter
+from .parameter import Parameter, placements_of
 from .scaler import GradientScale
 from .weights import Weights
 
@@ -50,6 +51,18 @@ class Traffic(NamedTuple):
 def _form(tensor):
     """What the library relies on of a tensor, as fast as can be."""
     return tensor.dtype, tensor.numel()
+
+
+def _check_arguments(resume, placements, shapes, grad_scaler):
+    if resume is not None and not isinstance(resume, (bool, str, bytes, os.PathLike)):
+        raise EquishardTypeError(f"resume is {resume!r:.80}: give True, \"auto\", or the path of a checkpoint or of a "
+                                 "directory of them")
+    for name, given, example in (("placements", placements, "{name: (\"Partial\", \"Replicate\")}"),
+                                 ("shapes", shapes, "{name: (50257, 768)}")):
+        if given is not None and not isinstance(given, collections.abc.Mapping):
+            raise EquishardTypeError(f"{name} is a {type(given).__name__}: a dict is needed, {example}")
+    if grad_scaler is not None and not callable(getattr(grad_scaler, "get_scale", None)):
+        raise EquishardTypeError(f"grad_scaler is a {type(grad_scaler).__name__}: give torch's GradScaler")
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -94,6 +107,7 @@ class Optimizer(torch.optim.Optimizer):
         self.trainers = self._gradients = self._scale = None
         self.seconds = {"push": 0.0, "step": 0.0, "pull": 0.0}
         world = job.world()  # from here on errors end the job with their status
+        _check_arguments(resume, placements, shapes, grad_scaler)
         found, self._buffers = self._look_at(model, buffers)
         self._structure = Structure(model)
         configuration.open_session(world, config, overrides, ctypes.byref(self._handle))
@@ -113,8 +127,8 @@ class Optimizer(torch.optim.Optimizer):
             raise
 
     def _add_parameters(self, found, default, placements, shapes):
-        self._all_parameters = [Parameter(entry, *placements.get(entry.name, default), shapes.get(entry.name),
-                                          self.trainers) for entry in found]
+        self._all_parameters = [Parameter(entry, *placements_of(placements, entry.name, default),
+                                          shapes.get(entry.name), self.trainers) for entry in found]
         self._tensors = [parameter.tensor for parameter in self._all_parameters]
         self._forms = list(map(_form, self._tensors))
         self._parameters = [parameter for parameter in self._all_parameters if not parameter.frozen]
@@ -228,14 +242,20 @@ class Optimizer(torch.optim.Optimizer):
         self._check_open()
         for name, value in objects.items():
             self._objects.add(name, value)
-            if self._objects.restore(name):
+            if self._objects.restore(name, self._groups.rearranged):
                 self._groups.rescale(value)
                 self._groups.put_back(self.param_groups)
 
     def set_lr_factor(self, factor):
         """Set the learning rate of every group to the configuration's times a factor, from the next step on."""
         self._check_open()
-        self._groups.set_lr_factor(self.param_groups, float(factor))
+        try:
+            number = float(factor)
+        except (TypeError, ValueError):
+            raise EquishardTypeError(f"set_lr_factor: a number is needed, is {factor!r:.80}") from None
+        if not 0 <= number < math.inf:
+            raise EquishardUsageError(f"set_lr_factor: the factor must be finite and at least 0, is {number:g}")
+        self._groups.set_lr_factor(self.param_groups, number)
 
     def add_param_group(self, param_group):
         if self._started:
@@ -257,6 +277,9 @@ class Optimizer(torch.optim.Optimizer):
         gradient = parameter.tensor.grad if gradient is None else gradient
         if gradient is None:
             raise EquishardUsageError(f"parameter '{parameter.name}' is pushed and has no gradient")
+        if not isinstance(gradient, torch.Tensor):
+            raise EquishardTypeError(f"parameter '{parameter.name}' is pushed with {gradient!r:.80}: the gradient must be a "
+                                     "tensor")
         with self._timed("push"):
             self._gradients.push(parameter, gradient)
 
@@ -433,7 +456,7 @@ class Optimizer(torch.optim.Optimizer):
                "equishard.objects": self._objects.encode("step" in vars(self)) if first else b""}
         if self._buffers is not None:
             own["equishard.buffers"] = self._buffers.encode() if first else b""
-        array, _kept = pack_items(items, per_trainer or {}, own)
+        array, _kept = pack_alike(self.trainers, items, {} if per_trainer is None else per_trainer, own)
         call("eqs_checkpoint", self._session, array, len(array))
 
     def checkpoint_due(self):
@@ -452,6 +475,8 @@ class Optimizer(torch.optim.Optimizer):
         changed, to all of them as the list of all.
         """
         self._check_open()
+        if not isinstance(key, str):
+            raise EquishardTypeError(f"trainer_data: the key must be a text, is {key!r:.80}")
         return self._data.get(key)
 
     def step_info(self):

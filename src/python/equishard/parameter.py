@@ -20,6 +20,21 @@ def placement(value, name):
                                   "known") from None
 
 
+def placements_of(placements, name, default):
+    """(gradient, weight) placements of a parameter from the program's `placements=`."""
+    pair = placements.get(name, default)
+    if isinstance(pair, str) or not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise EquishardTypeError(f"placements: '{name}' has {pair!r:.80}; the placement of its gradient and that of its "
+                                 "weight are needed, (\"Partial\", \"Replicate\")")
+    return pair
+
+
+def _check_shape(shape, name):
+    if not isinstance(shape, (tuple, list)) or not all(isinstance(size, int) and size >= 0 for size in shape):
+        raise EquishardTypeError(f"shapes: '{name}' has {shape!r:.80}; the sizes of the full tensor are needed, "
+                                 "(50257, 768)")
+
+
 class Parameter:
     """
     entry        of the model: name, module class, tensor, other names
@@ -48,6 +63,8 @@ class Parameter:
         if self.weight == SHARD and shape is None:
             raise EquishardUsageError(f"parameter '{name}': Shard(0) needs the full tensor's shape, "
                                       "shapes={name: shape}")
+        if shape is not None:
+            _check_shape(shape, name)
         self.shape = tuple(tensor.shape if shape is None else shape)
         if SHARD in (self.gradient, self.weight) and not self.shape:
             raise EquishardUsageError(f"parameter '{name}' is a scalar: it cannot be Shard(0)")
