@@ -41,12 +41,9 @@ class _Watch:
             for k in self._fingerprints.differing():
                 yield self._parameters[k]
 
-    def changed(self, writes_allowed):
+    def changed(self):
         """Parameters whose gradient was written to or replaced since; not those that are watched anew."""
-        found = self._changed() if writes_allowed == 0 else (
-            parameter for parameter, gradient, version in zip(self._parameters, self._gradients, self._versions)
-            if gradient._version > version + writes_allowed)
-        return [parameter for parameter in found if parameter.watch is self]
+        return [parameter for parameter in self._changed() if parameter.watch is self]
 
 
 class _Batch:
@@ -240,14 +237,10 @@ class Gradients:
         if watched:
             _Watch(watched, [parameter.tensor.grad for parameter in watched], self._fingerprints)
 
-    def changed(self, writes_allowed):
-        """(parameter, whether it was pushed) of gradients that were changed after they were pushed or watched.
-
-        writes_allowed: how many writes torch may have counted that change nothing
-        """
+    def changed(self):
+        """(parameter, whether it was pushed) of gradients that were changed after they were pushed or watched."""
         watches = {id(parameter.watch): parameter.watch for parameter in self._parameters if parameter.watch is not None}
-        return [(parameter, parameter.pushed is not None) for watch in watches.values()
-                for parameter in watch.changed(writes_allowed)]
+        return [(parameter, parameter.pushed is not None) for watch in watches.values() for parameter in watch.changed()]
 
     def release(self):
         """The step is over."""
