@@ -30,10 +30,11 @@ CASES = {  # exit status, a text that standard error has once, a text that it ha
     "zeroed": (2, "call zero_grad after step", "Traceback"),
     "zeroed_in_place": (2, "call zero_grad after step", "Traceback"),
     "clipped": (2, "optimizer.clip_grad_norm_(max_norm)", "Traceback"),
+    "late_clip": (2, "clips_gradients=True", "Traceback"),
     "unannounced_scale": (2, "grad_scaler=scaler", "Traceback"),
 }
 
-MISUSE = {"second_backward", "scheduler_first", "zeroed", "zeroed_in_place", "clipped", "unannounced_scale"}
+MISUSE = {"late_clip", "second_backward", "scheduler_first", "zeroed", "zeroed_in_place", "clipped", "unannounced_scale"}
 
 with tempfile.TemporaryDirectory() as name:
     config = pathlib.Path(name) / "config.yaml"

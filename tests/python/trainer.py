@@ -350,6 +350,19 @@ def misuse():
     optimizer.step()
 
 
+def late_clip():
+    """clip_grad_norm_ from the second step on, after the owners have updated weights."""
+    net = Net()
+    optimizer = equishard.Optimizer(net, options.config)
+    for step in range(2):
+        net(batch(step, optimizer.trainer_rank, 0), True).backward()
+        if step == 1:
+            time.sleep(1)
+            optimizer.clip_grad_norm_(1e-6)
+        optimizer.step()
+        optimizer.zero_grad()
+
+
 def ending():
     """How a program ends, by the case's name."""
     if options.case.startswith("hanging_"):
@@ -399,7 +412,7 @@ def ending():
 
 
 cases = {"compare": compare_with_torch, "shards": shards, "restart": restart, "scaler": scaler, "blas": blas,
-         "hooks": hooks,
+         "hooks": hooks, "late_clip": late_clip,
          **dict.fromkeys(("second_backward", "scheduler_first", "zeroed", "zeroed_in_place", "clipped",
                           "unannounced_scale"), misuse)}
 cases.get(options.case, ending)()

@@ -1,6 +1,7 @@
 """The trainer of test_client_writes.py: `watching.py --mode MODE --directory DIR GROUP`, on every trainer of a job. One
 session after another in one process, each beside torch's AdamW in one process, in float64. Prints what is wrong."""
 import argparse
+import enum
 import os
 import pathlib
 import sys
@@ -358,6 +359,32 @@ def torch_clips_unwatched():
     checks.that(abs(norm(tensor, 1.0).item() - 2**0.5 * 1e4) < 1, "and work")
 
 
+def sparse_gradients():
+    """A sparse gradient is refused by name; made dense before it is pushed, it is one like others."""
+    torch.manual_seed(1)
+    for push in False, True:
+        module = torch.nn.Embedding(50, 4, sparse=True).to(options.device)
+        ours = equishard.Optimizer(module, configuration(), push_in_backward=push)
+        indices = torch.tensor([1, 2], device=options.device)
+
+        def backward_and_step():
+            module(indices).sum().backward()
+            ours.step()
+
+        fails(backward_and_step, "'weight'", "torch.sparse_coo")
+        ours.close()
+    before = module.weight.detach().clone()
+    with equishard.Optimizer(module, configuration(), push_in_backward=False) as ours:
+        module.weight.grad = None
+        module(indices).sum().backward()
+        module.weight.grad = module.weight.grad.to_dense()
+        checks.that(warnings_of(ours.step) == [], "to make it dense is no clipping")
+        # AdamW's first step is the rate, by the sign of the gradient, and the decay.
+        expected = before * (1 - 0.05 * 0.1)
+        expected[1:3] -= 0.05
+        checks.at_most((module.weight.detach() - expected).abs().max().item(), 1e-5, "a gradient made dense")
+
+
 def clipping():
     """clip_grad_norm_ is torch's, of the reduced gradient, whenever it is called."""
     for arguments in ({}, {"push_in_backward": True}, {"push_in_backward": False}, {"clips_gradients": True}):
@@ -419,6 +446,23 @@ class CpuScaler(torch.cuda.amp.GradScaler):
         if sum(found):
             self._scale *= 0.5
         self._clear()
+
+
+class Imitation:
+    """Not torch's: what it does is not known, only how far it is."""
+
+    def __init__(self, optimizer, scale):
+        self._scale = scale
+        self._stage = enum.Enum("Stage", "READY UNSCALED STEPPED")
+        self._per_optimizer_states = {id(optimizer): {"stage": self._stage.READY}}
+
+    def get_scale(self):
+        return self._scale
+
+    def unscale_(self, optimizer):
+        for tensor in optimizer.param_groups[0]["params"]:
+            tensor.grad.mul_(1 / (2 * self._scale)).mul_(2)
+        self._per_optimizer_states[id(optimizer)]["stage"] = self._stage.UNSCALED
 
 
 def recipe(given, unscales, clips, push, overflow_on=None):
@@ -486,6 +530,15 @@ def loss_scaling():
             found += warnings_of(lambda: scaler.step(pair.ours))
             checks.that(len(found) == (COUNT > 1), "torch clips after unscale_")
 
+    # What an imitation of torch's scaler divides by itself is no clipping.
+    with Pair(push_in_backward=False) as pair:
+        scaler = Imitation(pair.ours, 8.0)
+        pair.backward(0, scale=8.0)
+        scaler.unscale_(pair.ours)
+        checks.that(warnings_of(lambda: pair.ours.step(grad_scaler=scaler)) == [], "an imitation's unscale_")
+        pair.torch.step()
+        pair.agree("unscaled by an imitation")
+
     # One that the optimizer does not know, after backward has pushed.
     scaler = CpuScaler(8.0)
     pair = Pair(push_in_backward=True)
@@ -497,7 +550,7 @@ def loss_scaling():
 groups = {
     "writes": [writes, marked, shards, frozen, narrow],
     "refused": [different, only_some, too_late, changed_gradients],
-    "gradients": [torch_clips, torch_clips_unwatched, clipping, *([loss_scaling] if options.device == "cpu" else [])],
+    "gradients": [torch_clips, torch_clips_unwatched, sparse_gradients, clipping, *([loss_scaling] if options.device == "cpu" else [])],
 }
 for case in groups[options.group]:
     failed = checks.failed
