@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 
 from . import _library, configuration, job, torchcalls
-from ._library import PARTIAL, REPLICATE, EquishardTypeError, EquishardUsageError, call
+from ._library import PARTIAL, REPLICATE, EquishardError, EquishardTypeError, EquishardUsageError, call
 from .buffers import Buffers
 from .checkpointing import Objects, TrainerData, check_own_state, pack_items
 from .clipping import Deferral
@@ -101,6 +101,7 @@ class Optimizer(torch.optim.Optimizer):
         self.trainers = self._gradients = self._scale = None
         self.seconds = {"push": 0.0, "step": 0.0, "pull": 0.0}
         world = job.world()  # from here on errors end the job with their status
+        job.close_failed()
         found, self._buffers = self._look_at(model, buffers)
         self._structure = Structure(model)
         configuration.open_session(world, config, overrides, ctypes.byref(self._handle))
@@ -536,8 +537,14 @@ class Optimizer(torch.optim.Optimizer):
     def trainer_count(self):
         return self.trainers.count
 
+    @property
+    def failed(self):
+        """Whether a collective call has failed, on all ranks: `close` is all that is left then, and waits for nobody."""
+        return bool(self._handle) and _library.session_failed(self._handle)
+
     def close(self):
-        """End the session; the owners' programs end. Collective over the trainers; done at exit if not before."""
+        """End the session; the owners' programs end. Collective over the trainers, but where `failed`; done at exit if
+        not before."""
         if self._handle:
             self._leave()
 
@@ -557,6 +564,11 @@ class Optimizer(torch.optim.Optimizer):
         return self
 
     def __exit__(self, kind, error, traceback):
-        # After an exception on this rank the others do not come to close; the end of the process sees to them.
+        """After an exception on this rank alone the others do not come to close; the end of the process sees to them."""
         if kind is None:
             self.close()
+        elif self.failed or (self._handle and job.rank_count() == 1):
+            try:
+                self.close()
+            except EquishardError:  # the library has printed it; the program's exception counts
+                pass
