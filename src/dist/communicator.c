@@ -69,8 +69,8 @@ eqs_status eqs_check_mpi(int code, const char *call)
 
 eqs_status eqs_fail_waiting(const char *what)
 {
-  eqs_status status =
-      eqs_fail(EQS_PEER_LOST, "%s did not come within %g s: a peer is lost, or `deadline` too short", what, eqs_deadline());
+  eqs_status status = eqs_fail(EQS_PEER_LOST, "%s did not come within %g s: a peer is lost, or `deadline` too short",
+                               what, eqs_deadline());
   eqs_log(EQS_LOG_ERROR, "%s", eqs_error_message());
   return status;
 }
