@@ -359,6 +359,36 @@ def torch_clips_unwatched():
     checks.that(abs(norm(tensor, 1.0).item() - 2**0.5 * 1e4) < 1, "and work")
 
 
+def other_torch():
+    """Functions that torch decorates, as later ones do, and such whose code cannot be replaced: by their names."""
+    import functools
+
+    import torch.nn.utils.clip_grad as module
+
+    given = module.clip_grad_norm_
+    decorated = torch.no_grad()(given)
+
+    def closed(*arguments, **named):
+        return given(*arguments, **named)
+
+    plain = functools.partial(given)
+    for function, what in (decorated, "decorated"), (closed, "with a closure"), (plain, "no function"):
+        module.clip_grad_norm_ = torch.nn.utils.clip_grad_norm_ = function
+        try:
+            with Pair(push_in_backward=False) as pair:
+                pair.backward(0)
+                found = warnings_of(lambda: torch.nn.utils.clip_grad_norm_(pair.tensors.values(), max_norm=1.0))
+                checks.that(len(found) == (COUNT > 1), f"{what}: {len(found)} warnings")
+                norm = torch.linalg.vector_norm(torch.stack([t.grad.norm() for t in pair.tensors.values()]))
+                checks.at_most(norm.item(), 1.0, f"{what}: it clips")
+                pair.ours.step()
+            checks.that(module.clip_grad_norm_ is function, f"{what}: it is there again")
+            with equishard.Optimizer([("w", torch.nn.Parameter(torch.ones(2)))], configuration()) as ours:
+                checks.that(ours.step_info().step == 0, "another optimizer")
+        finally:
+            module.clip_grad_norm_ = torch.nn.utils.clip_grad_norm_ = given
+
+
 def sparse_gradients():
     """A sparse gradient is refused by name; made dense before it is pushed, it is one like others."""
     torch.manual_seed(1)
@@ -550,7 +580,7 @@ def loss_scaling():
 groups = {
     "writes": [writes, marked, shards, frozen, narrow],
     "refused": [different, only_some, too_late, changed_gradients],
-    "gradients": [torch_clips, torch_clips_unwatched, sparse_gradients, clipping, *([loss_scaling] if options.device == "cpu" else [])],
+    "gradients": [torch_clips, torch_clips_unwatched, other_torch, sparse_gradients, clipping, *([loss_scaling] if options.device == "cpu" else [])],
 }
 for case in groups[options.group]:
     failed = checks.failed
