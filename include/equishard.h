@@ -271,6 +271,18 @@ eqs_status eqs_session_resume_if_any(eqs_session *session, const char *path);
 int eqs_session_resumed(const eqs_session *session);
 
 /*
+ * Whether a collective call of the session has failed, which it has on all ranks: every further one fails, and
+ * eqs_session_close waits for nobody. Not collective.
+ */
+int eqs_session_failed(const eqs_session *session);
+
+/*
+ * Seconds after which a rank that is waited for counts as lost: `deadline` of the session that was opened last; before
+ * there is one the environment's EQUISHARD_DEADLINE, or 1800.
+ */
+double eqs_job_deadline(void);
+
+/*
  * Give every parameter its role, rule and owners; allocate; take the initial weights or restore.
  * Weights can be pulled afterwards.
  *

@@ -1,12 +1,14 @@
 #include "dist/communicator.h"
 
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/memory.h"
 
-static double deadline = 1800;
+static double deadline; /* 0: nobody has set it */
 
 static struct {
   eqs_progress_callback callback;
@@ -20,6 +22,16 @@ void eqs_set_deadline(double seconds)
 
 double eqs_deadline(void)
 {
+  if (deadline > 0) return deadline;
+  deadline = 1800;
+  const char *given = getenv("EQUISHARD_DEADLINE");
+  if (given == NULL) return deadline;
+  char *end;
+  double seconds = strtod(given, &end);
+  if (end != given && *end == '\0' && seconds > 0 && isfinite(seconds))
+    deadline = seconds;
+  else
+    eqs_log(EQS_LOG_WARNING, "EQUISHARD_DEADLINE must be a positive number of seconds, is '%s': it is ignored", given);
   return deadline;
 }
 
@@ -57,8 +69,8 @@ eqs_status eqs_check_mpi(int code, const char *call)
 
 eqs_status eqs_fail_waiting(const char *what)
 {
-  eqs_status status =
-      eqs_fail(EQS_PEER_LOST, "%s did not come within %g s: a peer is lost, or `deadline` too short", what, deadline);
+  eqs_status status = eqs_fail(EQS_PEER_LOST, "%s did not come within %g s: a peer is lost, or `deadline` too short",
+                               what, eqs_deadline());
   eqs_log(EQS_LOG_ERROR, "%s", eqs_error_message());
   return status;
 }

@@ -9,7 +9,8 @@
 
 #include "base/status.h"
 
-/* Seconds after which a wait gives up with EQS_PEER_LOST, for the whole process; 1800 at first. */
+/* Seconds after which a wait gives up with EQS_PEER_LOST, for the whole process; at first the environment's
+ * EQUISHARD_DEADLINE, or 1800. */
 void eqs_set_deadline(double seconds);
 double eqs_deadline(void);
 

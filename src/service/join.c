@@ -113,6 +113,20 @@ cleanup:
   return status;
 }
 
+/*
+ * How long to wait for the others is in the configuration, which only the first trainer needs to have: what this rank
+ * can read of it holds until they have met.
+ */
+static void expect_deadline(const eqs_config_source *source)
+{
+  eqs_sources sources = {0};
+  eqs_config *config = NULL;
+  if (read_sources(source, &sources) == EQS_OK && eqs_config_parse(&sources, &config) == EQS_OK)
+    eqs_set_deadline(config->deadline);
+  eqs_config_free(&config);
+  eqs_sources_free(&sources);
+}
+
 eqs_status eqs_session_join(MPI_Comm comm, const eqs_config_source *source, bool trains, bool stays,
                             eqs_session **session)
 {
@@ -120,6 +134,7 @@ eqs_status eqs_session_join(MPI_Comm comm, const eqs_config_source *source, bool
   eqs_rendezvous *rendezvous;
   bool ended;
   *session = NULL;
+  if (trains) expect_deadline(source);
   EQS_TRY(eqs_rendezvous_find(comm, &rendezvous));
   EQS_TRY(eqs_rendezvous_meet(
       rendezvous, trains ? EQS_COMES_TO_TRAIN : (stays ? EQS_COMES_TO_SERVE_ALWAYS : EQS_COMES_TO_SERVE_ONCE), &ended));

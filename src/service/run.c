@@ -204,11 +204,12 @@ static eqs_status measure_gradient(eqs_session *session)
   EQS_TRY(eqs_optimizer_norm(optimizer));
   EQS_TRY(eqs_sum(optimizer->owners, &updates, 1, "the owners' updates before the gradient was clipped"));
   if (updates > 0 && eqs_clip_factor(optimizer->gradient_norm, max_norm) < 1) {
-    status =
-        eqs_fail(EQS_USAGE,
-                 "step %lld: the gradient's norm %g is over the limit %g, but owners have updated parameters of this "
-                 "step without it: call eqs_session_defer_updates before the step's first push",
-                 (long long)optimizer->step + 1, optimizer->gradient_norm, max_norm);
+    status = eqs_fail(
+        EQS_USAGE,
+        "step %lld: the gradient's norm %g is over the limit %g, but owners have updated parameters of this "
+        "step without it: say that it will be clipped, in Python with Optimizer(..., clips_gradients=True), in C "
+        "with eqs_session_defer_updates before the step's first push",
+        (long long)optimizer->step + 1, optimizer->gradient_norm, max_norm);
     if (session->roster.owner == 0) eqs_log(EQS_LOG_ERROR, "%s", eqs_error_message());
   }
 cleanup:

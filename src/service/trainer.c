@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/memory.h"
+#include "dist/communicator.h"
 #include "service/session.h"
 
 static eqs_status open_session(MPI_Comm comm, const eqs_config_source *source, eqs_session **session)
@@ -97,6 +98,16 @@ eqs_status eqs_session_resume_if_any(eqs_session *session, const char *path)
 int eqs_session_resumed(const eqs_session *session)
 {
   return eqs_check_session(session, "eqs_session_resumed") == EQS_OK && session->resumed;
+}
+
+int eqs_session_failed(const eqs_session *session)
+{
+  return eqs_check_session(session, "eqs_session_failed") == EQS_OK && session->failed != EQS_OK;
+}
+
+double eqs_job_deadline(void)
+{
+  return eqs_deadline();
 }
 
 eqs_status eqs_session_start(eqs_session *session)

@@ -576,9 +576,11 @@ static void begin_again(const char *mode)
   open_job(&at, mode, NULL, false);
   push_all(&at, 0, buffer);
   ck_assert_ok(eqs_step(at.session));
+  ck_assert_int_eq(eqs_session_failed(at.session), 0);
   push_all(&at, broken, buffer);
   ck_assert_int_eq(eqs_step(at.session), EQS_FAILED);
   ck_assert_int_eq(eqs_step(at.session), EQS_FAILED);
+  ck_assert_int_eq(eqs_session_failed(at.session), 1);
   eqs_session_close(&at.session);
   ck_assert_ptr_null(at.session);
   begin(x);

@@ -94,7 +94,7 @@ def calls_after_close():
                  lambda: optimizer.register_for_checkpointing(x=torch.nn.Linear(1, 1)),
                  lambda: optimizer.no_sync().__enter__(),
                  lambda: trainers.mean([1.0]), trainers.barrier):
-        fails(call, "close")
+        fails(call, "closed")
 
 
 def two_at_once():
@@ -150,6 +150,44 @@ def errors_are_survived():
     works()
 
 
+def directory_after_errors():
+    """What fails leaves a checkpoint directory to the next optimizer, whether the program closes it or not."""
+    config = configuration(checkpoint={"directory": str(options.directory / "used")})
+    wrong = torch.nn.Parameter(torch.ones(3))
+    kept = []
+
+    def broken():
+        kept.append(equishard.Optimizer([("w", wrong)], config))
+        wrong.grad = torch.full((3,), float("nan"))
+        kept[-1].step()
+
+    def left():
+        with equishard.Optimizer([("w", wrong)], config):
+            raise LookupError("the program's own")
+
+    def left_failed():
+        with equishard.Optimizer([("w", wrong)], config) as optimizer:
+            wrong.grad = torch.full((3,), float("nan"))
+            optimizer.step()
+
+    for _ in range(2):
+        fails(broken, "'w'", status=1)
+        checks.that(kept[-1].failed, "a failed optimizer says so")
+    fails(left_failed, "'w'", status=1)
+    checks.that(not kept[-1].failed, "it was closed when another was made")
+    fails(kept[-1].step, "closed")
+    if int(os.environ["OMPI_COMM_WORLD_SIZE"]) == 1:
+        for _ in range(2):
+            try:
+                left()
+            except LookupError:
+                pass
+    module = model()
+    with equishard.Optimizer(module, config) as optimizer:
+        train(module, optimizer)
+        optimizer.checkpoint()
+
+
 def works():
     module = model()
     with equishard.Optimizer(module, configuration()) as optimizer:
@@ -184,7 +222,7 @@ def reentrant():
     optimizer.close()
 
 
-for case in (one_after_another, calls_after_close, two_at_once, reentrant, *([errors_are_survived] if EMBEDDED else [])):
+for case in (one_after_another, calls_after_close, two_at_once, reentrant, *([errors_are_survived, directory_after_errors] if EMBEDDED else [])):
     failed = checks.failed
     case()
     if checks.failed > failed:

@@ -30,10 +30,19 @@ CASES = {  # exit status, a text that standard error has once, a text that it ha
     "zeroed": (2, "call zero_grad after step", "Traceback"),
     "zeroed_in_place": (2, "call zero_grad after step", "Traceback"),
     "clipped": (2, "optimizer.clip_grad_norm_(max_norm)", "Traceback"),
+    "late_clip": (2, "clips_gradients=True", "Traceback"),
     "unannounced_scale": (2, "grad_scaler=scaler", "Traceback"),
 }
 
-MISUSE = {"second_backward", "scheduler_first", "zeroed", "zeroed_in_place", "clipped", "unannounced_scale"}
+MISUSE = {"late_clip", "second_backward", "scheduler_first", "zeroed", "zeroed_in_place", "clipped", "unannounced_scale"}
+
+LONE = {  # calls of all trainers that one does not make, in embedded mode: a text that standard error has
+    "lone_mean": "trainers.mean: timed out after 2 s, waiting for the other trainers",
+    "lone_before": "trainers.minimum: timed out after 3 s, waiting for the other trainers",
+    "lone_optimizer": "did not come within 2 s",
+    "lone_mixed": "did not come within 2 s",
+    "lone_end": "timed out after 3 s, waiting for the other ranks",
+}
 
 with tempfile.TemporaryDirectory() as name:
     config = pathlib.Path(name) / "config.yaml"
@@ -48,5 +57,11 @@ with tempfile.TemporaryDirectory() as name:
             checks.that(result.stderr.count(once) == 1, f"{case}: {once!r} is there {result.stderr.count(once)} times\n"
                         f"{result.stderr}")
         checks.that(never not in result.stderr, f"{case}: {never!r} is there\n{result.stderr}")
+    config.write_text("mode: embedded\ndeadline: 2\ngroups:\n  - match: {}\n    rule: adamw\n    lr: 0.01\n")
+    for case, text in LONE.items():
+        result = job.run((2, job.PYTHON, TRAINER, case, "--config", config), timeout=30, EQUISHARD_DEADLINE="3")
+        checks.that(result.returncode == 5, f"{case}: status {result.returncode}, not 5\n{result.stderr}")
+        checks.that(text in result.stderr, f"{case}: {text!r} is not there\n{result.stderr}")
+        checks.that("Traceback" not in result.stderr, f"{case}: a traceback\n{result.stderr}")
 
 sys.exit(checks.failed > 0)

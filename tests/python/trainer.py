@@ -350,6 +350,40 @@ def misuse():
     optimizer.step()
 
 
+def lone():
+    """A call of all trainers that one of them does not make. The others have an optimizer, or make one meanwhile."""
+    trainers, weight = equishard.trainers(), torch.nn.Parameter(torch.ones(4))
+    first = trainers.rank == 0
+    make = lambda: equishard.Optimizer([("w", weight)], options.config)  # noqa: E731
+    if options.case == "lone_mean":
+        make()
+        trainers.mean([1.0]) if first else time.sleep(60)
+    elif options.case == "lone_before":  # what EQUISHARD_DEADLINE says
+        trainers.minimum([1.0]) if first else time.sleep(60)
+    elif options.case == "lone_optimizer":
+        trainers.mean([1.0])
+        None if first else make()
+    elif options.case == "lone_mixed":
+        trainers.mean([1.0]) if first else make()
+    elif options.case == "lone_end":
+        None if first else time.sleep(60)
+
+
+def late_clip():
+    """clip_grad_norm_ from the second step on, after the owners have updated weights."""
+    net = torch.nn.Sequential(*[torch.nn.Linear(600, 600) for _ in range(3)])  # gradients that fill messages
+    optimizer = equishard.Optimizer(net, options.config)
+    for step in range(2):
+        net(torch.ones(1, 600)).sum().backward()
+        if step == 1:
+            end = time.monotonic() + 1
+            while any(optimizer.trainers.maximum([time.monotonic() < end])):  # MPI sends gradients meanwhile
+                time.sleep(0.01)
+            optimizer.clip_grad_norm_(1e-6)
+        optimizer.step()
+        optimizer.zero_grad()
+
+
 def ending():
     """How a program ends, by the case's name."""
     if options.case.startswith("hanging_"):
@@ -399,7 +433,8 @@ def ending():
 
 
 cases = {"compare": compare_with_torch, "shards": shards, "restart": restart, "scaler": scaler, "blas": blas,
-         "hooks": hooks,
+         "hooks": hooks, "late_clip": late_clip, **dict.fromkeys(("lone_mean", "lone_before", "lone_optimizer",
+                                                                 "lone_mixed", "lone_end"), lone),
          **dict.fromkeys(("second_backward", "scheduler_first", "zeroed", "zeroed_in_place", "clipped",
                           "unannounced_scale"), misuse)}
 cases.get(options.case, ending)()

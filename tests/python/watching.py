@@ -1,6 +1,7 @@
 """The trainer of test_client_writes.py: `watching.py --mode MODE --directory DIR GROUP`, on every trainer of a job. One
 session after another in one process, each beside torch's AdamW in one process, in float64. Prints what is wrong."""
 import argparse
+import enum
 import os
 import pathlib
 import sys
@@ -9,6 +10,8 @@ from collections import defaultdict
 
 import numpy as np
 import torch
+from torch.nn.utils import clip_grad_norm_ as imported_norm
+from torch.nn.utils.clip_grad import clip_grad_value_ as imported_value
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import job
@@ -282,8 +285,12 @@ def changed_gradients():
         for way in ways:
             pair = Pair(push_in_backward=True)
             pair.backward(0)
-            way(pair.tensors[name])
-            fails(pair.ours.step, f"'{name}'", "optimizer.clip_grad_norm_(max_norm)")
+
+            def change_and_step():
+                way(pair.tensors[name])
+                pair.ours.step()
+
+            fails(change_and_step, f"'{name}'", "optimizer.clip_grad_norm_(max_norm)")
             pair.close()
 
 
@@ -300,8 +307,8 @@ def torch_clips():
         checks.that(warnings_of(lambda: pair.step(0)) == [], "no warning of gradients as backward made them")
         for step, expected in ((1, COUNT > 1), (2, 0)):
             pair.backward(step)
-            torch.nn.utils.clip_grad_norm_(pair.tensors.values(), 1e-3)
-            found = warnings_of(pair.ours.step)
+            found = warnings_of(lambda: torch.nn.utils.clip_grad_norm_(pair.tensors.values(), 1e-3))
+            found += warnings_of(pair.ours.step)
             checks.that(len(found) == expected, f"{len(found)} warnings, not {expected}")
             checks.that(all("optimizer.clip_grad_norm_(max_norm)" in text for text in found), f"what to do: {found}")
             pair.ours.zero_grad()
@@ -315,6 +322,115 @@ def torch_clips():
         with pair.ours.no_sync():
             pair.backward(1)
         checks.that(warnings_of(pair.ours.step) == [], "backward itself is no change")
+
+
+def torch_clips_unwatched():
+    """torch's clipping is noticed by its call, where no hook has seen the gradient and no sample of it differs."""
+    import torch.nn.utils.clip_grad as module
+
+    norm, value = imported_norm, imported_value
+    code = norm.__code__, value.__code__
+
+    def seen(tensors, call, expected, what, **arguments):
+        """How often a step warns whose gradients are set by hand."""
+        with equishard.Optimizer(tensors, configuration(), **arguments) as ours:
+            for _, tensor in tensors:
+                tensor.grad = torch.ones_like(tensor)
+            found = warnings_of(lambda: call(tensor for _, tensor in tensors)) + warnings_of(ours.step)
+            checks.that(len(found) == expected, f"{what}: {len(found)} warnings, not {expected}: {found}")
+
+    def made(*shape):
+        return [("w", torch.nn.Parameter(torch.ones(shape, device=options.device)))]
+
+    several = int(COUNT > 1)
+    seen(made(4, 3), lambda tensors: norm(tensors, 1.0), several, "by the norm")
+    seen(made(4, 3), lambda tensors: module.clip_grad_norm_(max_norm=1.0, parameters=tensors), several, "by keywords")
+    seen(made(4, 3), lambda tensors: value(tensors, 0.5), several, "by value")
+    seen(made(4, 3), lambda tensors: norm(tensors, 1.0), 0, "of all", gradient_placement="Replicate")
+    rows = {"gradient_placement": "Shard(0)", "weight_placement": "Shard(0)", "shapes": {"w": (2 * COUNT, 3)}}
+    seen(made(2, 3), lambda tensors: norm(tensors, 1.0), several, "the norm of rows", **rows)
+    seen(made(2, 3), lambda tensors: value(tensors, 0.5), 0, "rows by value are right", **rows)
+    others = [torch.nn.Parameter(torch.ones(3))]
+    others[0].grad = torch.full((3,), 3.0)
+    seen(made(4, 3), lambda _: norm(others, 1.0), 0, "of tensors that are no parameters")
+    checks.at_most(abs(others[0].grad.norm().item() - 1), 1e-5, "torch's function works as ever")
+
+    # No backward of a step has pushed: they all were under no_sync.
+    with Pair(push_in_backward=True) as pair:
+        with pair.ours.no_sync():
+            pair.backward(0)
+        checks.that(len(warnings_of(lambda: norm(pair.tensors.values(), 1.0))) == several, "under no_sync")
+        pair.ours.step()
+
+    # Two elements of a million, which no sample has.
+    tensor = torch.nn.Parameter(torch.zeros(1000, 1000, device=options.device))
+    ours = equishard.Optimizer([("w", tensor)], configuration(), push_in_backward=True)
+    outliers = torch.zeros_like(tensor)
+    outliers[501, 7] = outliers[502, 9] = 1e4
+    (tensor * outliers).sum().backward()
+    fails(lambda: value([tensor], 1.0), "'w'", "push_in_backward=False", "optimizer.clip_grad_norm_(max_norm)")
+    checks.that(tensor.grad.max().item() == 1e4, "what is refused has not changed the gradient")
+    fails(lambda: norm(tensor, 1.0), "'w'", "optimizer.clip_grad_norm_(max_norm)")
+    checks.that(norm.__code__ is not code[0], "torch's function is replaced")
+    ours.close()
+    checks.that((norm.__code__, value.__code__) == code, "without an optimizer torch's functions are as they were")
+    checks.that(abs(norm(tensor, 1.0).item() - 2**0.5 * 1e4) < 1, "and work")
+
+
+def other_torch():
+    """Functions that torch decorates, as later ones do, and such whose code cannot be replaced: by their names."""
+    import functools
+
+    import torch.nn.utils.clip_grad as module
+
+    given = module.clip_grad_norm_
+    decorated = torch.no_grad()(given)
+
+    def closed(*arguments, **named):
+        return given(*arguments, **named)
+
+    plain = functools.partial(given)
+    for function, what in (decorated, "decorated"), (closed, "with a closure"), (plain, "no function"):
+        module.clip_grad_norm_ = torch.nn.utils.clip_grad_norm_ = function
+        try:
+            with Pair(push_in_backward=False) as pair:
+                pair.backward(0)
+                found = warnings_of(lambda: torch.nn.utils.clip_grad_norm_(pair.tensors.values(), max_norm=1.0))
+                checks.that(len(found) == (COUNT > 1), f"{what}: {len(found)} warnings")
+                norm = torch.linalg.vector_norm(torch.stack([t.grad.norm() for t in pair.tensors.values()]))
+                checks.at_most(norm.item(), 1.0, f"{what}: it clips")
+                pair.ours.step()
+            checks.that(module.clip_grad_norm_ is function, f"{what}: it is there again")
+            with equishard.Optimizer([("w", torch.nn.Parameter(torch.ones(2)))], configuration()) as ours:
+                checks.that(ours.step_info().step == 0, "another optimizer")
+        finally:
+            module.clip_grad_norm_ = torch.nn.utils.clip_grad_norm_ = given
+
+
+def sparse_gradients():
+    """A sparse gradient is refused by name; made dense before it is pushed, it is one like others."""
+    torch.manual_seed(1)
+    for push in False, True:
+        module = torch.nn.Embedding(50, 4, sparse=True).to(options.device)
+        ours = equishard.Optimizer(module, configuration(), push_in_backward=push)
+        indices = torch.tensor([1, 2], device=options.device)
+
+        def backward_and_step():
+            module(indices).sum().backward()
+            ours.step()
+
+        fails(backward_and_step, "'weight'", "torch.sparse_coo")
+        ours.close()
+    before = module.weight.detach().clone()
+    with equishard.Optimizer(module, configuration(), push_in_backward=False) as ours:
+        module.weight.grad = None
+        module(indices).sum().backward()
+        module.weight.grad = module.weight.grad.to_dense()
+        checks.that(warnings_of(ours.step) == [], "to make it dense is no clipping")
+        # AdamW's first step is the rate, by the sign of the gradient, and the decay.
+        expected = before * (1 - 0.05 * 0.1)
+        expected[1:3] -= 0.05
+        checks.at_most((module.weight.detach() - expected).abs().max().item(), 1e-5, "a gradient made dense")
 
 
 def clipping():
@@ -342,6 +458,9 @@ def clipping():
         pair.backward(0)
         fails(lambda: pair.ours.clip_grad_norm_(1.0, norm_type=1.0), "norm_type must be 2")
         fails(lambda: pair.ours.clip_grad_norm_(-1.0), "max_norm must be positive")
+        for wrong in (lambda: pair.ours.clip_grad_norm_("a"), lambda: pair.ours.clip_grad_norm_(1.0, norm_type="b"),
+                      lambda: pair.ours.clip_grad_norm_(None)):
+            fails(wrong, "must be a number")
         pair.ours.step()
 
 
@@ -377,6 +496,23 @@ class CpuScaler(torch.cuda.amp.GradScaler):
         self._clear()
 
 
+class Imitation:
+    """Not torch's: what it does is not known, only how far it is."""
+
+    def __init__(self, optimizer, scale):
+        self._scale = scale
+        self._stage = enum.Enum("Stage", "READY UNSCALED STEPPED")
+        self._per_optimizer_states = {id(optimizer): {"stage": self._stage.READY}}
+
+    def get_scale(self):
+        return self._scale
+
+    def unscale_(self, optimizer):
+        for tensor in optimizer.param_groups[0]["params"]:
+            tensor.grad.mul_(1 / (2 * self._scale)).mul_(2)
+        self._per_optimizer_states[id(optimizer)]["stage"] = self._stage.UNSCALED
+
+
 def recipe(given, unscales, clips, push, overflow_on=None):
     """scale, backward, unscale_, clip, step, update."""
     scaler = CpuScaler(1024.0)
@@ -390,8 +526,10 @@ def recipe(given, unscales, clips, push, overflow_on=None):
             if unscales:
                 scaler.unscale_(pair.ours)
             if clips:
-                norm = pair.ours.clip_grad_norm_(0.5)
-                expected = torch.nn.utils.clip_grad_norm_(pair.reference.values(), 0.5)
+                norms = []
+                found = warnings_of(lambda: norms.append(pair.ours.clip_grad_norm_(0.5)))
+                checks.that(found == [], f"{what}: no warning of the optimizer's own clipping")
+                norm, expected = norms[0], torch.nn.utils.clip_grad_norm_(pair.reference.values(), 0.5)
                 if not overflows:
                     checks.at_most(abs(norm.item() - expected.item()), 1e-5 * expected.item(), f"{what}: norm")
             checks.that(warnings_of(lambda: scaler.step(pair.ours)) == [], f"{what}: no warning")
@@ -426,8 +564,7 @@ def loss_scaling():
             checks.that(False, "unscale_ twice is torch's error")
         except RuntimeError as error:
             checks.that("already been called" in str(error), f"torch's words: {error}")
-    torch.nn.utils.clip_grad_norm_(pair.tensors.values(), 1e-3)
-    fails(lambda: scaler.step(pair.ours), "optimizer.clip_grad_norm_(max_norm)")
+    fails(lambda: torch.nn.utils.clip_grad_norm_(pair.tensors.values(), 1e-3), "optimizer.clip_grad_norm_(max_norm)")
     pair.close()
     checks.that("unscale_" not in vars(scaler), "a closed optimizer leaves the scaler alone")
 
@@ -437,14 +574,31 @@ def loss_scaling():
         with Pair(grad_scaler=scaler if given else None, push_in_backward=False) as pair:
             pair.backward(0, scale=8.0)
             scaler.unscale_(pair.ours)
-            torch.nn.utils.clip_grad_norm_(pair.tensors.values(), 1e-3)
-            checks.that(len(warnings_of(lambda: scaler.step(pair.ours))) == (COUNT > 1), "torch clips after unscale_")
+            found = warnings_of(lambda: torch.nn.utils.clip_grad_norm_(pair.tensors.values(), 1e-3))
+            found += warnings_of(lambda: scaler.step(pair.ours))
+            checks.that(len(found) == (COUNT > 1), "torch clips after unscale_")
+
+    # What an imitation of torch's scaler divides by itself is no clipping.
+    with Pair(push_in_backward=False) as pair:
+        scaler = Imitation(pair.ours, 8.0)
+        pair.backward(0, scale=8.0)
+        scaler.unscale_(pair.ours)
+        checks.that(warnings_of(lambda: pair.ours.step(grad_scaler=scaler)) == [], "an imitation's unscale_")
+        pair.torch.step()
+        pair.agree("unscaled by an imitation")
+
+    # One that the optimizer does not know, after backward has pushed.
+    scaler = CpuScaler(8.0)
+    pair = Pair(push_in_backward=True)
+    pair.backward(0, scale=8.0)
+    fails(lambda: scaler.unscale_(pair.ours), "grad_scaler=scaler")
+    pair.close()
 
 
 groups = {
     "writes": [writes, marked, shards, frozen, with_gaps, narrow],
     "refused": [different, only_some, too_late, changed_gradients],
-    "gradients": [torch_clips, clipping, *([loss_scaling] if options.device == "cpu" else [])],
+    "gradients": [torch_clips, torch_clips_unwatched, other_torch, sparse_gradients, clipping, *([loss_scaling] if options.device == "cpu" else [])],
 }
 for case in groups[options.group]:
     failed = checks.failed

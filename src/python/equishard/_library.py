@@ -165,8 +165,9 @@ def _load():
         raise ImportError(f"libequishard.so cannot be loaded (build it with make, or set EQUISHARD_LIBRARY): {error}")
     for name, arguments in _DECLARATIONS.items():
         getattr(library, name).argtypes = arguments
-    for name in ("eqs_checkpoint_due", "eqs_stop_requested", "eqs_session_resumed"):
+    for name in ("eqs_checkpoint_due", "eqs_stop_requested", "eqs_session_resumed", "eqs_session_failed"):
         getattr(library, name).argtypes = [c_void_p]
+    library.eqs_job_deadline.argtypes, library.eqs_job_deadline.restype = [], c_double
     library.eqs_exit_status.argtypes, library.eqs_exit_status.restype = [c_int], None
     for name in ("eqs_error_message", "eqs_libraries"):
         getattr(library, name).restype = c_char_p
@@ -196,6 +197,14 @@ def stop_requested(session):
 
 def session_resumed(session):
     return bool(_equishard.eqs_session_resumed(session))
+
+
+def session_failed(session):
+    return bool(_equishard.eqs_session_failed(session))
+
+
+def deadline():
+    return _equishard.eqs_job_deadline()
 
 
 def exit_status(status):

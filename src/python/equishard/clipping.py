@@ -1,5 +1,8 @@
 """When owners must not begin before all gradients are there, because the program will clip them."""
 
+import ctypes
+from ctypes import c_double
+
 from ._library import call
 
 
@@ -21,7 +24,9 @@ class Deferral:
             call("eqs_session_defer_updates", self._session, int(defers))
             self._deferred = defers
 
-    def clipped(self):
+    def clip(self, max_norm, norm):
+        """Clip the step under way; `norm`, a c_double, becomes that of the gradient."""
+        call("eqs_clip_grad_norm", self._session, c_double(max_norm), ctypes.byref(norm))
         self._called = True
 
     def end_step(self):

@@ -3,6 +3,8 @@
 import threading
 from collections import deque
 
+import torch
+
 from ._library import EquishardUsageError, call
 from .fingerprints import Fingerprints, addresses
 from .hooks import after_accumulation, at_end_of_backward
@@ -10,6 +12,11 @@ from .hooks import after_accumulation, at_end_of_backward
 # A batch is handed over when it is so large: enough to fill a message, so that owners work while backward goes on.
 _BATCH_BYTES, _BATCH_COUNT = 1 << 20, 256
 _UNMAPPED_BYTES = 1 << 16  # larger memory may be given back to the system when it is freed
+
+
+def _can_watch(gradient):
+    """A sparse one has no memory of its own; it is refused when it is pushed, unless the program makes it dense before."""
+    return gradient is not None and gradient.layout is torch.strided
 
 
 class _Watch:
@@ -41,12 +48,9 @@ class _Watch:
             for k in self._fingerprints.differing():
                 yield self._parameters[k]
 
-    def changed(self, writes_allowed):
+    def changed(self):
         """Parameters whose gradient was written to or replaced since; not those that are watched anew."""
-        found = self._changed() if writes_allowed == 0 else (
-            parameter for parameter, gradient, version in zip(self._parameters, self._gradients, self._versions)
-            if gradient._version > version + writes_allowed)
-        return [parameter for parameter in found if parameter.watch is self]
+        return [parameter for parameter in self._changed() if parameter.watch is self]
 
 
 class _Batch:
@@ -149,7 +153,7 @@ class Gradients:
     def _watch_made(self):
         with self._lock:
             made, self._made, self._end_awaited = self._made, [], False
-        made = [parameter for parameter in made if parameter.tensor.grad is not None]
+        made = [parameter for parameter in made if _can_watch(parameter.tensor.grad)]
         _Watch(made, [parameter.tensor.grad for parameter in made], self._fingerprints)
 
     def _take(self, parameters, gradients, watch):
@@ -236,18 +240,14 @@ class Gradients:
     def watch_again(self):
         """What gradients are now is what backward has made."""
         watched = [parameter for parameter in self._parameters
-                   if parameter.watch is not None and parameter.tensor.grad is not None]
+                   if parameter.watch is not None and _can_watch(parameter.tensor.grad)]
         if watched:
             _Watch(watched, [parameter.tensor.grad for parameter in watched], self._fingerprints)
 
-    def changed(self, writes_allowed):
-        """(parameter, whether it was pushed) of gradients that were changed after they were pushed or watched.
-
-        writes_allowed: how many writes torch may have counted that change nothing
-        """
+    def changed(self):
+        """(parameter, whether it was pushed) of gradients that were changed after they were pushed or watched."""
         watches = {id(parameter.watch): parameter.watch for parameter in self._parameters if parameter.watch is not None}
-        return [(parameter, parameter.pushed is not None) for watch in watches.values()
-                for parameter in watch.changed(writes_allowed)]
+        return [(parameter, parameter.pushed is not None) for watch in watches.values() for parameter in watch.changed()]
 
     def release(self):
         """The step is over."""

@@ -17,10 +17,12 @@ import warnings
 from contextlib import contextmanager
 from ctypes import c_double, c_int, c_void_p
 
-from ._library import PEER_LOST, EquishardError, EquishardUsageError, call, mpi
+from ._library import PEER_LOST, EquishardError, EquishardUsageError, call, deadline, mpi
 
 _SUM, _MAXIMUM = "ompi_mpi_op_sum", "ompi_mpi_op_max"
 _PATIENCE = 2  # seconds that the first rank has to end the job, as those of `equishard serve`
+_SPIN_SECONDS = 20e-6  # that a reduction is looked for without sleep, as it is short
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 20e-6, 1e-3  # seconds
 _ATEXIT_SECONDS = 20  # that the program's atexit functions have after an exception
 
 
@@ -34,8 +36,13 @@ def _check(status, function):
         raise RuntimeError(f"{function} failed with MPI error {status}")
 
 
+_unfinished = []  # memory of collectives that did not end
+
+
 class Trainers:
-    """The trainers of a job; collectives over a few numbers, for what is printed."""
+    """The trainers of a job; collectives over a few numbers, for what is printed. Each ends with an EquishardError of
+    status 5 if another trainer has not come to it within `deadline` of the session that was opened last; before there is
+    one, within EQUISHARD_DEADLINE of the environment, or 1800 seconds."""
 
     def __init__(self, communicator):
         self._communicator = communicator
@@ -52,33 +59,58 @@ class Trainers:
             raise EquishardUsageError("the trainers' communicator went with the optimizer, which is closed")
         return self._communicator
 
-    def _reduce(self, values, operation):
+    def _wait(self, request, call):
+        """Wait for a request of MPI, asleep most of the time, not longer than the deadline."""
+        begin, pause, done = time.monotonic(), _SHORTEST_PAUSE, c_int()
+        limit = deadline()
+        while True:
+            _check(mpi.MPI_Test(ctypes.byref(request), ctypes.byref(done), None), "MPI_Test")
+            if done.value:
+                return
+            waited = time.monotonic() - begin
+            if waited > limit:
+                raise EquishardError(
+                    f"trainers.{call}: timed out after {limit:g} s, waiting for the other trainers: all must make this "
+                    "call, one of them does something else, or is lost, or `deadline` is too short", PEER_LOST)
+            if waited > _SPIN_SECONDS:
+                time.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _reduce(self, values, operation, call):
         communicator = self._comm()
         values = list(values)
         given, result = (c_double * len(values))(*values), (c_double * len(values))()
-        _check(mpi.MPI_Allreduce(given, result, c_int(len(values)), _object("ompi_mpi_double"), _object(operation),
-                                 communicator), "MPI_Allreduce")
+        request = c_void_p()
+        _check(mpi.MPI_Iallreduce(given, result, c_int(len(values)), _object("ompi_mpi_double"), _object(operation),
+                                  communicator, ctypes.byref(request)), "MPI_Iallreduce")
+        try:
+            self._wait(request, call)
+        except EquishardError:
+            _unfinished.append((given, result, request))  # MPI may write to them
+            raise
         return list(result)
 
     def sum(self, values):
         """Sums over the trainers of a list of numbers. Collective."""
-        return self._reduce(values, _SUM)
+        return self._reduce(values, _SUM, "sum")
 
     def mean(self, values):
         """Means over the trainers of a list of numbers. Collective."""
-        return [value / self.count for value in self.sum(values)]
+        return [value / self.count for value in self._reduce(values, _SUM, "mean")]
 
     def maximum(self, values):
         """Maxima over the trainers of a list of numbers. Collective."""
-        return self._reduce(values, _MAXIMUM)
+        return self._reduce(values, _MAXIMUM, "maximum")
 
     def minimum(self, values):
         """Minima over the trainers of a list of numbers. Collective."""
-        return [-value for value in self._reduce([-value for value in values], _MAXIMUM)]
+        return [-value for value in self._reduce([-value for value in values], _MAXIMUM, "minimum")]
 
     def barrier(self):
         """Wait for all trainers. Collective."""
-        _check(mpi.MPI_Barrier(self._comm()), "MPI_Barrier")
+        request = c_void_p()
+        _check(mpi.MPI_Ibarrier(self._comm(), ctypes.byref(request)), "MPI_Ibarrier")
+        self._wait(request, "barrier")
 
 
 class _Job:
@@ -225,3 +257,9 @@ def opened(optimizer):
 def closed(optimizer):
     if optimizer in _job.open:
         _job.open.remove(optimizer)
+
+
+def close_failed():
+    """Sessions that have failed can only be closed: another one is not to find their files in use."""
+    for optimizer in [optimizer for optimizer in _job.open if optimizer.failed]:
+        optimizer.close()

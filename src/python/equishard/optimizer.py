@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import torch
 
-from . import _library, configuration, job
-from ._library import PARTIAL, EquishardTypeError, EquishardUsageError, call
+from . import _library, configuration, job, torchcalls
+from ._library import PARTIAL, REPLICATE, EquishardError, EquishardTypeError, EquishardUsageError, call
 from .buffers import Buffers
 from .checkpointing import Objects, TrainerData, check_own_state, pack_alike
 from .clipping import Deferral
@@ -65,6 +65,13 @@ def _check_arguments(resume, placements, shapes, grad_scaler):
         raise EquishardTypeError(f"grad_scaler is a {type(grad_scaler).__name__}: give torch's GradScaler")
 
 
+def _number(value, name):
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise EquishardTypeError(f"clip_grad_norm_: {name} must be a number, is {value!r:.80}") from None
+
+
 class Optimizer(torch.optim.Optimizer):
     """An optimizer whose work is done by the owners of the job.
 
@@ -108,6 +115,7 @@ class Optimizer(torch.optim.Optimizer):
         self.seconds = {"push": 0.0, "step": 0.0, "pull": 0.0}
         world = job.world()  # from here on errors end the job with their status
         _check_arguments(resume, placements, shapes, grad_scaler)
+        job.close_failed()
         found, self._buffers = self._look_at(model, buffers)
         self._structure = Structure(model)
         configuration.open_session(world, config, overrides, ctypes.byref(self._handle))
@@ -180,6 +188,7 @@ class Optimizer(torch.optim.Optimizer):
         self._scale_told = None  # to the library, of the step under way
         self._deferral = Deferral(self._handle, clips_gradients)
         self._warned_of_changes = False
+        torchcalls.listen(self)
 
     @staticmethod
     def _look_at(model, buffers):
@@ -338,21 +347,54 @@ class Optimizer(torch.optim.Optimizer):
 
     def _check_gradients(self):
         """That nobody has changed gradients since backward."""
-        unscaled = self._scale.unscaled_in_place(self._step_scaler)
-        changed = self._gradients.changed(writes_allowed=int(unscaled and not self._scale.sees_unscale))
+        changed = self._gradients.changed()
         for parameter, pushed in changed:
             if pushed:
                 raise EquishardUsageError(
                     f"the gradient of '{parameter.name}' was changed, set to zero or replaced after backward had "
                     "pushed it: clip with optimizer.clip_grad_norm_(max_norm), call zero_grad after step, leave the "
                     "loss's scale to grad_scaler=; other changes need push_in_backward=False")
-        if changed and not self._warned_of_changes:
+        # A scaler that is not torch's may have divided gradients unseen.
+        if changed and not self._scale.unscaled_unseen(self._step_scaler):
+            self._warn_of_change(f"the gradient of '{changed[0][0].name}' was changed between backward and step")
+
+    def _warn_of_change(self, what):
+        if not self._warned_of_changes:
             self._warned_of_changes = True
             job.warn(
-                f"the gradient of '{changed[0][0].name}' was changed between backward and step. It is this trainer's "
-                f"part of the gradient, of {self.trainers.count}: to divide all by a number is right, but torch's "
-                "clip_grad_norm_ and clip_grad_value_ clip every part by itself, which is not the clipped gradient. "
-                "Call optimizer.clip_grad_norm_(max_norm) instead")
+                f"{what}. It is this trainer's part of the gradient, of {self.trainers.count}: to divide all by a number "
+                "is right, but torch's clip_grad_norm_ and clip_grad_value_ clip every part by itself, which is not the "
+                "clipped gradient. Call optimizer.clip_grad_norm_(max_norm) instead")
+
+    def torch_clips(self, function, tensors):
+        """torch's function is about to clip tensors, of this optimizer perhaps."""
+        mine = [self._by_tensor[id(tensor)] for tensor in tensors if id(tensor) in self._by_tensor]
+        mine = [parameter for parameter in mine if parameter.tensor.grad is not None]
+        pushed = [parameter for parameter in mine if parameter.pushed is not None]
+        by_value = function == "clip_grad_value_"
+        if pushed:
+            instead = ("make the optimizer with push_in_backward=False, and mind that the function clips every trainer's "
+                       "part of the gradient by itself: it is exact with one trainer only; or clip by the norm, with "
+                       "optimizer.clip_grad_norm_(max_norm)") if by_value else "call optimizer.clip_grad_norm_(max_norm)"
+            raise EquishardUsageError(f"torch's {function} is called on the gradient of '{pushed[0].name}', which has been "
+                                      f"pushed already, so that owners would not see it: {instead}")
+        # Clipping by value is right for rows of a gradient, too.
+        wrong = [parameter for parameter in mine
+                 if parameter.gradient == PARTIAL or (parameter.gradient != REPLICATE and not by_value)]
+        if wrong and self.trainers.count > 1:
+            self._warn_of_change(f"torch's {function} changes the gradient of '{wrong[0].name}'")
+
+    def torch_unscales(self):
+        """A GradScaler is about to divide the gradients."""
+        pushed = [parameter for parameter in self._parameters if parameter.pushed is not None]
+        if pushed:
+            raise EquishardUsageError(
+                f"scaler.unscale_ is called after the gradient of '{pushed[0].name}' was pushed, with the loss's scale in "
+                "it: make the optimizer with Optimizer(..., grad_scaler=scaler)")
+
+    def torch_unscaled(self):
+        self._gradients.watch_again()
+        self._scale.unscale_seen = True
 
     @torch.no_grad()
     def clip_grad_norm_(self, max_norm, norm_type=2.0, error_if_nonfinite=False):
@@ -360,14 +402,15 @@ class Optimizer(torch.optim.Optimizer):
         the loss's scale: what torch.nn.utils.clip_grad_norm_ does in one process. Between backward and step; pushes what
         is left, and returns the norm. Collective over the trainers.
         """
-        if float(norm_type) != 2.0:
+        self._check_open()
+        max_norm = _number(max_norm, "max_norm")
+        if _number(norm_type, "norm_type") != 2.0:
             raise EquishardUsageError(f"clip_grad_norm_: norm_type must be 2, is {norm_type}")
         norm = c_double()
         with self._timed("push"):
             self._push_rest(watch=True)
         with self._timed("step"):
-            call("eqs_clip_grad_norm", self._session, c_double(max_norm), ctypes.byref(norm))
-        self._deferral.clipped()
+            self._deferral.clip(max_norm, norm)
         if error_if_nonfinite and not math.isfinite(norm.value):
             raise RuntimeError(f"the total norm of order {norm_type} for gradients is non-finite, so it cannot be clipped")
         return torch.tensor(norm.value, dtype=torch.float32, device=self._parameters[0].tensor.device)
@@ -388,6 +431,7 @@ class Optimizer(torch.optim.Optimizer):
         `scaler.step(optimizer)` of torch's GradScaler hands itself over: the owners divide its scale out, and with
         `on_nonfinite: skip` all scalers of the job learn alike that a step was skipped.
         """
+        self._check_open()
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -400,6 +444,7 @@ class Optimizer(torch.optim.Optimizer):
         self._gradients.release()
         self._weights.release()
         self._deferral.end_step()
+        self._scale.unscale_seen = False
         self._step_scaler = self._scale_told = None
         info = self.step_info()
         for count, offset in self._step_counts:
@@ -446,6 +491,7 @@ class Optimizer(torch.optim.Optimizer):
 
         param_groups, registered objects and the model's buffers are in it, too.
         """
+        self._check_open()
         if not self._gradients.any_pushed:
             self._weights.look()
             self._weights.put_written()
@@ -516,13 +562,20 @@ class Optimizer(torch.optim.Optimizer):
     def trainer_count(self):
         return self.trainers.count
 
+    @property
+    def failed(self):
+        """Whether a collective call has failed, on all ranks: `close` is all that is left then, and waits for nobody."""
+        return bool(self._handle) and _library.session_failed(self._handle)
+
     def close(self):
-        """End the session; the owners' programs end. Collective over the trainers; done at exit if not before."""
+        """End the session; the owners' programs end. Collective over the trainers, but where `failed`; done at exit if
+        not before."""
         if self._handle:
             self._leave()
 
     def _leave(self):
         """Nothing of the session is used any more."""
+        torchcalls.forget(self)
         if self._gradients is not None:
             self._gradients.close()
         if self._scale is not None:
@@ -536,6 +589,11 @@ class Optimizer(torch.optim.Optimizer):
         return self
 
     def __exit__(self, kind, error, traceback):
-        # After an exception on this rank the others do not come to close; the end of the process sees to them.
+        """After an exception on this rank alone the others do not come to close; the end of the process sees to them."""
         if kind is None:
             self.close()
+        elif self.failed or (self._handle and job.rank_count() == 1):
+            try:
+                self.close()
+            except EquishardError:  # the library has printed it; the program's exception counts
+                pass

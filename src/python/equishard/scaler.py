@@ -30,8 +30,9 @@ class GradientScale:
     def __init__(self, optimizer, gradients, scaler, pushes):
         self._optimizer, self._gradients = optimizer, gradients
         self._scaler, self._stays = scaler, scaler is not None and pushes
-        self.sees_unscale = hasattr(scaler, "unscale_")
-        if self.sees_unscale:
+        self.unscale_seen = False  # a scaler has divided this step's gradients, and it was noticed
+        self._sees_unscale = hasattr(scaler, "unscale_")
+        if self._sees_unscale:
             self._torch_unscale = scaler.unscale_
             scaler.unscale_ = self._unscale
 
@@ -42,6 +43,7 @@ class GradientScale:
             return self._torch_unscale(optimizer)
         if not self._stays:
             self._torch_unscale(optimizer)
+            self.unscale_seen = True
             return self._gradients.watch_again()
         stage, state = _stage(scaler, optimizer), scaler._per_optimizer_states[id(optimizer)]
         if stage == "UNSCALED":
@@ -66,6 +68,10 @@ class GradientScale:
         return (scaler is not None and not (self._stays and scaler is self._scaler) and _is_enabled(scaler)
                 and _stage(scaler, self._optimizer) == "UNSCALED")
 
+    def unscaled_unseen(self, scaler):
+        """Whether a scaler that is none of torch's has divided the gradients: what it did is not known."""
+        return self.unscaled_in_place(scaler) and not self.unscale_seen
+
     def check(self, told, scaler):
         """told: the factor that the gradients of this step were pushed with."""
         scale = self.now(scaler)
@@ -85,6 +91,6 @@ class GradientScale:
             device: torch.full((1,), float(skipped), device=device)}
 
     def close(self):
-        if self.sees_unscale:
+        if self._sees_unscale:
             del self._scaler.unscale_  # the class has torch's
-            self.sees_unscale = False
+            self._sees_unscale = False
