@@ -90,7 +90,7 @@ eqs_status eqs_wait(MPI_Request *request, const char *what)
       looks = 0;
       last_moved = eqs_clock();
     } else {
-      if (eqs_clock() - last_moved > deadline) return eqs_fail_waiting(what);
+      if (eqs_clock() - last_moved > eqs_deadline()) return eqs_fail_waiting(what);
       eqs_backoff(&looks);
     }
   }

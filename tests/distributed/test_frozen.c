@@ -9,24 +9,8 @@
 
 #include "base/memory.h"
 #include "checkpoint/checkpoint.h"
+#include "folder.h"
 #include "harness.h"
-
-static char folder[64];
-
-static void make_folder(void)
-{
-  strcpy(folder, "/tmp/equishard-test-XXXXXX");
-  if (test_rank() == 0) ck_assert_ptr_nonnull(mkdtemp(folder));
-  MPI_Bcast(folder, sizeof folder, MPI_CHAR, 0, MPI_COMM_WORLD);
-}
-
-static void remove_folder(void)
-{
-  MPI_Barrier(MPI_COMM_WORLD);
-  char command[128];
-  snprintf(command, sizeof command, "rm -rf %s", folder);
-  if (test_rank() == 0) ck_assert_int_eq(system(command), 0);
-}
 
 enum { EMBED, QUERY, NORM, WIDE, EXTRA, tensors };
 

@@ -4,9 +4,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "folder.h"
 #include "harness.h"
-
-static char folder[64];
 
 static const char *write_config(const char *mode, const char *directory)
 {
@@ -87,21 +86,6 @@ START_TEST(test_all_ranks_are_refused)
   if (holder != NULL) ck_assert_ok(eqs_session_close(&holder));
 }
 END_TEST
-
-static void make_folder(void)
-{
-  strcpy(folder, "/tmp/equishard-test-XXXXXX");
-  if (test_rank() == 0) ck_assert_ptr_nonnull(mkdtemp(folder));
-  MPI_Bcast(folder, sizeof folder, MPI_CHAR, 0, MPI_COMM_WORLD);
-}
-
-static void remove_folder(void)
-{
-  MPI_Barrier(MPI_COMM_WORLD);
-  char command[128];
-  snprintf(command, sizeof command, "rm -rf %s", folder);
-  if (test_rank() == 0) ck_assert_int_eq(system(command), 0);
-}
 
 Suite *make_suite(void)
 {

@@ -8,27 +8,11 @@
 
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/weights.h"
+#include "folder.h"
 #include "harness.h"
 #include "model/layout.h"
 
 enum { rows = 6, cols = 4, elements = rows * cols };
-
-static char folder[64];
-
-static void make_folder(void)
-{
-  strcpy(folder, "/tmp/equishard-test-XXXXXX");
-  if (test_rank() == 0) ck_assert_ptr_nonnull(mkdtemp(folder));
-  MPI_Bcast(folder, sizeof folder, MPI_CHAR, 0, MPI_COMM_WORLD);
-}
-
-static void remove_folder(void)
-{
-  MPI_Barrier(MPI_COMM_WORLD);
-  char command[128];
-  snprintf(command, sizeof command, "rm -rf %s", folder);
-  if (test_rank() == 0) ck_assert_int_eq(system(command), 0);
-}
 
 /* A configuration with checkpoints in the folder; `more` are keys of `checkpoint`. */
 static const char *write_config(int trainers, const char *more)

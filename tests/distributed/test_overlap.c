@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "folder.h"
 #include "harness.h"
 #include "optimizer/optimizer.h"
 #include "service/session.h"
@@ -46,22 +47,13 @@ static const char configuration[] = "mode: %s\n"
                                     "  - {match: {name: '*gate_proj*'}, rule: muon, lr: 0.02%s}\n"
                                     "  - {match: {}, rule: adamw, lr: 0.01}\n";
 
-static char folder[64], config_path[96];
+static char config_path[96];
 
-static void make_folder(void)
+/* The folder, and where the configuration will be. */
+static void make_config_folder(void)
 {
-  strcpy(folder, "/tmp/equishard-test-XXXXXX");
-  if (test_rank() == 0) ck_assert_ptr_nonnull(mkdtemp(folder));
-  MPI_Bcast(folder, sizeof folder, MPI_CHAR, 0, MPI_COMM_WORLD);
+  make_folder();
   snprintf(config_path, sizeof config_path, "%s/config.yaml", folder);
-}
-
-static void remove_folder(void)
-{
-  MPI_Barrier(MPI_COMM_WORLD);
-  char command[128];
-  snprintf(command, sizeof command, "rm -rf %s", folder);
-  if (test_rank() == 0) ck_assert_int_eq(system(command), 0);
 }
 
 static void write_config(int trainers, const char *head, const char *grid)
@@ -410,7 +402,7 @@ static void compare_orders(int trainers, const char *head, const char *grid, boo
 
 START_TEST(test_same_bits_in_any_order)
 {
-  make_folder();
+  make_config_folder();
   for (int trainers = 1; trainers <= test_size(); trainers += test_size() > 4 && trainers < 5 ? 2 : 1) {
     int owners = trainers == test_size() ? trainers : test_size() - trainers;
     compare_orders(trainers, "", "", true);
@@ -423,7 +415,7 @@ END_TEST
 
 START_TEST(test_clipping_waits_for_all)
 {
-  make_folder();
+  make_config_folder();
   for (int trainers = 1; trainers <= test_size(); trainers += 2)
     compare_orders(trainers, "clip_grad_norm: 0.5", test_size() - trainers >= 2 ? ", grid: 2x1, block: 16" : "", false);
   remove_folder();
@@ -447,7 +439,7 @@ static void skip_a_step(training *job)
 
 START_TEST(test_skipping_waits_for_all)
 {
-  make_folder();
+  make_config_folder();
   for (int trainers = 1; trainers <= test_size(); trainers += 2) {
     write_config(trainers, "on_nonfinite: skip", test_size() - trainers >= 2 ? ", grid: 2x1, block: 16" : "");
     float *expected = reference_weights(trainers);
@@ -465,7 +457,7 @@ END_TEST
 START_TEST(test_weights_leave_one_by_one)
 {
   if (test_size() == 1) return;
-  make_folder();
+  make_config_folder();
   int trainers = test_size() - 1;
   write_config(trainers, "clip_grad_norm: 0.5", "");
   if (test_rank() < trainers) {
@@ -536,7 +528,7 @@ static void push_replicated(void)
 
 START_TEST(test_absent_gradients)
 {
-  make_folder();
+  make_config_folder();
   for (int trainers = 1; trainers <= test_size(); trainers++) {
     int owners = trainers == test_size() ? trainers : test_size() - trainers;
     write_config(trainers, "", owners >= 2 ? ", grid: 2x1, block: 16" : "");
@@ -590,7 +582,7 @@ static void checkpoint_after_push(void)
 START_TEST(test_settings_are_fixed_by_the_first_push)
 {
   char head[128];
-  make_folder();
+  make_config_folder();
   snprintf(head, sizeof head, "checkpoint: {directory: %s/kept}", folder);
   for (int trainers = 1; trainers <= test_size(); trainers++) {
     write_config(trainers, head, "");
@@ -644,7 +636,7 @@ static void fail_late(int which, bool embedded)
 START_TEST(test_late_failure)
 {
   char head[256];
-  make_folder();
+  make_config_folder();
   snprintf(head, sizeof head, "metrics: {path: %s/nowhere/metrics, every: 1}\ncheckpoint: {directory: %s/kept}", folder,
            folder);
   for (int which = 0; which < 4; which++) {
@@ -688,7 +680,7 @@ static void serve_failing(bool fails)
 START_TEST(test_one_owner_fails)
 {
   if (test_size() < 3) return;
-  make_folder();
+  make_config_folder();
   for (int trainers = 1; trainers <= test_size() - 2; trainers++) {
     write_config(trainers, "", ", grid: 2x1, block: 16");
     if (test_rank() < trainers) {
@@ -741,7 +733,7 @@ static void count_bytes(int trainers)
 
 START_TEST(test_bytes_of_a_step)
 {
-  make_folder();
+  make_config_folder();
   for (int trainers = 1; trainers <= test_size(); trainers++) {
     write_config(trainers, "", "");
     if (test_rank() < trainers)

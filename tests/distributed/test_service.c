@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "folder.h"
 #include "harness.h"
 #include "optimizer/optimizer.h"
 
@@ -45,23 +46,6 @@ static const char configuration[] = "deadline: 30\n"
                                     "  - {match: {}, rule: adamw, lr: 0.01}\n";
 
 /* ----- files that all ranks know ----- */
-
-static char folder[64];
-
-static void make_folder(void)
-{
-  strcpy(folder, "/tmp/equishard-test-XXXXXX");
-  if (test_rank() == 0) ck_assert_ptr_nonnull(mkdtemp(folder));
-  MPI_Bcast(folder, sizeof folder, MPI_CHAR, 0, MPI_COMM_WORLD);
-}
-
-static void remove_folder(void)
-{
-  MPI_Barrier(MPI_COMM_WORLD);
-  char command[128];
-  snprintf(command, sizeof command, "rm -rf %s", folder);
-  if (test_rank() == 0) ck_assert_int_eq(system(command), 0);
-}
 
 /* Write a configuration: `head` before the groups, `grid` for the matrices' groups. */
 static const char *write_config(const char *head, const char *grid)

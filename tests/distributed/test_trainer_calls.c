@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "folder.h"
 #include "harness.h"
 
 enum { rows = 7, cols = 5, elements = rows * cols };
@@ -166,23 +167,6 @@ static void close_job(job *at)
 {
   ck_assert_ok(eqs_session_close(&at->session));
   ck_assert_ptr_null(at->session);
-}
-
-static char folder[64];
-
-static void make_folder(void)
-{
-  strcpy(folder, "/tmp/equishard-test-XXXXXX");
-  if (test_rank() == 0) ck_assert_ptr_nonnull(mkdtemp(folder));
-  MPI_Bcast(folder, sizeof folder, MPI_CHAR, 0, MPI_COMM_WORLD);
-}
-
-static void remove_folder(void)
-{
-  char command[128];
-  MPI_Barrier(MPI_COMM_WORLD);
-  snprintf(command, sizeof command, "rm -rf %s", folder);
-  if (test_rank() == 0) ck_assert_int_eq(system(command), 0);
 }
 
 /* Run `body` in every number of trainers; all ranks: embedded. Owners serve `sessions`, the last with a status. */
