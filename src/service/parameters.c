@@ -24,9 +24,7 @@ cleanup:
 
 static eqs_status check_role(const eqs_parameter_info *info)
 {
-  if (info->role == NULL) return EQS_OK;
-  for (int r = 0; r < EQS_ROLES; r++)
-    if (strcmp(eqs_role_names[r], info->role) == 0) return EQS_OK;
+  if (info->role == NULL || eqs_role_find(info->role) != EQS_ROLES) return EQS_OK;
   return eqs_fail(EQS_USAGE, "parameter '%s': there is no role '%s' (embedding, lm_head, router, ...)", info->name,
                   info->role);
 }

@@ -129,9 +129,23 @@ static eqs_status check_running(const eqs_session *session, const char *call)
   return status == EQS_OK ? eqs_check_started(session, call) : status;
 }
 
-/* Hand a gradient to the sender. */
-static eqs_status add_push(eqs_parameter *parameter, const void *gradient, const char *call)
+/* The arrays of a call with several parameters; count is not 0. */
+static eqs_status check_arrays(int64_t count, eqs_parameter *const *parameters, const void *memory, const char *call,
+                               const char *what)
 {
+  eqs_status status = EQS_OK;
+  if (count < 0) return eqs_fail(EQS_USAGE, "count must be at least 0, is %lld", (long long)count);
+  EQS_TRY(eqs_check_pointer(parameters, call, "parameters"));
+  EQS_TRY(eqs_check_pointer(memory, call, what));
+  EQS_TRY(eqs_check_parameter(parameters[0], call));
+cleanup:
+  return status;
+}
+
+/* Hand a gradient to the sender. */
+static eqs_status add_push(eqs_parameter *parameter, const void *gradient)
+{
+  static const char call[] = "eqs_push";
   eqs_status status = EQS_OK;
   EQS_TRY(eqs_check_parameter(parameter, call));
   eqs_session *session = parameter->session;
@@ -163,13 +177,10 @@ eqs_status eqs_push_many(int64_t count, eqs_parameter *const *parameters, const 
   double begin = eqs_clock();
   bool moved = false;
   if (count == 0) return EQS_OK;
-  if (count < 0) return eqs_fail(EQS_USAGE, "count must be at least 0, is %lld", (long long)count);
-  EQS_TRY(eqs_check_pointer(parameters, "eqs_push", "parameters"));
-  EQS_TRY(eqs_check_pointer(gradients, "eqs_push", "gradients"));
-  EQS_TRY(eqs_check_parameter(parameters[0], "eqs_push"));
+  EQS_TRY(check_arrays(count, parameters, gradients, "eqs_push", "gradients"));
   eqs_session *session = parameters[0]->session;
   eqs_session_enter(session);
-  for (int64_t i = 0; i < count; i++) EQS_TRY(add_push(parameters[i], gradients[i], "eqs_push"));
+  for (int64_t i = 0; i < count; i++) EQS_TRY(add_push(parameters[i], gradients[i]));
   EQS_TRY(eqs_session_advance(session, &moved));
   session->seconds[EQS_PHASE_PUSH] += eqs_clock() - begin;
 cleanup:
@@ -263,10 +274,7 @@ eqs_status eqs_pull_many(int64_t count, eqs_parameter *const *parameters, void *
   eqs_status status = EQS_OK;
   double begin = eqs_clock();
   if (count == 0) return EQS_OK;
-  if (count < 0) return eqs_fail(EQS_USAGE, "count must be at least 0, is %lld", (long long)count);
-  EQS_TRY(eqs_check_pointer(parameters, "eqs_pull", "parameters"));
-  EQS_TRY(eqs_check_pointer(weights, "eqs_pull", "weights"));
-  EQS_TRY(eqs_check_parameter(parameters[0], "eqs_pull"));
+  EQS_TRY(check_arrays(count, parameters, weights, "eqs_pull", "weights"));
   eqs_session *session = parameters[0]->session;
   eqs_session_enter(session);
   for (int64_t i = 0; i < count && status == EQS_OK; i++) status = pull(parameters[i], weights[i]);
