@@ -10,6 +10,9 @@
 /* Deflate, the best of HDF5's own filters, makes 1032 bytes of one. */
 enum { best_compression = 1032 };
 
+/* A file up to this size is read at once: HDF5 asks for its metadata in pieces of some dozen bytes. */
+static const int64_t read_at_once = 256 << 20;
+
 eqs_status eqs_hdf5_open(const char *path, eqs_hdf5_reader *reader)
 {
   eqs_status status = EQS_OK;
@@ -25,6 +28,7 @@ eqs_status eqs_hdf5_open(const char *path, eqs_hdf5_reader *reader)
   }
   EQS_HDF5_TRY(reader, "cannot be opened", H5PLset_loading_state(0)); /* filters that a file names are not loaded */
   EQS_HDF5_TRY(reader, "cannot be opened", access = eqs_hdf5_access());
+  if (reader->bytes <= read_at_once) EQS_HDF5_TRY(reader, "cannot be opened", H5Pset_fapl_core(access, 1 << 20, false));
   EQS_HDF5_TRY(reader, "cannot be opened", reader->file = H5Fopen(path, H5F_ACC_RDONLY, access));
 cleanup:
   eqs_hdf5_close(access);
