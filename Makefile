@@ -15,9 +15,9 @@ CFLAGS += -std=c11 -g $(OPTIMIZE) $(SANITIZE) $(WARNINGS) -fPIC -fvisibility=hid
 LDLIBS += -Wl,-u,eqs_blis_kernels -Wl,--no-as-needed -lblis -lscalapack-openmpi -llapack -Wl,--as-needed \
           $(shell $(PKG_CONFIG) --libs $(LIBRARIES) 2>/dev/null) -ldl -lm -lpthread
 
-ROOMS = base dist polar rules model optimizer checkpoint service
+ROOMS = base dist polar rules model optimizer checkpoint weights service
 LIBRARY_SOURCES = $(foreach room,$(ROOMS),$(wildcard src/$(room)/*.c))
-COMMAND_SOURCES = $(wildcard src/cli/*.c)
+COMMAND_SOURCES = $(wildcard src/bench/*.c src/cli/*.c)
 TEST_FOLDERS = unit distributed equivariance
 TEST_SOURCES = $(foreach folder,$(TEST_FOLDERS),$(wildcard tests/$(folder)/test_*.c))
 HELPER_SOURCES = $(filter-out $(TEST_SOURCES),$(wildcard tests/*.c $(TEST_FOLDERS:%=tests/%/*.c) tests/fuzz/*.c))
@@ -103,8 +103,8 @@ $(BUILD)/tests/%: $(BUILD)/objects/tests/%.o $(call objects,$(HELPER_SOURCES)) $
 	@$(CC) $(CFLAGS) -o $@ $^ $(LDLIBS) $(shell $(PKG_CONFIG) --libs check)
 
 FUZZ_OBJECTS = $(patsubst %.c,$(BUILD)/fuzz/objects/%.o,$(foreach room,$(FUZZ_ROOMS),$(wildcard src/$(room)/*.c)) \
-               $(addprefix src/checkpoint/,safetensors.c file.c tiles.c index.c image.c hdf5_encode.c summary.c \
-                 packed.c))
+               $(addprefix src/checkpoint/,tiles.c index.c image.c hdf5_encode.c summary.c packed.c) \
+               src/weights/safetensors.c)
 FUZZ_CC = OMPI_CC=clang $(CC)
 FUZZ_CFLAGS = -std=c11 -g -O1 -march=$(ARCH) -fno-omit-frame-pointer -fno-math-errno -Wall -Wextra -Werror \
               -fsanitize=address,undefined -fno-sanitize-recover=all -MMD -MP

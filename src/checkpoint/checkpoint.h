@@ -134,7 +134,7 @@ typedef struct {
 /*
  * Look into a file, which may be damaged or hostile: check format, version, completeness, sizes, and all bytes of the
  * metadata. If they are not as we write them, or the file is of format version 1, HDF5 looks at it, which it may crash:
- * in a process apart (base/apart.h); no link in the file is followed,
+ * in a sandbox (base/sandbox.h); no link in the file is followed,
  * and nothing is allocated before its size is checked against the file's. Bytes behind the end of what HDF5 knows of
  * belong to nothing, and do not matter. Not collective. EQS_IO: cannot be opened; EQS_DAMAGED: not a checkpoint, of a
  * later version, incomplete, cut off or damaged.

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/memory.h"
-#include "checkpoint/file.h"
 #include "checkpoint/tiles.h"
 
 /* Sums over the elements of a tensor that are finite on both sides. */

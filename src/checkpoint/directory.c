@@ -9,10 +9,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "checkpoint/directory.h"
-#include "checkpoint/file.h"
 #include "checkpoint/tiles.h"
 
 /* A checkpoint of a directory. */

@@ -48,3 +48,12 @@ const char *eqs_hdf5_error(void)
   text[strcspn(text, cause ? "'" : "\n")] = '\0';
   return text;
 }
+
+const char *eqs_hdf5_version(void)
+{
+  static char text[40];
+  unsigned major, minor, release;
+  H5get_libversion(&major, &minor, &release);
+  snprintf(text, sizeof text, "%u.%u.%u", major, minor, release);
+  return text;
+}

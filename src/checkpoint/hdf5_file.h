@@ -21,4 +21,7 @@ void eqs_hdf5_close(hid_t id);
 /* The innermost description of HDF5's error stack, or "". Valid until the next call. */
 const char *eqs_hdf5_error(void);
 
+/* The version of the HDF5 library: "1.10.8". */
+const char *eqs_hdf5_version(void);
+
 #endif

@@ -4,8 +4,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/file.h"
 #include "base/memory.h"
-#include "checkpoint/file.h"
 
 /* Deflate, the best of HDF5's own filters, makes 1032 bytes of one. */
 enum { best_compression = 1032 };
@@ -42,13 +42,13 @@ void eqs_hdf5_end(eqs_hdf5_reader *reader)
   reader->file = -1;
 }
 
-eqs_apart_limits eqs_hdf5_limits(const char *path, int64_t data)
+eqs_sandbox_limits eqs_hdf5_limits(const char *path, int64_t data)
 {
   const int64_t mib = 1 << 20, most_metadata = 10240 * mib;
   struct stat about;
   int64_t bytes = stat(path, &about) == 0 ? about.st_size : 0;
   int64_t work = (bytes < most_metadata ? bytes : most_metadata) + data;
-  return (eqs_apart_limits){
+  return (eqs_sandbox_limits){
       .path = path, .memory = 1024 * mib + 4 * work, .seconds = 20 + work / (10 * mib), .largest = mib + 8 * work};
 }
 

@@ -1,7 +1,7 @@
 /*
  * Looking into HDF5 files that may be damaged or hostile. No link to another file or name is followed, no data outside
  * of the file is touched, and no size counts before it is checked against the file's. HDF5's own parser is no part of
- * that promise: call all of this in eqs_apart.
+ * that promise: call all of this in eqs_sandbox_run.
  */
 #ifndef EQS_CHECKPOINT_HDF5_READ_H
 #define EQS_CHECKPOINT_HDF5_READ_H
@@ -9,7 +9,7 @@
 #include <hdf5.h>
 #include <stdbool.h>
 
-#include "base/apart.h"
+#include "base/sandbox.h"
 #include "checkpoint/hdf5_file.h"
 
 typedef struct {
@@ -23,8 +23,8 @@ typedef struct {
 eqs_status eqs_hdf5_open(const char *path, eqs_hdf5_reader *reader);
 void eqs_hdf5_end(eqs_hdf5_reader *reader);
 
-/* Limits for eqs_apart of reading what is in a file, and besides some bytes of its data. */
-eqs_apart_limits eqs_hdf5_limits(const char *path, int64_t data);
+/* Limits for eqs_sandbox_run of reading what is in a file, and besides some bytes of its data. */
+eqs_sandbox_limits eqs_hdf5_limits(const char *path, int64_t data);
 
 /* EQS_DAMAGED with what is wrong, and with HDF5's reason. */
 eqs_status eqs_hdf5_damaged(const eqs_hdf5_reader *reader, const char *what);

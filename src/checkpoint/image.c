@@ -6,9 +6,9 @@
 #include <time.h>
 #include <xxhash.h>
 
+#include "base/file.h"
 #include "base/memory.h"
 #include "base/numbers.h"
-#include "checkpoint/file.h"
 #include "checkpoint/index.h"
 #include "checkpoint/packed.h"
 #include "checkpoint/summary.h"

@@ -9,10 +9,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "checkpoint/directory.h"
-#include "checkpoint/file.h"
 
 /* Who has a lock, as the file says it: "HOST PROCESS TIME". */
 typedef struct {

@@ -2,9 +2,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/memory.h"
 #include "checkpoint/exchange.h"
-#include "checkpoint/file.h"
 #include "checkpoint/tiles.h"
 #include "dist/communicator.h"
 

@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/memory.h"
 #include "checkpoint/directory.h"
-#include "checkpoint/file.h"
 #include "checkpoint/write.h"
 #include "dist/communicator.h"
 

@@ -392,8 +392,8 @@ cleanup:
   return status;
 }
 
-/* What is done apart: HDF5's summary of a file, packed. */
-static eqs_status summarize_apart(void *path, char **bytes, int64_t *size)
+/* What is done in the sandbox: HDF5's summary of a file, packed. */
+static eqs_status summarize_in_sandbox(void *path, char **bytes, int64_t *size)
 {
   eqs_status status = EQS_OK;
   eqs_checkpoint_summary summary;
@@ -404,14 +404,14 @@ cleanup:
   return status;
 }
 
-static eqs_status hdf5_summarize_apart(const char *path, eqs_checkpoint_summary *summary)
+static eqs_status hdf5_summarize_in_sandbox(const char *path, eqs_checkpoint_summary *summary)
 {
   eqs_status status = EQS_OK;
-  eqs_apart_limits limits = eqs_hdf5_limits(path, 0);
+  eqs_sandbox_limits limits = eqs_hdf5_limits(path, 0);
   char *bytes;
   int64_t size;
   *summary = (eqs_checkpoint_summary){0};
-  EQS_TRY(eqs_apart(&limits, summarize_apart, (void *)path, &bytes, &size));
+  EQS_TRY(eqs_sandbox_run(&limits, summarize_in_sandbox, (void *)path, &bytes, &size));
   EQS_TRY(eqs_summary_unpack(bytes, size, summary));
 cleanup:
   free(bytes);
@@ -439,7 +439,7 @@ void eqs_checkpoint_warn_if_changed(const char *file, const eqs_checkpoint_summa
 
 eqs_status eqs_checkpoint_summarize(const char *path, eqs_checkpoint_summary *summary)
 {
-  return summarize(path, hdf5_summarize_apart, summary);
+  return summarize(path, hdf5_summarize_in_sandbox, summary);
 }
 
 eqs_status eqs_checkpoint_summarize_here(const char *path, eqs_checkpoint_summary *summary)

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/memory.h"
-#include "checkpoint/file.h"
 #include "checkpoint/image.h"
 #include "checkpoint/summary.h"
 

@@ -4,7 +4,7 @@
 
 #include <argp.h>
 
-#include "checkpoint/weights.h"
+#include "weights/weights.h"
 
 /*
  * The two options, as a child of a subcommand's argp; its input is an eqs_name_choice, zeroed at first, to which the

@@ -2,10 +2,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/arguments.h"
 #include "base/log.h"
 #include "base/numbers.h"
 #include "cli/choice.h"
 #include "cli/command.h"
+#include "dist/communicator.h"
+#include "weights/export.h"
 
 static const char documentation[] =
     "Write the weights of a checkpoint (or of the one that `latest' names in a directory) as a safetensors file, which "
@@ -83,8 +86,8 @@ eqs_status eqs_command_export(int argc, char **argv)
   static const struct argp argp = {
       .options = options, .parser = parse, .args_doc = "CHECKPOINT", .doc = documentation, .children = children};
   arguments given = {0};
-  int done;
-  eqs_status status = eqs_parse_arguments(&argp, argc, argv, &given, &done);
+  bool done;
+  eqs_status status = eqs_parse_arguments(&argp, argc, argv, eqs_world_rank() == 0, &given, &done);
   if (status == EQS_OK && !done) status = eqs_share_status(eqs_world_rank() == 0 ? export(&given) : EQS_OK);
   eqs_choice_free(&given.choice);
   return status;

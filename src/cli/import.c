@@ -2,10 +2,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/arguments.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "cli/choice.h"
 #include "cli/command.h"
+#include "dist/communicator.h"
+#include "weights/import.h"
 
 static const char documentation[] =
     "Make a checkpoint of step 0 from the weights in safetensors files (several are parts of one model). A job that "
@@ -62,9 +65,9 @@ eqs_status eqs_command_import(int argc, char **argv)
       .options = options, .parser = parse, .args_doc = "FILE...", .doc = documentation, .children = children};
   arguments given = {0};
   eqs_weights_moved moved;
-  int done;
+  bool done;
   eqs_status status = EQS_OK;
-  EQS_TRY(eqs_parse_arguments(&argp, argc, argv, &given, &done));
+  EQS_TRY(eqs_parse_arguments(&argp, argc, argv, eqs_world_rank() == 0, &given, &done));
   if (done) goto cleanup;
   EQS_TRY(
       eqs_weights_import(MPI_COMM_WORLD, given.files, given.file, given.output, &given.choice, given.saturate, &moved));

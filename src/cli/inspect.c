@@ -7,10 +7,12 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/arguments.h"
 #include "checkpoint/checkpoint.h"
 #include "cli/command.h"
 #include "cli/description.h"
 #include "cli/inspect_diff.h"
+#include "dist/communicator.h"
 #include "model/layout.h"
 
 typedef struct {
@@ -183,8 +185,8 @@ eqs_status eqs_command_inspect(int argc, char **argv)
              "Example:\n  equishard inspect runs/example/checkpoints --format json\n"
              "  equishard inspect --diff runs/a/checkpoints runs/b/checkpoints\n"};
   inspect_options chosen = {0};
-  int done;
-  eqs_status status = eqs_parse_arguments(&argp, argc, argv, &chosen, &done);
+  bool done;
+  eqs_status status = eqs_parse_arguments(&argp, argc, argv, eqs_world_rank() == 0, &chosen, &done);
   if (status != EQS_OK || done) return status;
   if (eqs_world_rank() == 0)
     status = chosen.diff ? eqs_inspect_difference(chosen.path[0], chosen.path[1], chosen.json)

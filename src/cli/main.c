@@ -4,7 +4,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bench/bench.h"
 #include "cli/command.h"
+#include "dist/communicator.h"
 
 typedef struct {
   const char *name, *about;

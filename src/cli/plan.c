@@ -5,9 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/arguments.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "cli/command.h"
+#include "dist/communicator.h"
 #include "model/calibration.h"
 #include "model/manifest.h"
 #include "optimizer/plan.h"
@@ -411,8 +413,9 @@ eqs_status eqs_command_plan(int argc, char **argv)
   eqs_sources sources = {0};
   eqs_config *config = NULL;
   model shown = {0};
-  int done = 0;
-  eqs_status status = eqs_parse_arguments(&argp, argc, argv, &given, &done); /* prints what is wrong */
+  bool done = false;
+  eqs_status status =
+      eqs_parse_arguments(&argp, argc, argv, eqs_world_rank() == 0, &given, &done); /* prints what is wrong */
   if (status != EQS_OK || done) return status;
   if (eqs_world_rank() != 0) return eqs_share_status(EQS_OK);
 

@@ -131,8 +131,8 @@ cleanup:
   return status;
 }
 
-/* What is done apart, first: a list of what is in a recording. */
-static eqs_status list_apart(void *path, char **bytes, int64_t *size)
+/* What is done in the sandbox, first: a list of what is in a recording. */
+static eqs_status list_in_sandbox(void *path, char **bytes, int64_t *size)
 {
   eqs_status status = EQS_OK;
   eqs_hdf5_reader reader = {.file = -1};
@@ -198,12 +198,12 @@ static eqs_status sort_by_name(eqs_recording *recording)
 eqs_status eqs_recording_open(const char *path, eqs_recording *recording)
 {
   eqs_status status = EQS_OK;
-  eqs_apart_limits limits = eqs_hdf5_limits(path, 0);
+  eqs_sandbox_limits limits = eqs_hdf5_limits(path, 0);
   char *bytes = NULL;
   int64_t size;
   *recording = (eqs_recording){0};
   EQS_TRY(eqs_copy_text(&recording->path, path));
-  EQS_TRY(eqs_apart(&limits, list_apart, recording->path, &bytes, &size));
+  EQS_TRY(eqs_sandbox_run(&limits, list_in_sandbox, recording->path, &bytes, &size));
   EQS_TRY(take_list(bytes, size, recording));
   EQS_TRY(sort_by_name(recording));
 cleanup:
@@ -223,7 +223,7 @@ void eqs_recording_close(eqs_recording *recording)
   *recording = (eqs_recording){0};
 }
 
-/* Parameters whose weights (t = -1) or gradients are read in one process apart, one after the other. */
+/* Parameters whose weights (t = -1) or gradients are read in one sandbox, one after the other. */
 typedef struct {
   const eqs_recording *recording;
   int64_t t, first, end;
@@ -288,8 +288,9 @@ static int64_t size_of_elements(const wanted_tensors *wanted)
   return bytes;
 }
 
-/* What is done apart for some tensors: which are present, then the elements of those that are wanted as float32. */
-static eqs_status read_apart(void *job, char **bytes, int64_t *size)
+/* What is done in the sandbox for some tensors: which are present, then the elements of those that are wanted as
+ * float32. */
+static eqs_status read_in_sandbox(void *job, char **bytes, int64_t *size)
 {
   eqs_status status = EQS_OK;
   const wanted_tensors *wanted = job;
@@ -360,8 +361,8 @@ eqs_status eqs_recording_read(const eqs_recording *recording, int64_t t, const b
     wanted_tensors batch = {.recording = recording, .t = t, .first = first, .wanted = wanted};
     int64_t size;
     first = batch.end = end_of_batch(recording, wanted, first);
-    eqs_apart_limits limits = eqs_hdf5_limits(recording->path, size_of_presence(&batch) + size_of_elements(&batch));
-    EQS_TRY(eqs_apart(&limits, read_apart, &batch, &bytes, &size));
+    eqs_sandbox_limits limits = eqs_hdf5_limits(recording->path, size_of_presence(&batch) + size_of_elements(&batch));
+    EQS_TRY(eqs_sandbox_run(&limits, read_in_sandbox, &batch, &bytes, &size));
     EQS_TRY(use_reply(&batch, bytes, size, use, context));
     free(bytes);
     bytes = NULL;

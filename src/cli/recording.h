@@ -1,6 +1,6 @@
 /*
  * Recorded weights and gradients in HDF5, for `equishard replay`. Other programs wrote them: they are looked at in
- * processes apart, no link is followed, and no tensor is larger than what the file stores of it.
+ * sandboxes, no link is followed, and no tensor is larger than what the file stores of it.
  */
 #ifndef EQS_CLI_RECORDING_H
 #define EQS_CLI_RECORDING_H

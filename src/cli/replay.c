@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/arguments.h"
 #include "base/memory.h"
 #include "checkpoint/optimizer_state.h"
 #include "cli/command.h"
@@ -160,10 +161,11 @@ eqs_status eqs_command_replay(int argc, char **argv)
   eqs_parameter_info *info = NULL;
   eqs_plan *plan = NULL;
   eqs_optimizer *optimizer = NULL;
-  int done = 0, ranks;
+  bool done = false;
+  int ranks;
   MPI_Comm owners = MPI_COMM_WORLD;
 
-  EQS_TRY(eqs_parse_arguments(&argp, argc, argv, &given, &done));
+  EQS_TRY(eqs_parse_arguments(&argp, argc, argv, eqs_world_rank() == 0, &given, &done));
   if (done) goto cleanup;
   MPI_Comm_size(owners, &ranks);
   status = read_config(given.config, &config);

@@ -1,8 +1,10 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "base/arguments.h"
 #include "checkpoint/checkpoint.h"
 #include "cli/command.h"
+#include "dist/communicator.h"
 
 static error_t parse(int key, char *argument, struct argp_state *state)
 {
@@ -35,9 +37,9 @@ eqs_status eqs_command_verify(int argc, char **argv)
              "ranks share the work.\vExit status 4 if it is damaged; the damaged parameters and rows are printed.\n\n"
              "Example:\n  mpirun -np 4 equishard verify runs/example/checkpoints/step-00000100.h5\n"};
   const char *file = NULL;
-  int done;
+  bool done;
   int64_t tiles, bytes;
-  eqs_status status = eqs_parse_arguments(&argp, argc, argv, &file, &done);
+  eqs_status status = eqs_parse_arguments(&argp, argc, argv, eqs_world_rank() == 0, &file, &done);
   if (status != EQS_OK || done) return status;
   status = eqs_checkpoint_verify(MPI_COMM_WORLD, file, print_damage, &tiles, &bytes);
   if (status == EQS_OK && eqs_world_rank() == 0)

@@ -180,3 +180,16 @@ eqs_status eqs_agree(MPI_Comm comm, eqs_status local)
 cleanup:
   return status;
 }
+
+int eqs_world_rank(void)
+{
+  int rank;
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  return rank;
+}
+
+eqs_status eqs_share_status(eqs_status status)
+{
+  eqs_set_deadline(INFINITY); /* if the first rank is lost, mpirun ends the others */
+  return eqs_agree(MPI_COMM_WORLD, status);
+}

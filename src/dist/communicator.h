@@ -60,4 +60,18 @@ eqs_status eqs_minimum(MPI_Comm comm, int64_t *values, int count, const char *wh
  */
 eqs_status eqs_agree(MPI_Comm comm, eqs_status local);
 
+/*
+ * End of a command that the first rank carries out alone: all ranks wait for it, however long it takes, and return its
+ * status; its message is printed. So no rank is in MPI_Finalize while another ends the job, which can leave mpirun
+ * hanging.
+ *
+ * status  [in] the first rank's counts; the others give EQS_OK
+ *
+ * Collective over MPI_COMM_WORLD.
+ */
+eqs_status eqs_share_status(eqs_status status);
+
+/* Rank in MPI_COMM_WORLD. Not collective. */
+int eqs_world_rank(void);
+
 #endif

@@ -7,10 +7,10 @@
 #include <unistd.h>
 
 #include "checkpoint/checkpoint.h"
-#include "checkpoint/weights.h"
 #include "folder.h"
 #include "harness.h"
 #include "model/layout.h"
+#include "weights/export.h"
 
 enum { rows = 6, cols = 4, elements = rows * cols };
 

@@ -7,10 +7,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/memory.h"
-#include "checkpoint/file.h"
-#include "checkpoint/safetensors.h"
 #include "harness.h"
+#include "weights/safetensors.h"
 
 static const char path_form[] = "/tmp/equishard-test-XXXXXX";
 
