@@ -8,6 +8,7 @@
 #include "bench/machine.h"
 #include "bench/pseudo_random.h"
 #include "dist/communicator.h"
+#include "dist/eigen.h"
 #include "dist/squares.h"
 
 static const char documentation[] =

@@ -5,7 +5,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-#include "dist/libraries.h"
+#include "dist/kernels.h"
 
 /* The processor's name as Linux tells it. */
 static void processor_name(char *name, size_t size)

@@ -4,6 +4,7 @@
 #include "bench/bench.h"
 #include "bench/model.h"
 #include "dist/communicator.h"
+#include "rules/rules.h"
 
 static const char documentation[] =
     "Time whole optimizer steps of matrices under one rule: momentum, rule and decay of pseudo-random gradients. Every "

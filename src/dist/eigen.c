@@ -1,4 +1,4 @@
-#include "dist/product.h"
+#include "dist/eigen.h"
 
 #include <stdlib.h>
 

@@ -3,22 +3,28 @@
  * nor those of other makers, and falls back to plain C: a fifth of the speed where there is AVX-512. There we
  * choose by what the processor can do, unless the user has chosen (BLIS_ARCH_TYPE).
  */
+#include "dist/kernels.h"
+
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "dist/libraries.h"
-
 /* From BLIS; its header would declare a second set of BLAS prototypes. */
 extern void bli_init(void);
 extern int bli_arch_query_id(void);
 extern const char *bli_arch_string(int id);
+extern const char *bli_info_get_version_str(void);
 
 const char *eqs_blis_kernels(void)
 {
   bli_init(); /* where nothing has been computed yet, it would end the process over a choice of kernels */
   return bli_arch_string(bli_arch_query_id());
+}
+
+const char *eqs_blis_version(void)
+{
+  return bli_info_get_version_str();
 }
 
 #if defined(__x86_64__)

@@ -90,11 +90,3 @@ const char *eqs_library_answering(const char *caller, const char *symbol)
   Dl_info answer;
   return dladdr(*slot, &answer) != 0 ? answer.dli_fname : NULL;
 }
-
-/* From BLIS; its header would declare a second set of BLAS prototypes. */
-extern const char *bli_info_get_version_str(void);
-
-const char *eqs_blis_version(void)
-{
-  return bli_info_get_version_str();
-}

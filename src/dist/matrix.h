@@ -120,15 +120,4 @@ void eqs_matrix_subtract_means(eqs_matrix *block, const double *means);
 /* Local rows first ... end - 1 of a shard, borrowed, as a matrix for the element-wise and row-wise functions above. */
 eqs_matrix eqs_matrix_rows(const eqs_matrix *x, int64_t first, int64_t end);
 
-/*
- * Move a matrix to another layout, on the same or another grid of the same owners.
- *
- * owners  [in] communicator that contains both grids (the owners'); every one of its ranks takes part
- * from    [in] on members of its grid; elsewhere only grid, layout and element are read
- * to      [out] likewise; the element types may differ
- *
- * Collective over owners.
- */
-eqs_status eqs_matrix_redistribute(MPI_Comm owners, const eqs_matrix *from, eqs_matrix *to);
-
 #endif

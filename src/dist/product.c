@@ -213,3 +213,9 @@ eqs_status eqs_gram(double alpha, eqs_operation op, const eqs_matrix *a, eqs_mat
 cleanup:
   return status;
 }
+
+eqs_operation eqs_smaller_gram(int64_t m, int64_t n, eqs_operation if_square)
+{
+  if (m == n) return if_square;
+  return m < n ? EQS_AS_IS : EQS_TRANSPOSED;
+}

@@ -28,18 +28,11 @@ eqs_status eqs_add_transpose(double alpha, const eqs_matrix *a, double beta, eqs
  */
 eqs_status eqs_gram(double alpha, eqs_operation op, const eqs_matrix *a, eqs_matrix *c);
 
-/*
- * Eigenvalues (ascending, all of them on every member) and orthonormal eigenvectors of a symmetric float64
- * matrix with square blocks. On return the columns of `vectors` belong to `values`; a is destroyed.
- */
-eqs_status eqs_symmetric_eigen(eqs_matrix *a, double *values, eqs_matrix *vectors);
+/* The Gram matrix of an m×n matrix that has the smaller order, min(m, n); of a square one that of `if_square`. */
+eqs_operation eqs_smaller_gram(int64_t m, int64_t n, eqs_operation if_square);
 
 /* Floating-point operations of eqs_gram on a 1×1 grid: an n×n result, inner dimension k. */
 double eqs_symmetric_product_flops(int64_t n, int64_t k);
-
-/* Floating-point operations of eqs_symmetric_eigen, about (LAPACK Users' Guide: 4/3 n³ to reduce, the rest for
- * vectors). */
-double eqs_symmetric_eigen_flops(int64_t n);
 
 /* Work of this rank in products and eigenvalues since the start: floating-point operations, counted from the shapes.
  * Not collective. */

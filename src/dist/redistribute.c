@@ -1,4 +1,4 @@
-#include "dist/matrix.h"
+#include "dist/redistribute.h"
 
 #include <stdlib.h>
 #include <string.h>

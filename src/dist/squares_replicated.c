@@ -9,6 +9,7 @@
 #include "base/memory.h"
 #include "dist/communicator.h"
 #include "dist/flops.h"
+#include "dist/redistribute.h"
 #include "dist/squares_kind.h"
 #include "dist/whole_product.h"
 

@@ -6,6 +6,7 @@
 #include "model/config.h"
 #include "model/inside.h"
 #include "model/match.h"
+#include "rules/rules.h"
 
 /* The entry of `roles` for a parameter, or NULL. */
 static const eqs_role_pattern *find_role_pattern(const eqs_config *config, const eqs_parameter_info *info)

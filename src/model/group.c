@@ -6,6 +6,7 @@
 
 #include "base/memory.h"
 #include "model/match.h"
+#include "rules/rules.h"
 
 _Static_assert(1 << EQS_GROUP_LAYOUT == EQS_KEY_LAYOUT && 1 << EQS_GROUP_SOLVER == EQS_KEY_SOLVER &&
                    1 << EQS_GROUP_STEPS == EQS_KEY_STEPS && 1 << EQS_GROUP_COEFFICIENTS == EQS_KEY_COEFFICIENTS &&

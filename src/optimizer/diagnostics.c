@@ -11,7 +11,7 @@
 #include "base/memory.h"
 #include "dist/communicator.h"
 #include "optimizer/optimizer.h"
-#include "polar/polar.h"
+#include "polar/residual.h"
 
 eqs_status eqs_diagnostics_create(int64_t parameters, eqs_diagnostics *diagnostics)
 {

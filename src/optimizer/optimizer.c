@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "dist/communicator.h"
 #include "optimizer/schedule.h"
+#include "rules/rules.h"
 
 static eqs_status create_matrix(const eqs_rule_options *options, const eqs_grid *grid, const eqs_layout *layout,
                                 eqs_owned_matrix *matrix)

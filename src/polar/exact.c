@@ -1,10 +1,12 @@
+#include "polar/exact.h"
+
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
 
 #include "base/memory.h"
+#include "dist/eigen.h"
 #include "dist/product.h"
-#include "polar/solver.h"
 
 /*
  * f(λ)^(1/2) with f(λ) = (λ+ε)^(-1/2), in place of the ascending eigenvalues of a Gram matrix. What is lost in
@@ -58,8 +60,8 @@ cleanup:
 eqs_status eqs_exact_polar(const eqs_polar_options *options, eqs_matrix *x, double *nu)
 {
   eqs_status status = EQS_OK;
-  eqs_operation op;
-  int64_t k = eqs_smaller_side(options->side, x, &op);
+  int64_t m = x->layout.rows, n = x->layout.cols, k = m < n ? m : n;
+  eqs_operation op = eqs_smaller_gram(m, n, eqs_nominal_gram(options->side));
   eqs_matrix X = {0}, U = {0}, gram = {0}, F = {0};
   EQS_TRY(eqs_matrix_create_like(x, EQS_ELEMENT_DOUBLE, &X));
   EQS_TRY(eqs_matrix_create_like(x, EQS_ELEMENT_DOUBLE, &U));

@@ -2,23 +2,18 @@
 
 #include <math.h>
 
+#include "dist/eigen.h"
 #include "dist/half_product.h"
+#include "dist/product.h"
 #include "dist/squares.h"
-#include "polar/solver.h"
+#include "polar/exact.h"
+#include "polar/restarts.h"
 
 enum { direct_squares = 2, gram_squares = 4, damped_squares = 5 /* with several restarts */ };
 
 static bool damped(const eqs_polar_options *options)
 {
   return eqs_solver_damped(options->solver, options->normalisation);
-}
-
-int64_t eqs_smaller_side(eqs_side nominal, const eqs_matrix *x, eqs_operation *op)
-{
-  int64_t m = x->layout.rows, n = x->layout.cols;
-  bool of_rows = m != n ? m < n : nominal == EQS_LEFT;
-  *op = of_rows ? EQS_AS_IS : EQS_TRANSPOSED;
-  return of_rows ? m : n;
 }
 
 /* One evaluation: X = scale · D is iterated upon, where D is what lies in the matrix. */
@@ -272,15 +267,11 @@ static bool takes_direct_form(const eqs_polar_options *options, int64_t m, int64
   return !damped(options) && direct_flops(options, work) <= gram_flops(options, work);
 }
 
-/*
- * The Gram matrix to work with. Of a square matrix the damped solvers take the nominal one; the others the one along
- * whose other side the grid lies.
- */
-static eqs_operation choose_side(const eqs_polar_options *options, const eqs_grid *grid, int64_t m, int64_t n)
+/* The Gram matrix to work with: of a square matrix where nothing is damped, the one along whose other side X lies. */
+static eqs_operation choose_gram(const eqs_polar_options *options, const eqs_grid *grid, int64_t m, int64_t n)
 {
-  if (m != n) return m < n ? EQS_AS_IS : EQS_TRANSPOSED;
-  bool of_rows = damped(options) ? options->side == EQS_LEFT : grid->rows < grid->cols;
-  return of_rows ? EQS_AS_IS : EQS_TRANSPOSED;
+  eqs_operation along = grid->rows < grid->cols ? EQS_AS_IS : EQS_TRANSPOSED;
+  return eqs_smaller_gram(m, n, damped(options) ? eqs_nominal_gram(options->side) : along);
 }
 
 static eqs_status evaluate(const eqs_polar_options *options, double norm, double scale, eqs_matrix *x, double *dot)
@@ -288,7 +279,7 @@ static eqs_status evaluate(const eqs_polar_options *options, double norm, double
   eqs_status status = EQS_OK;
   bool direct = takes_direct_form(options, x->layout.rows, x->layout.cols);
   double nominal = (double)(options->side == EQS_RIGHT ? x->layout.cols : x->layout.rows);
-  eqs_operation op = choose_side(options, x->grid, x->layout.rows, x->layout.cols);
+  eqs_operation op = choose_gram(options, x->grid, x->layout.rows, x->layout.cols);
   iteration it = {.options = options, .op = op, .scale = scale};
   EQS_TRY(eqs_squares_open(x, op, direct ? direct_squares : squares_of_gram_form(options), &it.squares));
   if (damped(options))
@@ -394,7 +385,7 @@ double eqs_polar_seconds(const eqs_polar_options *options, const eqs_speeds *spe
     return (eqs_symmetric_eigen_flops(k) / speeds->eigen +
             2 * (eqs_polar_flops(options, m, n) - eqs_symmetric_eigen_flops(k)) / eqs_speed_at(&speeds->gemm, k)) /
            ranks;
-  eqs_operation op = choose_side(options, grid, m, n);
+  eqs_operation op = choose_gram(options, grid, m, n);
   bool along = op == EQS_AS_IS ? grid->rows == 1 : grid->cols == 1, direct = takes_direct_form(options, m, n);
   bool replicated = eqs_squares_replicated(grid, op, k, l);
   double once = (double)k * (double)k * (double)k / ranks / eqs_speed_at(&speeds->symmetric, k);
@@ -413,7 +404,7 @@ void eqs_polar_workspace(const eqs_polar_options *options, const eqs_grid *grid,
   if (options->solver == EQS_EXACT) /* two of X, three of the Gram matrix and LAPACK's own, in float64 */
     *freed = (2 * k * l + 6 * k * k) / ranks * (int64_t)sizeof(double);
   else
-    eqs_squares_workspace(grid, choose_side(options, grid, m, n), k, l,
+    eqs_squares_workspace(grid, choose_gram(options, grid, m, n), k, l,
                           takes_direct_form(options, m, n) ? direct_squares : squares_of_gram_form(options), kept,
                           freed);
 }

@@ -6,7 +6,7 @@
  * has grown to -1 grows without bound from there. A restart computes R anew, from an X in whose null space there is
  * next to nothing. So the gain, the product of a² since the last restart, is to stay below a limit.
  */
-#include "polar/solver.h"
+#include "polar/restarts.h"
 
 /*
  * An error of 1e-7 that has become some percent does no harm yet: ||U||_2 as it should be for ranks from 1, conditions

@@ -83,6 +83,11 @@ static const solver solvers[EQS_SOLVERS] = {
     [EQS_CUSTOM] = {.coefficients = NULL, .factor = 1, .guard = 1e-7},
 };
 
+eqs_operation eqs_nominal_gram(eqs_side side)
+{
+  return side == EQS_LEFT ? EQS_AS_IS : EQS_TRANSPOSED;
+}
+
 bool eqs_solver_damped(eqs_solver which, eqs_normalisation normalisation)
 {
   return which == EQS_CUSTOM ? normalisation == EQS_NORM_GRAM : solvers[which].damped;

@@ -1,5 +1,5 @@
 /* What stands in the place of a rule for parameters that are not trained: no state, no update, no work. */
-#include "rules/rule.h"
+#include "rules/rules.h"
 
 static double flops(const eqs_rule_options *options, int64_t m, int64_t n)
 {

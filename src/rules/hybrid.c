@@ -7,6 +7,7 @@
  * with the left Gram matrix under `side: left`.
  */
 #include "rules/rules.h"
+#include "rules/shared.h"
 
 static eqs_status factor(const eqs_rule_options *options, int64_t step, eqs_matrix *states, eqs_matrix *d,
                          eqs_rule_findings *findings)

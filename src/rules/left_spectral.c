@@ -1,5 +1,6 @@
 /* U = max(ν, ε)^α (DDᵀ + εI)^(-1/2) D, equivariant under rotations on one side (arXiv 2605.18106). */
 #include "rules/rules.h"
+#include "rules/shared.h"
 
 const eqs_rule eqs_rule_left_spectral = {
     .name = "left_spectral",

@@ -1,5 +1,6 @@
 /* U = √max(1, m/n) polar(D) (Jordan et al. 2024). */
 #include "rules/rules.h"
+#include "rules/shared.h"
 
 const eqs_rule eqs_rule_muon = {
     .name = "muon",

@@ -3,6 +3,7 @@
  * arXiv 2505.21799).
  */
 #include "rules/rules.h"
+#include "rules/shared.h"
 
 const eqs_rule eqs_rule_polar = {
     .name = "polar",

@@ -1,5 +1,6 @@
 /* U = max(ν, ε)^α D (DᵀD + εI)^(-1/2), equivariant under rotations on one side (arXiv 2605.18106). */
 #include "rules/rules.h"
+#include "rules/shared.h"
 
 const eqs_rule eqs_rule_right_spectral = {
     .name = "right_spectral",

@@ -1,5 +1,6 @@
 /* U = every row of D over its norm, equivariant under permutations of the rows (arXiv 2605.18106). */
 #include "rules/rules.h"
+#include "rules/shared.h"
 
 static eqs_status factor(const eqs_rule_options *options, int64_t step, eqs_matrix *states, eqs_matrix *d,
                          eqs_rule_findings *findings)

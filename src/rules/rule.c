@@ -3,8 +3,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "rules/rules.h"
-
 const char *const eqs_momentum_names[EQS_MOMENTA] = {"none", "ema", "nesterov", "heavy_ball", "polar_first"};
 const char *const eqs_row_mode_names[EQS_ROW_MODES] = {"inverse_eps", "inverse"};
 const char *const eqs_order_names[EQS_ORDERS] = {"row_then_polar", "polar_then_row"};
@@ -16,25 +14,6 @@ const char *const eqs_rule_key_names[EQS_KEYS] = {"momentum", "beta",     "betas
                                                   "solver",   "steps",    "form",         "row_mode",     "order",
                                                   "side",     "center",   "scale",        "nu_scope",     "layout",
                                                   "eps_mode", "restarts", "coefficients", "normalisation"};
-
-static const eqs_rule *const rules[] = {
-    &eqs_rule_muon,     &eqs_rule_polar,  &eqs_rule_right_spectral, &eqs_rule_left_spectral,
-    &eqs_rule_row_norm, &eqs_rule_hybrid, &eqs_rule_adamw,
-};
-
-enum { rule_count = sizeof rules / sizeof rules[0] };
-
-const eqs_rule *eqs_rule_at(int index)
-{
-  return index < rule_count ? rules[index] : NULL;
-}
-
-const eqs_rule *eqs_rule_find(const char *name)
-{
-  for (int i = 0; i < rule_count; i++)
-    if (strcmp(rules[i]->name, name) == 0) return rules[i];
-  return NULL;
-}
 
 static bool keeps_sum(const char *kind)
 {
@@ -80,6 +59,24 @@ const char *eqs_rule_refusal(const eqs_rule_options *options)
   return NULL;
 }
 
+eqs_polar_options eqs_rule_polar_options(const eqs_rule_options *options)
+{
+  /* Formulas with (DᵀD + εI)^(-1/2) damp an exact solver too; the polar factor itself is not damped. */
+  bool damped = options->rule->damped || eqs_solver_damped(options->solver, options->normalisation);
+  return (eqs_polar_options){
+      .solver = options->solver,
+      .steps = options->steps,
+      .form = options->form,
+      .side = options->side,
+      .eps = damped ? options->eps : 0,
+      .relative = options->eps_mode == EQS_EPS_RELATIVE,
+      .centered = options->center,
+      .guarded = options->several,
+      .normalisation = options->normalisation,
+      .lists = options->lists,
+  };
+}
+
 double eqs_rule_largest(const eqs_rule_options *options, int64_t step, int64_t m, int64_t n, int64_t count, double d,
                         double *states)
 {
@@ -88,7 +85,7 @@ double eqs_rule_largest(const eqs_rule_options *options, int64_t step, int64_t m
   if (rule->largest != NULL) {
     u = rule->largest(options, step, d, states);
   } else if (eqs_rule_has_polar(rule)) {
-    eqs_polar_options polar = eqs_factor_options(options);
+    eqs_polar_options polar = eqs_rule_polar_options(options);
     u = eqs_polar_largest(&polar);
   }
   if (rule->uses_nu) { /* ν <= ||D||_F ||U||_F */
@@ -166,7 +163,7 @@ double eqs_rule_seconds(const eqs_rule_options *options, const eqs_speeds *speed
 {
   double elements = (double)m * (double)n / ((double)grid->rows * grid->cols), seconds = 0;
   if (eqs_rule_has_polar(options->rule)) {
-    eqs_polar_options polar = eqs_factor_options(options);
+    eqs_polar_options polar = eqs_rule_polar_options(options);
     seconds = eqs_polar_seconds(&polar, speeds, grid, m, n);
   }
   return seconds + sizeof(float) * elements * memory_passes(options) / speeds->triad;
@@ -175,7 +172,7 @@ double eqs_rule_seconds(const eqs_rule_options *options, const eqs_speeds *speed
 void eqs_rule_workspace(const eqs_rule_options *options, const eqs_grid *grid, int64_t m, int64_t n, int64_t *kept,
                         int64_t *freed)
 {
-  eqs_polar_options polar = eqs_factor_options(options);
+  eqs_polar_options polar = eqs_rule_polar_options(options);
   *kept = *freed = 0;
   if (eqs_rule_has_polar(options->rule)) eqs_polar_workspace(&polar, grid, m, n, kept, freed);
 }

@@ -6,7 +6,7 @@
  *     update   factor -> U, with ν summed over the matrices that share it
  *
  * The formulas are Lau and Su's (arXiv 2605.18106). A new rule is a file that defines an eqs_rule, and a line
- * in the table of rule.c.
+ * in the table of rules.c.
  */
 #ifndef EQS_RULES_RULE_H
 #define EQS_RULES_RULE_H
@@ -164,15 +164,11 @@ struct eqs_rule {
   double (*flops)(const eqs_rule_options *options, int64_t m, int64_t n);
 };
 
-/* Of parameters that are not trained: it has no state and does nothing, and no group has it. */
-extern const eqs_rule eqs_rule_frozen;
-
-/* The rule of a name, or NULL; and all of them, for messages: NULL after the last. */
-const eqs_rule *eqs_rule_find(const char *name);
-const eqs_rule *eqs_rule_at(int index);
-
 /* Whether a rule's update is around a polar factor; else it is bound by the memory. */
 bool eqs_rule_has_polar(const eqs_rule *rule);
+
+/* The polar factor of a rule that has one (eqs_rule_has_polar). */
+eqs_polar_options eqs_rule_polar_options(const eqs_rule_options *options);
 
 /* Options with the defaults of a rule: weight_decay 0, beta 0.95, betas 0.9 0.95, alpha 1, eps 1e-8, steps 5, ... */
 eqs_rule_options eqs_rule_defaults(const eqs_rule *rule);

@@ -1,4 +1,4 @@
-/* The rules, one file each, and what several of them share. */
+/* All rules, one source file each. */
 #ifndef EQS_RULES_RULES_H
 #define EQS_RULES_RULES_H
 
@@ -7,23 +7,10 @@
 extern const eqs_rule eqs_rule_muon, eqs_rule_polar, eqs_rule_right_spectral, eqs_rule_left_spectral, eqs_rule_row_norm,
     eqs_rule_hybrid, eqs_rule_adamw;
 
-/*
- * The factor of the rules around polar factors: d <- its polar factor by the options' solver and side, damped by ε
- * where the rule's formula or the solver damps; ν is <D, factor>, 0 if the rule has no ν or α = 0.
- */
-eqs_status eqs_factor_polar(const eqs_rule_options *options, int64_t step, eqs_matrix *states, eqs_matrix *d,
-                            eqs_rule_findings *findings);
+/* Of parameters that are not trained: it has no state and does nothing. No group has it, and it is not in the table. */
+extern const eqs_rule eqs_rule_frozen;
 
-/* Every row of x over its norm (`row_mode`); a zero row stays zero. Collective over x's grid. */
-eqs_status eqs_normalize_rows(const eqs_rule_options *options, eqs_matrix *x, eqs_rule_findings *findings);
-
-/* scale <- shape factor · max(ν, ε)^α; u stays. The update of the rules that scale a polar factor by ν. */
-eqs_status eqs_update_by_nu(const eqs_rule_options *options, eqs_rule_findings *findings, eqs_matrix *u, double *scale);
-
-/* The polar factor of a rule that has one. */
-eqs_polar_options eqs_factor_options(const eqs_rule_options *options);
-
-/* Operations of eqs_factor_polar on an m×n matrix. */
-double eqs_factor_polar_flops(const eqs_rule_options *options, int64_t m, int64_t n);
+/* Rule 0, 1, ... of those that a configuration may name; NULL after the last. */
+const eqs_rule *eqs_rule_at(int index);
 
 #endif

@@ -1,32 +1,15 @@
+#include "rules/shared.h"
+
 #include <math.h>
 #include <stdlib.h>
 
 #include "base/memory.h"
-#include "rules/rules.h"
-
-eqs_polar_options eqs_factor_options(const eqs_rule_options *options)
-{
-  /* Formulas with (DᵀD + εI)^(-1/2) damp an exact solver too; the polar factor itself is not damped. */
-  bool damped = options->rule->damped || eqs_solver_damped(options->solver, options->normalisation);
-  return (eqs_polar_options){
-      .solver = options->solver,
-      .steps = options->steps,
-      .form = options->form,
-      .side = options->side,
-      .eps = damped ? options->eps : 0,
-      .relative = options->eps_mode == EQS_EPS_RELATIVE,
-      .centered = options->center,
-      .guarded = options->several,
-      .normalisation = options->normalisation,
-      .lists = options->lists,
-  };
-}
 
 eqs_status eqs_factor_polar(const eqs_rule_options *options, int64_t step, eqs_matrix *states, eqs_matrix *d,
                             eqs_rule_findings *findings)
 {
   (void)step, (void)states;
-  eqs_polar_options polar = eqs_factor_options(options);
+  eqs_polar_options polar = eqs_rule_polar_options(options);
   eqs_polar_findings found;
   eqs_status status = eqs_polar_measured(&polar, d, options->rule->uses_nu && options->alpha != 0, &found);
   findings->nu = found.nu, findings->squares = found.squares;
@@ -36,7 +19,7 @@ eqs_status eqs_factor_polar(const eqs_rule_options *options, int64_t step, eqs_m
 
 double eqs_factor_polar_flops(const eqs_rule_options *options, int64_t m, int64_t n)
 {
-  eqs_polar_options polar = eqs_factor_options(options);
+  eqs_polar_options polar = eqs_rule_polar_options(options);
   return eqs_polar_flops(&polar, m, n) + (options->rule->uses_nu ? 2 * (double)m * (double)n : 0);
 }
 

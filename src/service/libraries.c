@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "checkpoint/hdf5_file.h"
+#include "dist/kernels.h"
 #include "dist/libraries.h"
 
 static const char *or_unknown(const char *path)

@@ -1,6 +1,7 @@
 /* BLIS answers ScaLAPACK's calls of BLAS. */
 #include <string.h>
 
+#include "dist/kernels.h"
 #include "dist/libraries.h"
 #include "harness.h"
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dist/eigen.h"
 #include "dist/product.h"
 #include "matrices.h"
 

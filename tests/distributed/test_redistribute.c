@@ -1,6 +1,7 @@
 /* Moving a matrix between any two grids and block sizes loses and changes nothing. */
 #include <math.h>
 
+#include "dist/redistribute.h"
 #include "matrices.h"
 
 static eqs_grid_cache *cache;
