@@ -148,6 +148,8 @@ eqs_status eqs_bench_run(const eqs_bench_options *options, eqs_status (*cases)(e
     return eqs_agree(MPI_COMM_WORLD,
                      eqs_fail(EQS_USAGE, "--ranks %lld, but the job has %d", (long long)options->ranks, size));
   EQS_TRY(eqs_first_ranks(MPI_COMM_WORLD, options->ranks > 0 ? (int)options->ranks : size, &bench.comm));
+  bench.context = (eqs_context){.counts = &bench.counts};
+  if (bench.comm != MPI_COMM_NULL) EQS_TRY(eqs_context_attach(bench.comm, &bench.context));
   if (bench.comm != MPI_COMM_NULL) EQS_TRY(run_on(&bench, cases, given));
   EQS_TRY(eqs_agree(MPI_COMM_WORLD, EQS_OK));
 cleanup:

@@ -7,6 +7,7 @@
 
 #include "base/arguments.h"
 #include "bench/table.h"
+#include "dist/context.h"
 
 /* Options of every benchmark; the first member of each one's arguments. */
 typedef struct {
@@ -44,6 +45,8 @@ void eqs_grid_text(const int64_t grid[2], char *text, size_t size);
 typedef struct {
   const eqs_bench_options *options;
   MPI_Comm comm;
+  eqs_context context; /* of comm: work is counted */
+  eqs_counts counts;
   int ranks;
   eqs_bench_table table;
 } eqs_bench;

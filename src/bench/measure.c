@@ -5,8 +5,8 @@
 
 #include "base/memory.h"
 #include "dist/communicator.h"
+#include "dist/context.h"
 #include "dist/peak.h"
-#include "dist/product.h"
 
 /* The time of one run, and whose it was. */
 typedef struct {
@@ -41,22 +41,18 @@ static void summarize(run_time *runs, int count, eqs_timing *timing)
   timing->slowest = middle->slowest;
 }
 
-/* What was counted since the start. */
-typedef struct {
-  double flops, messages, bytes;
-} counts;
-
-static counts count_now(void)
+/* What was counted on comm, and on what was made of it. */
+static eqs_counts count_now(MPI_Comm comm)
 {
-  int64_t messages, bytes;
-  eqs_matrix_messages(&messages, &bytes);
-  return (counts){eqs_flops_asked(), (double)messages, (double)bytes};
+  const eqs_counts *counts = eqs_context_of(comm)->counts;
+  return counts != NULL ? *counts : (eqs_counts){0};
 }
 
-static eqs_status sum_counts(MPI_Comm comm, counts before, int runs, eqs_timing *timing)
+static eqs_status sum_counts(MPI_Comm comm, eqs_counts before, int runs, eqs_timing *timing)
 {
-  counts now = count_now();
-  double sums[] = {now.flops - before.flops, now.messages - before.messages, now.bytes - before.bytes};
+  eqs_counts now = count_now(comm);
+  double sums[] = {now.flops - before.flops, (double)(now.messages - before.messages),
+                   (double)(now.bytes - before.bytes)};
   eqs_status status = eqs_sum(comm, sums, 3, "the other ranks' counts of work");
   timing->flops_asked = sums[0] / runs;
   timing->messages = sums[1] / runs;
@@ -71,7 +67,7 @@ eqs_status eqs_measure(MPI_Comm comm, int warmup, int repeat, eqs_work prepare, 
   run_time *runs = NULL;
   *timing = (eqs_timing){0};
   EQS_TRY(eqs_agree(comm, eqs_allocate(&runs, warmup + repeat, sizeof *runs)));
-  counts before = count_now();
+  eqs_counts before = count_now(comm);
   EQS_TRY(time_runs(comm, warmup + repeat, prepare, work, context, runs));
   EQS_TRY(sum_counts(comm, before, warmup + repeat > 0 ? warmup + repeat : 1, timing));
   if (repeat > 0) summarize(runs + warmup, repeat, timing);

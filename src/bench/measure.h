@@ -8,7 +8,7 @@
 typedef struct {
   double median, minimum, maximum; /* seconds */
   int slowest;                     /* rank, in the run of the median */
-  double flops_asked;              /* work of all ranks in one run (dist/product.h) */
+  double flops_asked;              /* work of all ranks in one run (dist/context.h) */
   double messages, bytes;          /* between ranks in one run: of matrices, of gradients and weights */
 } eqs_timing;
 

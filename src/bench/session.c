@@ -9,7 +9,6 @@
 #include "bench/model.h"
 #include "bench/trainers.h"
 #include "dist/communicator.h"
-#include "dist/product.h"
 
 enum { max_phases = 16 };
 
@@ -169,7 +168,7 @@ cleanup:
 /* Owners count what they ask for, too. */
 static eqs_status sum_flops(const eqs_bench *bench, double before, double *flops)
 {
-  *flops = (eqs_flops_asked() - before) / (double)(bench->options->warmup + bench->options->repeat);
+  *flops = (bench->counts.flops - before) / (double)(bench->options->warmup + bench->options->repeat);
   return eqs_sum(bench->comm, flops, 1, "the other ranks' counts of work");
 }
 
@@ -180,7 +179,7 @@ eqs_status eqs_measure_session(eqs_bench *bench, const eqs_bench_session *sessio
   int owners = embedded ? bench->ranks : bench->ranks - session->trainers, rank;
   eqs_bench_model model = {0};
   eqs_bench_case made = {.efficiency = EQS_BY_BOTH};
-  double flops = eqs_flops_asked();
+  double flops = bench->counts.flops;
   char *config = NULL;
   MPI_Comm_rank(bench->comm, &rank);
   status = eqs_bench_model_read(session->config, session->manifest, owners, &model);

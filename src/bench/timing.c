@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "dist/communicator.h"
+#include "dist/context.h"
 
 eqs_status eqs_time_together(MPI_Comm comm, eqs_work work, void *context, double *seconds, int *slowest)
 {
@@ -21,7 +22,7 @@ eqs_status eqs_time_together(MPI_Comm comm, eqs_work work, void *context, double
   mine.seconds = eqs_clock() - begin;
   EQS_TRY(eqs_agree(comm, status));
   EQS_TRY(eqs_check_mpi(MPI_Iallreduce(&mine, &most, 1, MPI_DOUBLE_INT, MPI_MAXLOC, comm, &request), "MPI_Iallreduce"));
-  EQS_TRY(eqs_wait(&request, "the other ranks' times"));
+  EQS_TRY(eqs_wait(comm, &request, "the other ranks' times"));
   *seconds = most.seconds;
   *slowest = most.rank;
 cleanup:
@@ -75,5 +76,5 @@ eqs_status eqs_first_ranks(MPI_Comm comm, int ranks, MPI_Comm *first)
 {
   int rank;
   MPI_Comm_rank(comm, &rank);
-  return eqs_check_mpi(MPI_Comm_split(comm, rank < ranks ? 0 : MPI_UNDEFINED, rank, first), "MPI_Comm_split");
+  return eqs_comm_split(comm, rank < ranks ? 0 : MPI_UNDEFINED, rank, first);
 }

@@ -177,11 +177,11 @@ static void move_rows(eqs_exchange *x, const eqs_tile *tile, rows_direction dire
   }
 }
 
-static eqs_status wait_for_sends(send_buffer *buffer)
+static eqs_status wait_for_sends(MPI_Comm comm, send_buffer *buffer)
 {
   eqs_status status = EQS_OK;
   for (; buffer->requests > 0; buffer->requests--)
-    EQS_TRY(eqs_wait(&buffer->request[buffer->requests - 1], "an owner of a checkpoint's tile"));
+    EQS_TRY(eqs_wait(comm, &buffer->request[buffer->requests - 1], "an owner of a checkpoint's tile"));
 cleanup:
   return status;
 }
@@ -204,7 +204,7 @@ static eqs_status take_send_buffer(eqs_exchange *x, send_buffer **buffer)
 {
   *buffer = &x->buffer[x->next_buffer];
   x->next_buffer = (x->next_buffer + 1) % send_buffers;
-  return wait_for_sends(*buffer);
+  return wait_for_sends(x->comm, *buffer);
 }
 
 static eqs_status send(eqs_exchange *x, send_buffer *buffer, const float *message, int64_t elements, int to)
@@ -226,7 +226,7 @@ static eqs_status receive(eqs_exchange *x, float *message, int64_t elements, int
 
 static eqs_status wait_for_receive(eqs_exchange *x, int from)
 {
-  return eqs_wait(&x->request[from], "a piece of a checkpoint's tile");
+  return eqs_wait(x->comm, &x->request[from], "a piece of a checkpoint's tile");
 }
 
 typedef struct {
@@ -333,7 +333,7 @@ static eqs_status walk_tiles(const tile_context *context, tile_step produce, til
     }
     EQS_TRY(consume(context, &tile));
   }
-  for (int b = 0; b < send_buffers; b++) EQS_TRY(wait_for_sends(&x->buffer[b]));
+  for (int b = 0; b < send_buffers; b++) EQS_TRY(wait_for_sends(x->comm, &x->buffer[b]));
 cleanup:
   return status;
 }

@@ -1,62 +1,12 @@
 #include "dist/communicator.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/memory.h"
-
-static double deadline; /* 0: nobody has set it */
-
-static struct {
-  eqs_progress_callback callback;
-  void *context;
-} progress;
-
-void eqs_set_deadline(double seconds)
-{
-  deadline = seconds;
-}
-
-double eqs_deadline(void)
-{
-  if (deadline > 0) return deadline;
-  deadline = 1800;
-  const char *given = getenv("EQUISHARD_DEADLINE");
-  if (given == NULL) return deadline;
-  char *end;
-  double seconds = strtod(given, &end);
-  if (end != given && *end == '\0' && seconds > 0 && isfinite(seconds))
-    deadline = seconds;
-  else
-    eqs_log(EQS_LOG_WARNING, "EQUISHARD_DEADLINE must be a positive number of seconds, is '%s': it is ignored", given);
-  return deadline;
-}
-
-void eqs_set_progress(eqs_progress_callback callback, void *context)
-{
-  progress.callback = callback;
-  progress.context = context;
-}
-
-const void *eqs_progress_context(void)
-{
-  return progress.context;
-}
-
-static eqs_status make_progress(bool *moved)
-{
-  *moved = false;
-  return progress.callback != NULL ? progress.callback(progress.context, moved) : EQS_OK;
-}
-
-eqs_status eqs_progress(void)
-{
-  bool moved;
-  return make_progress(&moved);
-}
+#include "dist/context.h"
 
 eqs_status eqs_check_mpi(int code, const char *call)
 {
@@ -67,30 +17,31 @@ eqs_status eqs_check_mpi(int code, const char *call)
   return eqs_fail(EQS_FAILED, "%s failed: %s", call, text);
 }
 
-eqs_status eqs_fail_waiting(const char *what)
+eqs_status eqs_fail_waiting(double deadline, const char *what)
 {
-  eqs_status status = eqs_fail(EQS_PEER_LOST, "%s did not come within %g s: a peer is lost, or `deadline` too short",
-                               what, eqs_deadline());
+  eqs_status status = eqs_fail(
+      EQS_PEER_LOST, "timed out after %g s waiting for %s: a rank is lost, or `deadline` is too short", deadline, what);
   eqs_log(EQS_LOG_ERROR, "%s", eqs_error_message());
   return status;
 }
 
-eqs_status eqs_wait(MPI_Request *request, const char *what)
+eqs_status eqs_wait(MPI_Comm comm, MPI_Request *request, const char *what)
 {
   eqs_status status = EQS_OK;
-  double last_moved = eqs_clock();
+  const eqs_context *context = eqs_context_of(comm);
+  double deadline = eqs_deadline(comm), last_advance = eqs_clock();
   int looks = 0;
   for (;;) {
     int done;
-    bool moved;
+    bool advanced = false;
     EQS_TRY(eqs_check_mpi(MPI_Test(request, &done, MPI_STATUS_IGNORE), "MPI_Test"));
     if (done) return EQS_OK;
-    EQS_TRY(make_progress(&moved));
-    if (moved) {
+    if (context->advance != NULL) EQS_TRY(context->advance(context->owner, &advanced));
+    if (advanced) {
       looks = 0;
-      last_moved = eqs_clock();
+      last_advance = eqs_clock();
     } else {
-      if (eqs_clock() - last_moved > eqs_deadline()) return eqs_fail_waiting(what);
+      if (eqs_clock() - last_advance > deadline) return eqs_fail_waiting(deadline, what);
       eqs_backoff(&looks);
     }
   }
@@ -106,7 +57,7 @@ eqs_status eqs_broadcast(MPI_Comm comm, void *data, int64_t bytes, int root, con
     int count = (int)(bytes - begin < piece ? bytes - begin : piece);
     MPI_Request request;
     EQS_TRY(eqs_check_mpi(MPI_Ibcast((char *)data + begin, count, MPI_BYTE, root, comm, &request), "MPI_Ibcast"));
-    EQS_TRY(eqs_wait(&request, what));
+    EQS_TRY(eqs_wait(comm, &request, what));
   }
 cleanup:
   return status;
@@ -139,7 +90,7 @@ eqs_status eqs_sum(MPI_Comm comm, double *values, int count, const char *what)
   const void *contribution = rank == 0 ? MPI_IN_PLACE : values;
   EQS_TRY(
       eqs_check_mpi(MPI_Ireduce(contribution, values, count, MPI_DOUBLE, MPI_SUM, 0, comm, &request), "MPI_Ireduce"));
-  EQS_TRY(eqs_wait(&request, what));
+  EQS_TRY(eqs_wait(comm, &request, what));
   EQS_TRY(eqs_broadcast(comm, values, (int64_t)count * (int64_t)sizeof *values, 0, what));
 cleanup:
   return status;
@@ -151,7 +102,7 @@ eqs_status eqs_minimum(MPI_Comm comm, int64_t *values, int count, const char *wh
   MPI_Request request;
   EQS_TRY(eqs_check_mpi(MPI_Iallreduce(MPI_IN_PLACE, values, count, MPI_INT64_T, MPI_MIN, comm, &request),
                         "MPI_Iallreduce"));
-  EQS_TRY(eqs_wait(&request, what));
+  EQS_TRY(eqs_wait(comm, &request, what));
 cleanup:
   return status;
 }
@@ -190,6 +141,8 @@ int eqs_world_rank(void)
 
 eqs_status eqs_share_status(eqs_status status)
 {
-  eqs_set_deadline(INFINITY); /* if the first rank is lost, mpirun ends the others */
-  return eqs_agree(MPI_COMM_WORLD, status);
+  static const eqs_context without_limit = {.deadline =
+                                                INFINITY}; /* if the first rank is lost, mpirun ends the others */
+  eqs_status attached = eqs_context_attach(MPI_COMM_WORLD, &without_limit);
+  return attached != EQS_OK ? attached : eqs_agree(MPI_COMM_WORLD, status);
 }

@@ -9,35 +9,17 @@
 
 #include "base/status.h"
 
-/* Seconds after which a wait gives up with EQS_PEER_LOST, for the whole process; at first the environment's
- * EQUISHARD_DEADLINE, or 1800. */
-void eqs_set_deadline(double seconds);
-double eqs_deadline(void);
-
 /*
- * What goes on while this process waits in eqs_wait or computes for long: for the whole process; NULL: nothing.
- * *moved is set if anything happened; a peer that is heard of is not lost, so the deadline begins anew.
+ * Wait for one request of comm, with its context (dist/context.h). `what` names what is waited for ("the trainers'
+ * gradients") in the message. Not collective. EQS_PEER_LOST: the deadline passed; the request is still pending.
  */
-typedef eqs_status (*eqs_progress_callback)(void *context, bool *moved);
-void eqs_set_progress(eqs_progress_callback callback, void *context);
-
-/* The context that was set last. */
-const void *eqs_progress_context(void);
-
-/* Let it go on for a moment: for long computations, between their products. Not collective. */
-eqs_status eqs_progress(void);
-
-/*
- * Wait for one request. `what` names what is waited for ("the trainers' gradients") in the message.
- * Not collective. EQS_PEER_LOST: the deadline passed; the request is still pending.
- */
-eqs_status eqs_wait(MPI_Request *request, const char *what);
+eqs_status eqs_wait(MPI_Comm comm, MPI_Request *request, const char *what);
 
 /*
  * Record that a deadline passed while waiting for `what`, and print it: a lost peer takes no part in an agreement that
  * would. Returns EQS_PEER_LOST.
  */
-eqs_status eqs_fail_waiting(const char *what);
+eqs_status eqs_fail_waiting(double deadline, const char *what);
 
 /* Turn the result of an MPI call into a status; `call` is its name. */
 eqs_status eqs_check_mpi(int code, const char *call);

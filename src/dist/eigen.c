@@ -4,7 +4,7 @@
 
 #include "base/memory.h"
 #include "dist/communicator.h"
-#include "dist/flops.h"
+#include "dist/context.h"
 #include "dist/scalapack.h"
 
 double eqs_symmetric_eigen_flops(int64_t n)
@@ -98,7 +98,7 @@ eqs_status eqs_symmetric_eigen(eqs_matrix *a, double *values, eqs_matrix *vector
     return eqs_fail(EQS_FAILED, "eigenvalues of a matrix that is not float64 in square blocks");
   EQS_TRY(eqs_to_int(a->layout.rows, &n));
   if (n == 0) return EQS_OK;
-  eqs_count_flops(a->grid, eqs_symmetric_eigen_flops(n));
+  eqs_count_grid_flops(a->grid, eqs_symmetric_eigen_flops(n));
   if (a->grid->context < 0)
     EQS_TRY(eigen_here(n, a, values, vectors));
   else

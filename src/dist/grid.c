@@ -4,6 +4,7 @@
 
 #include "base/memory.h"
 #include "dist/communicator.h"
+#include "dist/context.h"
 #include "dist/scalapack.h"
 
 struct eqs_grid_cache {
@@ -61,6 +62,7 @@ static eqs_status create_member_communicator(MPI_Comm owners, eqs_grid *grid)
   EQS_TRY(eqs_check_mpi(MPI_Comm_group(owners, &all), "MPI_Comm_group"));
   EQS_TRY(eqs_check_mpi(MPI_Group_range_incl(all, 1, range, &members), "MPI_Group_range_incl"));
   EQS_TRY(eqs_check_mpi(MPI_Comm_create_group(owners, members, 0, &grid->comm), "MPI_Comm_create_group"));
+  EQS_TRY(eqs_context_share(owners, grid->comm));
 cleanup:
   if (members != MPI_GROUP_NULL) MPI_Group_free(&members);
   if (all != MPI_GROUP_NULL) MPI_Group_free(&all);
@@ -84,8 +86,8 @@ static eqs_status connect_members(MPI_Comm owners, eqs_grid *grid)
 {
   eqs_status status = EQS_OK;
   EQS_TRY(create_member_communicator(owners, grid));
-  EQS_TRY(eqs_check_mpi(MPI_Comm_split(grid->comm, grid->row, grid->col, &grid->row_comm), "MPI_Comm_split"));
-  EQS_TRY(eqs_check_mpi(MPI_Comm_split(grid->comm, grid->col, grid->row, &grid->col_comm), "MPI_Comm_split"));
+  EQS_TRY(eqs_comm_split(grid->comm, grid->row, grid->col, &grid->row_comm));
+  EQS_TRY(eqs_comm_split(grid->comm, grid->col, grid->row, &grid->col_comm));
   create_blacs_context(grid);
 cleanup:
   return status;
@@ -96,7 +98,8 @@ static eqs_status create_grid(const eqs_grid_cache *cache, int first, int rows, 
   eqs_status status = EQS_OK;
   eqs_grid *new = NULL;
   EQS_TRY(eqs_allocate(&new, 1, sizeof *new));
-  *new = (eqs_grid){.first = first,
+  *new = (eqs_grid){.owners = cache->owners,
+                    .first = first,
                     .rows = rows,
                     .cols = cols,
                     .row = -1,
@@ -144,4 +147,9 @@ cleanup:
 bool eqs_grid_member(const eqs_grid *grid)
 {
   return grid->row >= 0;
+}
+
+void eqs_count_grid_flops(const eqs_grid *grid, double flops)
+{
+  eqs_count_flops(grid->owners, flops / ((double)grid->rows * grid->cols));
 }

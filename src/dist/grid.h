@@ -12,7 +12,8 @@
 #include "dist/team.h"
 
 typedef struct {
-  int first; /* rank in the owners' communicator of the grid's (0, 0) */
+  MPI_Comm owners; /* borrowed; its context (dist/context.h) is the grid's */
+  int first;       /* rank in `owners` of the grid's (0, 0) */
   int rows, cols;
   int row, col;      /* of this rank; -1 if it is not a member */
   MPI_Comm comm;     /* of the members, rank row * cols + col; MPI_COMM_NULL if not a member or 1×1 */
@@ -40,6 +41,9 @@ void eqs_grid_cache_destroy(eqs_grid_cache **cache);
  * grids in an order without cycles: that of the plan.
  */
 eqs_status eqs_grid_get(eqs_grid_cache *cache, int first, int rows, int cols, const eqs_grid **grid);
+
+/* Count this rank's share of the floating-point operations of a call on a grid. */
+void eqs_count_grid_flops(const eqs_grid *grid, double flops);
 
 /* Whether this rank is a member. */
 bool eqs_grid_member(const eqs_grid *grid);

@@ -1,42 +1,11 @@
 #include "dist/product.h"
 
-#include "dist/flops.h"
 #include "dist/scalapack.h"
 
 /*
  * BLAS and PBLAS are column-major: a row-major matrix is the transpose there. So c = op(a) op(b) is asked for as
  * cᵀ = op(b)ᵀ op(a)ᵀ, and an operation keeps its letter.
  */
-
-static double flops_asked;
-static int64_t messages_sent, bytes_sent;
-
-void eqs_count_messages(int64_t messages, int64_t bytes)
-{
-  messages_sent += messages;
-  bytes_sent += bytes;
-}
-
-void eqs_matrix_messages(int64_t *messages, int64_t *bytes)
-{
-  *messages = messages_sent;
-  *bytes = bytes_sent;
-}
-
-double eqs_flops_asked(void)
-{
-  return flops_asked;
-}
-
-void eqs_count_flops(const eqs_grid *grid, double flops)
-{
-  flops_asked += flops / ((double)grid->rows * grid->cols);
-}
-
-void eqs_count_own_flops(double flops)
-{
-  flops_asked += flops;
-}
 
 eqs_status eqs_create_square(const eqs_matrix *x, int64_t k, eqs_element element, eqs_matrix *square)
 {
@@ -136,7 +105,7 @@ eqs_status eqs_multiply(double alpha, eqs_operation op_a, const eqs_matrix *a, e
   product_shape shape;
   EQS_TRY(shape_of_product(op_a, a, op_b, b, c, &shape));
   if (shape.m == 0 || shape.n == 0) return EQS_OK;
-  eqs_count_flops(c->grid, 2.0 * shape.m * shape.n * shape.k);
+  eqs_count_grid_flops(c->grid, 2.0 * shape.m * shape.n * shape.k);
   if (c->grid->context < 0)
     multiply_here(&shape, alpha, op_a, a, op_b, b, beta, c);
   else
@@ -208,7 +177,7 @@ eqs_status eqs_gram(double alpha, eqs_operation op, const eqs_matrix *a, eqs_mat
   if (c->grid->context >= 0) return eqs_multiply(alpha, op, a, opposite, a, 0, c); /* pssyrk takes longer */
   EQS_TRY(shape_of_product(op, a, opposite, a, c, &shape));
   if (shape.n == 0) return EQS_OK;
-  eqs_count_flops(c->grid, eqs_symmetric_product_flops(shape.n, shape.k));
+  eqs_count_grid_flops(c->grid, eqs_symmetric_product_flops(shape.n, shape.k));
   gram_here(&shape, alpha, op, a, c);
 cleanup:
   return status;

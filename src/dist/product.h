@@ -34,14 +34,4 @@ eqs_operation eqs_smaller_gram(int64_t m, int64_t n, eqs_operation if_square);
 /* Floating-point operations of eqs_gram on a 1×1 grid: an n×n result, inner dimension k. */
 double eqs_symmetric_product_flops(int64_t n, int64_t k);
 
-/* Work of this rank in products and eigenvalues since the start: floating-point operations, counted from the shapes.
- * Not collective. */
-double eqs_flops_asked(void);
-
-/*
- * Messages of matrices that this rank sent to others since the start, and their bytes: moved to another layout, panels
- * between hosts. What ranks of a host share in memory is none, and PBLAS's own are not counted. Not collective.
- */
-void eqs_matrix_messages(int64_t *messages, int64_t *bytes);
-
 #endif

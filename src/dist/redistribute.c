@@ -5,7 +5,7 @@
 
 #include "base/memory.h"
 #include "dist/communicator.h"
-#include "dist/flops.h"
+#include "dist/context.h"
 
 /*
  * A rank packs for every other rank the elements that this one will have, in the order of their global
@@ -174,7 +174,7 @@ static eqs_status start(side *s, MPI_Comm owners, bool sending)
       EQS_TRY(eqs_grow(&s->requests, s->request_count, sizeof *s->requests));
       MPI_Request *request = &s->requests[s->request_count];
       int count = (int)(bytes - begin < piece ? bytes - begin : piece);
-      if (sending && rank != self) eqs_count_messages(1, count);
+      if (sending && rank != self) eqs_count_messages(owners, 1, count);
       if (sending)
         EQS_TRY(eqs_check_mpi(MPI_Isend(message + begin, count, MPI_BYTE, rank, tag, owners, request), "MPI_Isend"));
       else
@@ -186,11 +186,11 @@ cleanup:
   return status;
 }
 
-static eqs_status finish(side *s)
+static eqs_status finish(side *s, MPI_Comm owners)
 {
   eqs_status status = EQS_OK;
   for (int64_t i = 0; i < s->request_count; i++)
-    EQS_TRY(eqs_wait(&s->requests[i], "a matrix on its way to another layout"));
+    EQS_TRY(eqs_wait(owners, &s->requests[i], "another rank's part of a matrix"));
 cleanup:
   return status;
 }
@@ -210,9 +210,9 @@ eqs_status eqs_matrix_redistribute(MPI_Comm owners, const eqs_matrix *from, eqs_
   EQS_TRY(start(&receiver, owners, false));
   for_each_message(&sender, pack);
   EQS_TRY(start(&sender, owners, true));
-  EQS_TRY(finish(&receiver));
+  EQS_TRY(finish(&receiver, owners));
   for_each_message(&receiver, unpack);
-  EQS_TRY(finish(&sender));
+  EQS_TRY(finish(&sender, owners));
   pending = false;
 cleanup:
   /* after a failed wait MPI may still write to the buffers: they are left to it */

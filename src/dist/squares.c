@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "base/memory.h"
-#include "dist/communicator.h"
+#include "dist/context.h"
 #include "dist/half_product.h"
 #include "dist/squares_kind.h"
 
@@ -80,7 +80,7 @@ eqs_status eqs_squares_multiply(eqs_squares *squares, double alpha, int a, int b
 {
   enum { long_work = 512 }; /* orders from which a product takes about a millisecond */
   eqs_status status = squares->kind->multiply(squares, alpha, a, b, beta, addend, shift, to);
-  return status == EQS_OK && squares->k >= long_work ? eqs_progress() : status;
+  return status == EQS_OK && squares->k >= long_work ? eqs_progress(squares->x->grid->owners) : status;
 }
 
 eqs_status eqs_squares_multiply_whole(eqs_squares *squares, int a, int b, int to)

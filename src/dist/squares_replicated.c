@@ -8,7 +8,7 @@
 
 #include "base/memory.h"
 #include "dist/communicator.h"
-#include "dist/flops.h"
+#include "dist/context.h"
 #include "dist/redistribute.h"
 #include "dist/squares_kind.h"
 #include "dist/whole_product.h"
@@ -317,7 +317,7 @@ static eqs_status gram(eqs_squares *squares, double alpha, double shift, int to)
     EQS_TRY(eqs_half_product(0, k, length, rows, rows, false, own, held->stride));
   else
     memset(own, 0, (size_t)held->elements * sizeof *own);
-  eqs_count_own_flops(eqs_half_product_flops(0, k, length));
+  eqs_count_flops(squares->x->grid->owners, eqs_half_product_flops(0, k, length));
   EQS_TRY(eqs_team_wait(team));
   if (team->hosts > 1) {
     EQS_TRY(sum_between_hosts(squares, held->square[to]));
@@ -349,7 +349,7 @@ static eqs_status multiply(eqs_squares *squares, double alpha, int a, int b, dou
                            .to = held->square[to]};
   EQS_TRY(eqs_half_product(held->first, held->end, squares->k, rows_of_square(held, a), rows_of_square(held, b), true,
                            held->square[to], held->stride));
-  eqs_count_own_flops(eqs_half_product_flops(held->first, held->end, squares->k));
+  eqs_count_flops(squares->x->grid->owners, eqs_half_product_flops(held->first, held->end, squares->k));
   eqs_symmetric_sum_rows(&sum, held->first, held->end);
   EQS_TRY(complete(squares, false, to));
 cleanup:
@@ -365,7 +365,7 @@ static eqs_status multiply_whole(eqs_squares *squares, int a, int b, int to)
   eqs_rows rows_of_a = {held->square[a] + begin, held->stride, false};
   EQS_TRY(eqs_whole_product(rows, squares->k, squares->k, 1, rows_of_a, held->square[b], held->stride,
                             held->square[to] + begin, held->stride));
-  eqs_count_own_flops(2.0 * (double)rows * (double)squares->k * (double)squares->k);
+  eqs_count_flops(squares->x->grid->owners, 2.0 * (double)rows * (double)squares->k * (double)squares->k);
   EQS_TRY(complete(squares, true, to));
 cleanup:
   return status;
@@ -432,7 +432,7 @@ static eqs_status apply_to_part(const eqs_squares *squares, double alpha, int q,
   else
     EQS_TRY(eqs_whole_product(part->rows, k, k, alpha, (eqs_rows){held->block, k, false}, held->square[q], held->stride,
                               part->x, part->stride));
-  eqs_count_own_flops(2.0 * (double)part->rows * (double)width * (double)k);
+  eqs_count_flops(squares->x->grid->owners, 2.0 * (double)part->rows * (double)width * (double)k);
   for (int64_t i = 0; dot != NULL && i < part->rows; i++)
     *dot += eqs_dot_floats(held->block + i * width, part->x + i * part->stride, width);
 cleanup:

@@ -11,7 +11,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "dist/communicator.h"
-#include "dist/flops.h"
+#include "dist/context.h"
 #include "dist/scalapack.h"
 
 /* At the beginning of a segment; the matrices follow. */
@@ -50,8 +50,7 @@ static eqs_status number_ranks(MPI_Comm comm, eqs_team *team)
   MPI_Comm_rank(comm, &rank);
   MPI_Comm_rank(team->host_comm, &team->host_rank);
   MPI_Comm_size(team->host_comm, &team->host_ranks);
-  EQS_TRY(
-      eqs_check_mpi(MPI_Comm_split(comm, team->host_rank == 0 ? 0 : MPI_UNDEFINED, rank, &leaders), "MPI_Comm_split"));
+  EQS_TRY(eqs_comm_split(comm, team->host_rank == 0 ? 0 : MPI_UNDEFINED, rank, &leaders));
   if (team->host_rank == 0) {
     MPI_Comm_rank(leaders, &mine[0]);
     MPI_Comm_size(leaders, &mine[1]);
@@ -82,10 +81,11 @@ static eqs_status find_hosts(MPI_Comm comm, int ranks, eqs_team *team)
   int rank;
   MPI_Comm_rank(comm, &rank);
   if (ranks > 0)
-    EQS_TRY(eqs_check_mpi(MPI_Comm_split(comm, rank / ranks, rank, &team->host_comm), "MPI_Comm_split"));
+    EQS_TRY(eqs_comm_split(comm, rank / ranks, rank, &team->host_comm));
   else
     EQS_TRY(eqs_check_mpi(MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &team->host_comm),
                           "MPI_Comm_split_type"));
+  EQS_TRY(eqs_context_share(comm, team->host_comm));
   EQS_TRY(number_ranks(comm, team));
 cleanup:
   return status;
@@ -179,7 +179,7 @@ static eqs_status allocate_segment(eqs_team *team, int64_t floats)
   if (team->host_comm != MPI_COMM_NULL) {
     MPI_Request request;
     EQS_TRY(eqs_check_mpi(MPI_Ibarrier(team->host_comm, &request), "MPI_Ibarrier"));
-    EQS_TRY(eqs_wait(&request, "the other ranks of a process grid"));
+    EQS_TRY(eqs_wait(team->host_comm, &request, "the other ranks of a process grid"));
   }
   segment->memory = (float *)(void *)((char *)segment->meeting + header_bytes);
   segment->floats = floats;
@@ -230,16 +230,16 @@ eqs_status eqs_team_wait(eqs_team *team)
     return EQS_OK;
   }
   bool a_core_each = team->host_ranks <= sysconf(_SC_NPROCESSORS_ONLN);
-  double begin = eqs_clock();
+  double begin = eqs_clock(), deadline = eqs_deadline(team->host_comm);
   while (atomic_load(&meeting->generation) == generation) {
     pause_a_moment(a_core_each, &looks);
     if (looks % 64 == 0) {
-      eqs_status status = eqs_progress();
+      eqs_status status = eqs_progress(team->host_comm);
       if (status != EQS_OK) return status;
     }
     bool looks_rarely = looks % 1024 == 0 || looks > 8000;
-    if (looks_rarely && eqs_clock() - begin > eqs_deadline())
-      return eqs_fail_waiting("the other ranks of a process grid");
+    if (looks_rarely && eqs_clock() - begin > deadline)
+      return eqs_fail_waiting(deadline, "the other ranks of a process grid");
   }
   return EQS_OK;
 }
@@ -275,8 +275,8 @@ eqs_status eqs_team_exchange(const eqs_team *team, const int64_t *first, float *
   EQS_TRY(eqs_check_mpi(
       MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_FLOAT, packed, counts, places, MPI_FLOAT, team->leaders, &request),
       "MPI_Iallgatherv"));
-  EQS_TRY(eqs_wait(&request, "the other hosts of a process grid"));
-  eqs_count_messages(team->hosts - 1, (team->hosts - 1) * (int64_t)sizeof *packed * counts[team->host]);
+  EQS_TRY(eqs_wait(team->leaders, &request, "the other hosts of a process grid"));
+  eqs_count_messages(team->leaders, team->hosts - 1, (team->hosts - 1) * (int64_t)sizeof *packed * counts[team->host]);
 cleanup:
   free(counts);
   free(places);
@@ -293,8 +293,9 @@ eqs_status eqs_team_reduce(const eqs_team *team, const int64_t *first, float *pa
   EQS_TRY(eqs_allocate_raw(&sum, counts[team->host], sizeof *sum));
   EQS_TRY(eqs_check_mpi(MPI_Ireduce_scatter(packed, sum, counts, MPI_FLOAT, MPI_SUM, team->leaders, &request),
                         "MPI_Ireduce_scatter"));
-  EQS_TRY(eqs_wait(&request, "the other hosts of a process grid"));
-  eqs_count_messages(team->hosts - 1, (first[team->hosts] - counts[team->host]) * (int64_t)sizeof *packed);
+  EQS_TRY(eqs_wait(team->leaders, &request, "the other hosts of a process grid"));
+  eqs_count_messages(team->leaders, team->hosts - 1,
+                     (first[team->hosts] - counts[team->host]) * (int64_t)sizeof *packed);
   if (counts[team->host] > 0) memcpy(packed + first[team->host], sum, (size_t)counts[team->host] * sizeof *sum);
 cleanup:
   free(counts);

@@ -62,13 +62,13 @@ void eqs_end_sessions(void)
 
 static void *leave_late(void *status)
 {
-  sleep(*(int *)status == 0 ? (unsigned)ceil(fmin(eqs_deadline(), 1e9)) : give_up);
+  sleep(*(int *)status == 0 ? (unsigned)ceil(fmin(eqs_job_deadline(), 1e9)) : give_up);
   if (*(int *)status == 0)
     eqs_log(
         EQS_LOG_ERROR,
         "this rank has come to its end; timed out after %g s, waiting for the other ranks to end: they go on, or one "
         "is lost, or `deadline` is too short",
-        eqs_deadline());
+        eqs_job_deadline());
   fflush(NULL);
   _exit(*(int *)status == 0 ? EQS_PEER_LOST : exit_code(*(int *)status));
 }

@@ -73,21 +73,22 @@ static eqs_status check_mode(const eqs_config *config, int trainers, int ranks)
   return EQS_OK;
 }
 
-static eqs_status create_session(eqs_rendezvous *rendezvous, eqs_session **session)
+static eqs_status create_session(eqs_rendezvous *rendezvous, MPI_Comm comm, eqs_counts *counts, eqs_session **session)
 {
   eqs_status status = EQS_OK;
   EQS_TRY(eqs_allocate(session, 1, sizeof **session));
   (*session)->rendezvous = rendezvous;
   (*session)->telling = MPI_REQUEST_NULL;
   (*session)->roster = (eqs_roster){.comm = MPI_COMM_NULL, .trainer_comm = MPI_COMM_NULL, .owner_comm = MPI_COMM_NULL};
+  EQS_TRY(eqs_session_attach_context(*session, comm, counts));
   EQS_TRY(eqs_session_register(*session));
 cleanup:
   return status;
 }
 
-/* The ranks have met: a session of theirs. Collective. */
-static eqs_status open_session(eqs_rendezvous *rendezvous, const eqs_config_source *source, bool trains,
-                               eqs_session **result)
+/* The ranks have met: a session of theirs, whose work is counted where that of their communicator is. Collective. */
+static eqs_status open_session(eqs_rendezvous *rendezvous, eqs_counts *counts, const eqs_config_source *source,
+                               bool trains, eqs_session **result)
 {
   eqs_status status = EQS_OK;
   eqs_session *session = NULL;
@@ -96,10 +97,11 @@ static eqs_status open_session(eqs_rendezvous *rendezvous, const eqs_config_sour
   EQS_TRY(eqs_check_mpi(MPI_Comm_dup(rendezvous->comm, &comm), "MPI_Comm_dup"));
   MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN);
   MPI_Comm_size(comm, &ranks);
-  EQS_TRY(eqs_agree(comm, create_session(rendezvous, &session)));
+  EQS_TRY(eqs_agree(comm, create_session(rendezvous, comm, counts, &session)));
   EQS_TRY(share_config(session, comm, rendezvous->first_trainer, source));
   EQS_TRY(eqs_agree(comm, check_mode(session->config, rendezvous->trainers, ranks)));
-  eqs_set_deadline(session->config->deadline);
+  eqs_set_job_deadline(session->config->deadline);
+  session->context.deadline = session->config->deadline;
   EQS_TRY(eqs_agree(comm, eqs_roster_make(comm, trains, session->config->mode == EQS_MODE_EMBEDDED, &session->roster)));
 cleanup:
   if (status != EQS_OK) {
@@ -122,7 +124,7 @@ static void expect_deadline(const eqs_config_source *source)
   eqs_sources sources = {0};
   eqs_config *config = NULL;
   if (read_sources(source, &sources) == EQS_OK && eqs_config_parse(&sources, &config) == EQS_OK)
-    eqs_set_deadline(config->deadline);
+    eqs_set_job_deadline(config->deadline);
   eqs_config_free(&config);
   eqs_sources_free(&sources);
 }
@@ -138,7 +140,7 @@ eqs_status eqs_session_join(MPI_Comm comm, const eqs_config_source *source, bool
   EQS_TRY(eqs_rendezvous_find(comm, &rendezvous));
   EQS_TRY(eqs_rendezvous_meet(
       rendezvous, trains ? EQS_COMES_TO_TRAIN : (stays ? EQS_COMES_TO_SERVE_ALWAYS : EQS_COMES_TO_SERVE_ONCE), &ended));
-  if (!ended) EQS_TRY(open_session(rendezvous, source, trains, session));
+  if (!ended) EQS_TRY(open_session(rendezvous, eqs_context_of(comm)->counts, source, trains, session));
 cleanup:
   return status;
 }

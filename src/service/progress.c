@@ -90,15 +90,11 @@ static eqs_status advance(void *session, bool *moved)
   return eqs_session_advance(session, moved);
 }
 
-void eqs_session_enter(eqs_session *session)
+eqs_status eqs_session_attach_context(eqs_session *session, MPI_Comm comm, eqs_counts *counts)
 {
-  eqs_set_deadline(session->config->deadline);
-  if (session->started) eqs_set_progress(advance, session);
-}
-
-void eqs_session_clear_progress(const eqs_session *session)
-{
-  if (eqs_progress_context() == session) eqs_set_progress(NULL, NULL);
+  session->context =
+      (eqs_context){.deadline = eqs_job_deadline(), .advance = advance, .owner = session, .counts = counts};
+  return eqs_context_attach(comm, &session->context);
 }
 
 eqs_status eqs_session_wait_until(eqs_session *session, bool (*condition)(eqs_session *session, void *context),
@@ -114,8 +110,8 @@ eqs_status eqs_session_wait_until(eqs_session *session, bool (*condition)(eqs_se
       looks = 0;
       last_moved = eqs_clock();
     } else {
-      if (eqs_clock() - last_moved > eqs_deadline()) {
-        status = eqs_fail_waiting(what);
+      if (eqs_clock() - last_moved > session->context.deadline) {
+        status = eqs_fail_waiting(session->context.deadline, what);
         goto cleanup;
       }
       eqs_backoff(&looks);

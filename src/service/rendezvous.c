@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "dist/communicator.h"
+#include "dist/context.h"
 #include "service/handles.h"
 
 /* Of every communicator that sessions were opened on. */
@@ -17,6 +18,7 @@ typedef struct entry {
 
 static entry *entries;
 static int comm_keyval = MPI_KEYVAL_INVALID;
+static double job_deadline; /* 0: no session has been opened */
 
 /* What the ranks tell one another, by its maximum. */
 typedef struct {
@@ -27,6 +29,16 @@ typedef struct {
 } words;
 enum { word_count = sizeof(words) / sizeof(int) };
 
+void eqs_set_job_deadline(double seconds)
+{
+  job_deadline = seconds;
+}
+
+double eqs_job_deadline(void)
+{
+  return job_deadline > 0 ? job_deadline : eqs_default_deadline();
+}
+
 /* Wait for a request, asleep most of the time; not longer than the deadline, if `limited`. */
 static eqs_status wait_asleep(MPI_Request *request, bool limited, const char *what)
 {
@@ -36,7 +48,7 @@ static eqs_status wait_asleep(MPI_Request *request, bool limited, const char *wh
   for (;;) {
     EQS_TRY(eqs_check_mpi(MPI_Test(request, &done, MPI_STATUS_IGNORE), "MPI_Test"));
     if (done) return EQS_OK;
-    if (limited && eqs_clock() - begin > eqs_deadline()) return eqs_fail_waiting(what);
+    if (limited && eqs_clock() - begin > eqs_job_deadline()) return eqs_fail_waiting(eqs_job_deadline(), what);
     eqs_backoff(&looks);
   }
 cleanup:

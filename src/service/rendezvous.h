@@ -26,6 +26,9 @@ typedef struct {
  */
 eqs_status eqs_rendezvous_find(MPI_Comm comm, eqs_rendezvous **rendezvous);
 
+/* The deadline of a session that is opened, which is the job's (eqs_job_deadline) until another one is opened. */
+void eqs_set_job_deadline(double seconds);
+
 /* What a rank comes to the rendezvous for. */
 typedef enum {
   EQS_COMES_TO_ASK,         /* a trainer: only to learn who is who; the others then wait on for what they came for */

@@ -4,6 +4,7 @@
 
 #include "base/memory.h"
 #include "dist/communicator.h"
+#include "dist/context.h"
 
 /* The members' communicator, and the rank in comm of each of them. */
 static eqs_status make_side(MPI_Comm comm, int member, MPI_Comm *side, int *count, int **rank_of, int *index)
@@ -14,7 +15,7 @@ static eqs_status make_side(MPI_Comm comm, int member, MPI_Comm *side, int *coun
   MPI_Comm_size(comm, &size);
   MPI_Comm_rank(comm, &rank);
   *count = 0, *index = -1;
-  EQS_TRY(eqs_check_mpi(MPI_Comm_split(comm, member ? 0 : MPI_UNDEFINED, rank, side), "MPI_Comm_split"));
+  EQS_TRY(eqs_comm_split(comm, member ? 0 : MPI_UNDEFINED, rank, side));
   EQS_TRY(eqs_allocate(&members, size, sizeof *members));
   EQS_TRY(eqs_check_mpi(MPI_Allgather(&member, 1, MPI_INT, members, 1, MPI_INT, comm), "MPI_Allgather"));
   EQS_TRY(eqs_allocate(rank_of, size, sizeof **rank_of));

@@ -59,7 +59,7 @@ eqs_status eqs_session_run(eqs_session *session, eqs_command command, eqs_wire *
 void eqs_session_leave(eqs_session **session, eqs_status status)
 {
   if (*session == NULL) return;
-  eqs_session_clear_progress(*session);
+  (*session)->context.advance = NULL;
   eqs_policy_end(&(*session)->policy);
   eqs_session_unregister(*session);
   eqs_rendezvous_leave((*session)->rendezvous, status);

@@ -10,6 +10,7 @@
 #include "base/lookup.h"
 #include "checkpoint/lock.h"
 #include "checkpoint/saver.h"
+#include "dist/context.h"
 #include "model/model_shape.h"
 #include "optimizer/optimizer.h"
 #include "service/handles.h"
@@ -60,6 +61,7 @@ struct eqs_session {
   eqs_rendezvous *rendezvous;
   eqs_roster roster;
   eqs_config *config;
+  eqs_context context; /* of roster.comm and what is made of it */
   int64_t parameters;
   eqs_added_parameter *parameter;
   eqs_lookup *names;     /* of parameters, to their indices */
@@ -125,10 +127,11 @@ static inline bool eqs_owns(const eqs_session *session)
  */
 eqs_status eqs_session_advance(eqs_session *session, bool *moved);
 
-/* From now on that goes on in the waits of other rooms too (dist/communicator.h), with the session's deadline. */
-void eqs_session_enter(eqs_session *session);
-/* The end of that. */
-void eqs_session_clear_progress(const eqs_session *session);
+/*
+ * From now on that goes on in the waits of other rooms too, on comm and what is made of it (dist/context.h), with the
+ * job's deadline. Work is counted in `counts`, which may be NULL.
+ */
+eqs_status eqs_session_attach_context(eqs_session *session, MPI_Comm comm, eqs_counts *counts);
 
 /* Seconds that this owner has spent on what is not waiting. */
 double eqs_session_busy(const eqs_session *session);

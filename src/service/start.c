@@ -468,7 +468,6 @@ eqs_status eqs_run_start(eqs_session *session, eqs_wire *payload)
 
   eqs_policy_begin(session->config, &session->policy);
   session->started = true;
-  eqs_session_enter(session);
   memset(session->seconds, 0, sizeof session->seconds);
   session->traffic = (eqs_traffic){0};
   if (eqs_owns(session)) {

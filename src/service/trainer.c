@@ -46,7 +46,6 @@ static eqs_status call_together(eqs_session *session, eqs_command command, eqs_w
 {
   if (session->failed != EQS_OK)
     return eqs_fail(session->failed, "the session has failed before: %s", session->failure);
-  eqs_session_enter(session);
   eqs_status status = eqs_session_announce(session, command, payload);
   if (status == EQS_OK) status = eqs_session_run(session, command, payload);
   note_outcome(session, status);
@@ -103,11 +102,6 @@ int eqs_session_resumed(const eqs_session *session)
 int eqs_session_failed(const eqs_session *session)
 {
   return eqs_check_session(session, "eqs_session_failed") == EQS_OK && session->failed != EQS_OK;
-}
-
-double eqs_job_deadline(void)
-{
-  return eqs_deadline();
 }
 
 eqs_status eqs_session_start(eqs_session *session)
@@ -179,7 +173,6 @@ eqs_status eqs_push_many(int64_t count, eqs_parameter *const *parameters, const 
   if (count == 0) return EQS_OK;
   EQS_TRY(check_arrays(count, parameters, gradients, "eqs_push", "gradients"));
   eqs_session *session = parameters[0]->session;
-  eqs_session_enter(session);
   for (int64_t i = 0; i < count; i++) EQS_TRY(add_push(parameters[i], gradients[i]));
   EQS_TRY(eqs_session_advance(session, &moved));
   session->seconds[EQS_PHASE_PUSH] += eqs_clock() - begin;
@@ -276,7 +269,6 @@ eqs_status eqs_pull_many(int64_t count, eqs_parameter *const *parameters, void *
   if (count == 0) return EQS_OK;
   EQS_TRY(check_arrays(count, parameters, weights, "eqs_pull", "weights"));
   eqs_session *session = parameters[0]->session;
-  eqs_session_enter(session);
   for (int64_t i = 0; i < count && status == EQS_OK; i++) status = pull(parameters[i], weights[i]);
   session->seconds[EQS_PHASE_PULL] += eqs_clock() - begin;
 cleanup:
@@ -342,7 +334,6 @@ eqs_status eqs_session_phases(eqs_session *session, eqs_phase *phases, int capac
   *count = 0;
   if (capacity > 0) EQS_TRY(eqs_check_pointer(phases, "eqs_session_phases", "phases"));
   if (session->failed == EQS_OK) {
-    eqs_session_enter(session);
     status = eqs_session_announce(session, EQS_COMMAND_PHASES, &payload);
     if (status == EQS_OK) status = eqs_run_phases(session, all, capacity < EQS_PHASES ? capacity : EQS_PHASES, count);
     note_outcome(session, status);

@@ -49,6 +49,14 @@ static int64_t global_col(const eqs_matrix *matrix, int64_t j)
   return eqs_global_index(j, matrix->layout.col_block, matrix->grid->col, matrix->grid->cols);
 }
 
+const eqs_counts *test_counts(void)
+{
+  static eqs_counts counts;
+  static const eqs_context context = {.counts = &counts};
+  if (eqs_context_of(MPI_COMM_WORLD) != &context) ck_assert_ok(eqs_context_attach(MPI_COMM_WORLD, &context));
+  return &counts;
+}
+
 void test_fill(eqs_matrix *matrix, test_element *element)
 {
   for (int64_t i = 0; i < matrix->local_rows; i++)

@@ -2,6 +2,7 @@
 #ifndef EQS_TESTS_MATRICES_H
 #define EQS_TESTS_MATRICES_H
 
+#include "dist/context.h"
 #include "dist/matrix.h"
 #include "harness.h"
 
@@ -15,6 +16,9 @@ typedef struct {
  */
 enum { test_max_grids = 8 };
 int test_grids(test_grid_shape shapes[test_max_grids]);
+
+/* What is counted on MPI_COMM_WORLD, and what is made of it, from the first call on. */
+const eqs_counts *test_counts(void);
 
 /* The element (i, j) of a test matrix. */
 typedef double test_element(int64_t i, int64_t j);

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/status.h"
 #include "dist/communicator.h"
+#include "dist/context.h"
 #include "harness.h"
 
 START_TEST(broadcast_from_every_rank)
@@ -44,30 +45,34 @@ START_TEST(minima)
 END_TEST
 
 /* Sends what is waited for at the third call, long after the deadline of one that nobody hears of. */
-static eqs_status answer_at_last(void *context, bool *moved)
+typedef struct {
+  MPI_Comm comm;
+  int calls;
+} late_answer;
+
+static eqs_status answer_at_last(void *owner, bool *advanced)
 {
-  int *calls = context;
-  *moved = true;
+  late_answer *answer = owner;
+  *advanced = true;
   nanosleep(&(struct timespec){.tv_nsec = 30000000}, NULL);
-  if (++*calls == 3) MPI_Send(calls, 1, MPI_INT, 0, 78, MPI_COMM_SELF);
-  return *calls <= 3 ? EQS_OK : eqs_fail(EQS_FAILED, "a fourth call");
+  if (++answer->calls == 3) MPI_Send(&answer->calls, 1, MPI_INT, 0, 78, answer->comm);
+  return answer->calls <= 3 ? EQS_OK : eqs_fail(EQS_FAILED, "a fourth call");
 }
 
 START_TEST(waiting_lets_other_things_go_on)
 {
-  int answer = 0, calls = 0;
+  int number = 0;
   MPI_Request request;
-  double before = eqs_deadline();
-  eqs_set_deadline(0.05);
-  eqs_set_progress(answer_at_last, &calls);
-  ck_assert_ptr_eq(eqs_progress_context(), &calls);
-  MPI_Irecv(&answer, 1, MPI_INT, 0, 78, MPI_COMM_SELF, &request);
-  ck_assert_ok(eqs_wait(&request, "the answer"));
-  ck_assert_int_eq(answer, 3);
-  ck_assert_int_eq(eqs_progress(), EQS_FAILED);
-  eqs_set_progress(NULL, NULL);
-  ck_assert_ok(eqs_progress());
-  eqs_set_deadline(before);
+  late_answer answer = {0};
+  const eqs_context context = {.deadline = 0.05, .advance = answer_at_last, .owner = &answer};
+  MPI_Comm_dup(MPI_COMM_SELF, &answer.comm);
+  ck_assert_ok(eqs_context_attach(answer.comm, &context));
+  MPI_Irecv(&number, 1, MPI_INT, 0, 78, answer.comm, &request);
+  ck_assert_ok(eqs_wait(answer.comm, &request, "the answer"));
+  ck_assert_int_eq(number, 3);
+  ck_assert_int_eq(eqs_progress(answer.comm), EQS_FAILED);
+  ck_assert_ok(eqs_progress(MPI_COMM_SELF));
+  MPI_Comm_free(&answer.comm);
 }
 END_TEST
 
@@ -75,16 +80,47 @@ START_TEST(nothing_comes_before_the_deadline)
 {
   int never;
   MPI_Request request;
-  MPI_Irecv(&never, 1, MPI_INT, 0, 77, MPI_COMM_SELF, &request);
-  double before = eqs_deadline(), start = eqs_clock();
-  eqs_set_deadline(0.05);
-  eqs_status status = eqs_wait(&request, "the answer");
-  eqs_set_deadline(before);
+  MPI_Comm comm;
+  static const eqs_context context = {.deadline = 0.05};
+  MPI_Comm_dup(MPI_COMM_SELF, &comm);
+  ck_assert_ok(eqs_context_attach(comm, &context));
+  MPI_Irecv(&never, 1, MPI_INT, 0, 77, comm, &request);
+  double start = eqs_clock();
+  eqs_status status = eqs_wait(comm, &request, "the answer");
   ck_assert_int_eq(status, EQS_PEER_LOST);
+  ck_assert_ptr_nonnull(strstr(eqs_error_message(), "0.05 s"));
   ck_assert_ptr_nonnull(strstr(eqs_error_message(), "the answer"));
   ck_assert(eqs_clock() - start >= 0.05);
   MPI_Cancel(&request);
   MPI_Wait(&request, MPI_STATUS_IGNORE);
+  MPI_Comm_free(&comm);
+}
+END_TEST
+
+/* Communicators side by side: each has its own context, a part has that of the whole, a duplicate has none. */
+START_TEST(a_context_belongs_to_its_communicator)
+{
+  eqs_counts counts[2] = {0};
+  const eqs_context contexts[2] = {{.deadline = 11, .counts = &counts[0]}, {.deadline = 12, .counts = &counts[1]}};
+  MPI_Comm comms[2], part, duplicate;
+  for (int i = 0; i < 2; i++) {
+    MPI_Comm_dup(MPI_COMM_WORLD, &comms[i]);
+    ck_assert_ok(eqs_context_attach(comms[i], &contexts[i]));
+  }
+  ck_assert_ok(eqs_comm_split(comms[1], test_rank() % 2, test_rank(), &part));
+  MPI_Comm_dup(comms[1], &duplicate);
+  ck_assert_double_eq(eqs_deadline(comms[0]), 11);
+  ck_assert_double_eq(eqs_deadline(part), 12);
+  ck_assert_double_eq(eqs_deadline(duplicate), eqs_default_deadline());
+  eqs_count_flops(comms[0], 3);
+  eqs_count_messages(part, 1, 8);
+  eqs_count_flops(duplicate, 100);
+  ck_assert(counts[0].flops == 3 && counts[0].messages == 0);
+  ck_assert(counts[1].flops == 0 && counts[1].messages == 1 && counts[1].bytes == 8);
+  MPI_Comm_free(&part);
+  MPI_Comm_free(&duplicate);
+  MPI_Comm_free(&comms[0]);
+  MPI_Comm_free(&comms[1]);
 }
 END_TEST
 
@@ -133,6 +169,7 @@ Suite *make_suite(void)
   tcase_add_test(tests, minima);
   tcase_add_test(tests, waiting_lets_other_things_go_on);
   tcase_add_test(tests, nothing_comes_before_the_deadline);
+  tcase_add_test(tests, a_context_belongs_to_its_communicator);
   tcase_add_test(tests, errors_of_mpi_have_a_text);
   tcase_add_test(tests, agreeing_on_success);
   tcase_add_test(tests, agreeing_on_the_lowest_failure);

@@ -760,10 +760,10 @@ START_TEST(flops_are_those_asked_for)
         eqs_polar_options options = {
             .solver = (eqs_solver)solver, .steps = s % 2 ? 4 : 12, .form = (eqs_form)form, .eps = 1e-8};
         if (form == EQS_FORM_DIRECT && eqs_solver_damped(options.solver, options.normalisation)) continue;
-        double *whole = test_numbers(sizes[s][0], sizes[s][1]), before = eqs_flops_asked();
+        double *whole = test_numbers(sizes[s][0], sizes[s][1]), before = test_counts()->flops;
         for (int64_t i = 0; i < sizes[s][0] * sizes[s][1]; i++) whole[i] = test_uniform(3, (uint64_t)i);
         free(polar_on_grid(grid, &options, whole, sizes[s][0], sizes[s][1]));
-        double asked = eqs_flops_asked() - before, expected = eqs_polar_flops(&options, sizes[s][0], sizes[s][1]);
+        double asked = test_counts()->flops - before, expected = eqs_polar_flops(&options, sizes[s][0], sizes[s][1]);
         ck_assert_double_eq_tol(asked, expected, 1e-9 * expected);
         free(whole);
       }

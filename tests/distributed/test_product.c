@@ -72,9 +72,9 @@ static void check_product(const eqs_grid *grid, eqs_operation op_a, eqs_operatio
   for (int64_t i = 0; i < m; i++)
     for (int64_t j = 0; j < n; j++)
       expected[i * n + j] = 1.5 * expected[i * n + j] + (beta == 0 ? 0 : beta * element_b(i, j));
-  double flops = eqs_flops_asked();
+  double flops = test_counts()->flops;
   ck_assert_ok(eqs_multiply(1.5, op_a, &a, op_b, &b, beta, &c));
-  ck_assert_double_eq_tol(eqs_flops_asked() - flops, 2.0 * (double)(m * n * k) / (grid->rows * grid->cols), 1e-3);
+  ck_assert_double_eq_tol(test_counts()->flops - flops, 2.0 * (double)(m * n * k) / (grid->rows * grid->cols), 1e-3);
   double *found = test_collect(&c);
   ck_assert_at_most(test_largest_difference(found, expected, m * n), tolerance(type, k));
   free(whole_a);

@@ -24,7 +24,7 @@ def stop_a_rank(all_jobs, mode, trainers, owners, victim):
         os.kill(job.ranks(running.pid)[victim], signal.SIGSTOP)
         _, messages = running.communicate(timeout=30)
         checks.that(running.returncode == 5, f"{what}: status {running.returncode}")
-        checks.that("did not come within 3 s" in messages, f"{what}: no message: {messages}")
+        checks.that("timed out after 3 s" in messages, f"{what}: no message: {messages}")
     except subprocess.TimeoutExpired:
         checks.that(False, f"{what}: the job goes on")
     finally:

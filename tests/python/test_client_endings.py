@@ -39,8 +39,8 @@ MISUSE = {"late_clip", "second_backward", "scheduler_first", "zeroed", "zeroed_i
 LONE = {  # calls of all trainers that one does not make, in embedded mode: a text that standard error has
     "lone_mean": "trainers.mean: timed out after 2 s, waiting for the other trainers",
     "lone_before": "trainers.minimum: timed out after 3 s, waiting for the other trainers",
-    "lone_optimizer": "did not come within 2 s",
-    "lone_mixed": "did not come within 2 s",
+    "lone_optimizer": "timed out after 2 s",
+    "lone_mixed": "timed out after 2 s",
     "lone_end": "timed out after 3 s, waiting for the other ranks",
 }
 
