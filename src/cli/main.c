@@ -16,6 +16,7 @@ typedef struct {
 static const subcommand subcommands[] = {
     {"serve", "be an owner of a training job (under mpirun, beside the trainers)", eqs_command_serve},
     {"plan", "parameters -> role, rule, grid, owner, memory, FLOPs, bytes", eqs_command_plan},
+    {"rules", "what a configuration can say: rules, keys, defaults, names", eqs_command_rules},
     {"replay", "apply a configuration to recorded gradients, write a checkpoint", eqs_command_replay},
     {"bench", "time polar factors, rules, whole steps, the service and checkpoints", eqs_command_bench},
     {"inspect", "what is in a checkpoint; what differs between two", eqs_command_inspect},

@@ -114,7 +114,7 @@ cleanup:
 static bool center_by_default(const eqs_rule *rule, eqs_role role, const eqs_parameter_info *info)
 {
   bool several = info->ndim < 2 || info->shape[info->ndim - 2] > 1;
-  return rule->center && several && (role == EQS_ROLE_LM_HEAD || role == EQS_ROLE_ROUTER);
+  return rule->center && several && eqs_role_is_centered(role);
 }
 
 /* What is not trained needs no group: the whole tensor, at rest. */

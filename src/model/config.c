@@ -5,8 +5,6 @@
 
 #include "base/memory.h"
 #include "model/group.h"
-#include "model/match.h"
-#include "model/rename.h"
 #include "model/wrappers.h"
 
 enum { max_groups = 4096 };
@@ -37,10 +35,33 @@ static const char *const checkpoint_keys[CHECKPOINT_KEYS] = {"directory",  "ever
 enum { METRICS_PATH, METRICS_EVERY, METRICS_KEYS };
 static const char *const metrics_keys[METRICS_KEYS] = {"path", "every"};
 
+enum { ROLE, ROLE_TYPE, ROLE_STACKED, ROLE_KEYS };
+static const char *const role_keys[ROLE_KEYS] = {"role", "type", "stacked"};
+
+static const char *const modes[] = {"service", "embedded"}, *const reductions[] = {"mean", "sum"},
+                         *const reactions[] = {"error", "skip"};
+
+const eqs_name_list eqs_config_choices[EQS_CONFIG_CHOICES] = {
+    {"mode", modes, 2},
+    {"reduce", reductions, 2},
+    {"on_nonfinite", reactions, 2},
+    {"role", eqs_role_names, EQS_ROLES},
+    {"kind", eqs_schedule_names, EQS_SCHEDULES},
+};
+const eqs_name_list eqs_config_mappings[EQS_CONFIG_MAPPINGS] = {
+    {"configuration", keys, KEYS},
+    {"checkpoint", checkpoint_keys, CHECKPOINT_KEYS},
+    {"metrics", metrics_keys, METRICS_KEYS},
+    {"roles", role_keys, ROLE_KEYS},
+    {"schedule", eqs_schedule_keys, EQS_SCHEDULE_KEYS},
+    {"match", eqs_match_keys, EQS_MATCH_KEYS},
+    {"split", eqs_split_keys, EQS_SPLIT_KEYS},
+};
+
 /* What the files give for each key of the whole; `defaults`, `roles` and `groups` add up instead. */
 typedef struct {
   bool given[KEYS], checkpoint[CHECKPOINT_KEYS], metrics[METRICS_KEYS];
-  eqs_group_keys defaults;
+  eqs_group_values defaults;
 } settings;
 
 /* Whether a key is given for the first time; it is from now on. */
@@ -121,8 +142,6 @@ cleanup:
 /* ROLE, or {role: ROLE, type: CLASS, stacked: true}. */
 static eqs_status read_role(eqs_yaml_value value, eqs_role_pattern *pattern)
 {
-  enum { ROLE, TYPE, STACKED, NAMES };
-  static const char *const names[NAMES] = {"role", "type", "stacked"};
   eqs_status status = EQS_OK;
   eqs_yaml_mapping mapping = {0};
   int role;
@@ -136,13 +155,13 @@ static eqs_status read_role(eqs_yaml_value value, eqs_role_pattern *pattern)
     const eqs_yaml_pair *pair = &mapping.pairs[i];
     const char *text;
     int key;
-    EQS_TRY(eqs_yaml_key(pair, "an entry of roles", names, NAMES, &key));
+    EQS_TRY(eqs_yaml_key(pair, "an entry of roles", role_keys, ROLE_KEYS, &key));
     switch (key) {
     case ROLE:
       EQS_TRY(eqs_yaml_read_choice(pair->value, "role", eqs_role_names, EQS_ROLES, &role));
       pattern->role = (eqs_role)role;
       break;
-    case TYPE:
+    case ROLE_TYPE:
       EQS_TRY(eqs_yaml_read_text(pair->value, "type", &text));
       EQS_TRY(eqs_copy_text(&pattern->module_type, text));
       break;
@@ -179,8 +198,6 @@ cleanup:
 /* Read the value of one key; `groups` have to wait for all the rest. */
 static eqs_status read_setting(int key, eqs_yaml_value value, settings *all, eqs_config *config)
 {
-  static const char *const modes[] = {"service", "embedded"}, *const reductions[] = {"mean", "sum"},
-                           *const reactions[] = {"error", "skip"};
   eqs_status status = EQS_OK;
   int choice = 0;
   if (key == DEFAULTS) return eqs_group_read_defaults(value, &all->defaults);

@@ -6,9 +6,9 @@
 #define EQS_MODEL_CONFIG_H
 
 #include "dist/speeds.h"
+#include "model/group_key.h"
 #include "model/model_shape.h"
-#include "model/role.h"
-#include "rules/rule.h"
+#include "model/rename.h"
 
 /* The texts of a configuration file and of the files that it includes, the file itself first. */
 typedef struct {
@@ -21,46 +21,16 @@ typedef struct {
   eqs_source *sources;
 } eqs_sources;
 
-/* Learning rate as a multiple of `lr`, for jobs without a scheduler of their own. */
-typedef enum {
-  EQS_SCHEDULE_CONSTANT,
-  EQS_SCHEDULE_LINEAR,
-  EQS_SCHEDULE_COSINE,
-  EQS_SCHEDULE_WSD,
-  EQS_SCHEDULES
-} eqs_schedule_kind;
-extern const char *const eqs_schedule_names[EQS_SCHEDULES];
-
-/* YAML: `schedule: {kind: cosine, warmup: 100, steps: 30000, decay: 12000, final: 0.1}` */
+/* Names that belong to a key: those that its value can be, or the keys of the mapping that it is set to. */
 typedef struct {
-  eqs_schedule_kind kind;
-  int64_t warmup; /* steps from 0 to 1, linear */
-  int64_t steps;  /* length of the run; required unless constant */
-  int64_t decay;  /* wsd: length of the linear decay at the end */
-  double final;   /* multiple at the end of the run; 0 */
-} eqs_schedule;
+  const char *of;
+  const char *const *name;
+  int names;
+} eqs_name_list;
 
-typedef struct eqs_match eqs_match;     /* patterns: model/match.h */
-typedef struct eqs_renames eqs_renames; /* model/rename.h */
-
-/* One entry of `groups`. */
-typedef struct {
-  eqs_match *match;
-  const char *file; /* borrowed from the configuration */
-  int line;
-  double lr;
-  eqs_rule_options options;
-  eqs_polar_lists *lists; /* what options.lists borrows; NULL if not given */
-  bool center_given;
-  bool layout_given;
-  bool layout_unfused, layout_auto; /* `layout: unfused`, `auto`: the role's, with what is fused, or all, apart */
-  eqs_tensor_layout layout;         /* if layout_given, else the role's */
-  int64_t head_dim;                 /* 0 if not given */
-  eqs_split split;                  /* no pieces if not given */
-  int grid_rows, grid_cols;         /* 0 if not given */
-  int64_t row_block, col_block;     /* 0 if not given */
-  eqs_schedule schedule;            /* the configuration's if not given */
-} eqs_group_config;
+/* Of keys outside of groups, and of `match` in them; the mapping of the whole is "configuration". */
+enum { EQS_CONFIG_CHOICES = 5, EQS_CONFIG_MAPPINGS = 7 };
+extern const eqs_name_list eqs_config_choices[EQS_CONFIG_CHOICES], eqs_config_mappings[EQS_CONFIG_MAPPINGS];
 
 /* One entry of `roles`: parameters whose name the glob matches, and whose module's class. */
 typedef struct {

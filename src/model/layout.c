@@ -5,17 +5,7 @@
 
 #include "base/memory.h"
 
-const char *const eqs_layout_names[EQS_LAYOUTS] = {"row",
-                                                   "col",
-                                                   "heads_qkv",
-                                                   "heads_o",
-                                                   "gate_up_concat_pair",
-                                                   "gate_up_interleaved_pair",
-                                                   "gate_up_concat_split",
-                                                   "gate_up_interleaved_split",
-                                                   "heads_qkv_col",
-                                                   "heads_o_col",
-                                                   "flatten"};
+const char *const eqs_layout_names[EQS_LAYOUTS] = {EQS_LAYOUT_NAMES};
 
 /* More matrices in one tensor than this are a mistake (a stack of single numbers), not a model. */
 enum { max_matrices = 1 << 20 };

@@ -23,6 +23,13 @@ typedef enum {
 } eqs_tensor_layout;
 
 /* Names as in the configuration, indexed by the enum. */
+#define EQS_LAYOUT_NAMES                                                                                               \
+  [EQS_LAYOUT_ROW] = "row", [EQS_LAYOUT_COL] = "col", [EQS_LAYOUT_HEADS_QKV] = "heads_qkv",                            \
+  [EQS_LAYOUT_HEADS_O] = "heads_o", [EQS_LAYOUT_GATE_UP_CONCAT_PAIR] = "gate_up_concat_pair",                          \
+  [EQS_LAYOUT_GATE_UP_INTERLEAVED_PAIR] = "gate_up_interleaved_pair",                                                  \
+  [EQS_LAYOUT_GATE_UP_CONCAT_SPLIT] = "gate_up_concat_split",                                                          \
+  [EQS_LAYOUT_GATE_UP_INTERLEAVED_SPLIT] = "gate_up_interleaved_split", [EQS_LAYOUT_HEADS_QKV_COL] = "heads_qkv_col",  \
+  [EQS_LAYOUT_HEADS_O_COL] = "heads_o_col", [EQS_LAYOUT_FLATTEN] = "flatten"
 extern const char *const eqs_layout_names[EQS_LAYOUTS];
 
 /* Whether the layout cuts heads out, and so needs head_dim. */

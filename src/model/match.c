@@ -10,6 +10,9 @@
 
 enum { max_alternatives = 1024 };
 
+enum { NAME, ROLE, TYPE, NDIM, SHAPE };
+const char *const eqs_match_keys[EQS_MATCH_KEYS] = {"name", "role", "type", "ndim", "shape"};
+
 /* Globs of which one has to match; none: everything does. */
 typedef struct {
   int count;
@@ -108,10 +111,8 @@ cleanup:
 
 static eqs_status read_pattern(const eqs_yaml_pair *pair, eqs_match *match)
 {
-  enum { NAME, ROLE, TYPE, NDIM, SHAPE, KEYS };
-  static const char *const keys[KEYS] = {"name", "role", "type", "ndim", "shape"};
   int key;
-  eqs_status status = eqs_yaml_key(pair, "match", keys, KEYS, &key);
+  eqs_status status = eqs_yaml_key(pair, "match", eqs_match_keys, EQS_MATCH_KEYS, &key);
   if (status != EQS_OK) return status;
   switch (key) {
   case NAME: return read_names(pair->value, match);

@@ -10,6 +10,10 @@ enum { EQS_LONGEST_GLOB = 1000 };
 
 typedef struct eqs_match eqs_match;
 
+/* Keys of the mapping. */
+enum { EQS_MATCH_KEYS = 5 };
+extern const char *const eqs_match_keys[EQS_MATCH_KEYS];
+
 /* value absent: everything matches. */
 eqs_status eqs_match_read(eqs_yaml_value value, eqs_match **match);
 

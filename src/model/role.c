@@ -19,6 +19,11 @@ eqs_role eqs_role_find(const char *name)
   return (eqs_role)role;
 }
 
+bool eqs_role_is_centered(eqs_role role)
+{
+  return role == EQS_ROLE_LM_HEAD || role == EQS_ROLE_ROUTER;
+}
+
 static bool ends_with(const char *text, const char *end)
 {
   size_t length = strlen(text), tail = strlen(end);

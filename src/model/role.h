@@ -28,6 +28,9 @@ extern const char *const eqs_role_names[EQS_ROLES];
 /* The role of a name, or EQS_ROLES. */
 eqs_role eqs_role_find(const char *name);
 
+/* Whether rules that center matrices do so by default in this role, whose rows a softmax compares. */
+bool eqs_role_is_centered(eqs_role role);
+
 /* What a tensor consists of: for H heads, K key/value heads, heads of h rows. */
 typedef enum {
   EQS_INSIDE_NOTHING,    /* or nothing that is known */

@@ -1,16 +1,16 @@
-#include <string.h>
+#include "model/schedule.h"
 
-#include "model/group.h"
+#include <string.h>
 
 const char *const eqs_schedule_names[EQS_SCHEDULES] = {"constant", "linear", "cosine", "wsd"};
 
-enum { KIND, WARMUP, STEPS, DECAY, FINAL, KEYS };
-static const char *const keys[KEYS] = {"kind", "warmup", "steps", "decay", "final"};
+enum { KIND, WARMUP, STEPS, DECAY, FINAL };
+const char *const eqs_schedule_keys[EQS_SCHEDULE_KEYS] = {"kind", "warmup", "steps", "decay", "final"};
 
-static eqs_status read_key(const eqs_yaml_pair *pair, bool given[KEYS], eqs_schedule *schedule)
+static eqs_status read_key(const eqs_yaml_pair *pair, bool given[EQS_SCHEDULE_KEYS], eqs_schedule *schedule)
 {
   int key, kind = 0;
-  eqs_status status = eqs_yaml_key(pair, "schedule", keys, KEYS, &key);
+  eqs_status status = eqs_yaml_key(pair, "schedule", eqs_schedule_keys, EQS_SCHEDULE_KEYS, &key);
   if (status != EQS_OK) return status;
   given[key] = true;
   switch (key) {
@@ -26,7 +26,7 @@ static eqs_status read_key(const eqs_yaml_pair *pair, bool given[KEYS], eqs_sche
 }
 
 /* What the kind needs, what it does not use, and whether the phases fit into the run. */
-static eqs_status check(eqs_yaml_value at, const bool given[KEYS], const eqs_schedule *schedule)
+static eqs_status check(eqs_yaml_value at, const bool given[EQS_SCHEDULE_KEYS], const eqs_schedule *schedule)
 {
   const char *kind = eqs_schedule_names[schedule->kind];
   bool constant = schedule->kind == EQS_SCHEDULE_CONSTANT, wsd = schedule->kind == EQS_SCHEDULE_WSD;
@@ -44,7 +44,7 @@ eqs_status eqs_schedule_read(eqs_yaml_value value, eqs_schedule *schedule)
 {
   eqs_status status = EQS_OK;
   eqs_yaml_mapping mapping = {0};
-  bool given[KEYS] = {false};
+  bool given[EQS_SCHEDULE_KEYS] = {false};
   const char *word;
   *schedule = (eqs_schedule){0};
   if (value.node->type == YAML_SCALAR_NODE && eqs_yaml_read_text(value, "schedule", &word) == EQS_OK &&

@@ -54,6 +54,7 @@ static double flops(const eqs_rule_options *options, int64_t m, int64_t n)
 
 const eqs_rule eqs_rule_adamw = {
     .name = "adamw",
+    .about = "element by element, for norms, biases and everything that is no matrix",
     .keys = EQS_KEY_BETAS | EQS_KEY_EPS,
     .momentum = EQS_MOMENTUM_NONE,
     .row_wise = true,

@@ -42,6 +42,7 @@ static double flops(const eqs_rule_options *options, int64_t m, int64_t n)
 
 const eqs_rule eqs_rule_hybrid = {
     .name = "hybrid",
+    .about = "row norms and a damped polar factor, for matrices whose rows are units: heads, routers, experts",
     .keys = EQS_KEY_MOMENTUM | EQS_KEY_BETA | EQS_KEY_ALPHA | EQS_KEY_ROW_MODE | EQS_KEY_ORDER | EQS_KEY_SIDE |
             EQS_KEY_CENTER | EQS_KEY_SCALE | EQS_KEY_NU_SCOPE | EQS_KEY_LAYOUT | EQS_KEYS_OF_POLAR,
     .momentum = EQS_MOMENTUM_EMA,

@@ -4,6 +4,7 @@
 
 const eqs_rule eqs_rule_left_spectral = {
     .name = "left_spectral",
+    .about = "damped polar factor by the Gram matrix of the rows, for matrices whose columns are units",
     .keys = EQS_KEY_MOMENTUM | EQS_KEY_BETA | EQS_KEY_ALPHA | EQS_KEY_CENTER | EQS_KEY_SCALE | EQS_KEY_NU_SCOPE |
             EQS_KEY_LAYOUT | EQS_KEYS_OF_POLAR,
     .momentum = EQS_MOMENTUM_EMA,

@@ -4,6 +4,7 @@
 
 const eqs_rule eqs_rule_muon = {
     .name = "muon",
+    .about = "polar factor of the momentum, for hidden matrices",
     .keys = EQS_KEY_MOMENTUM | EQS_KEY_BETA | EQS_KEY_CENTER | EQS_KEY_SCALE | EQS_KEY_LAYOUT | EQS_KEYS_OF_POLAR,
     .momentum = EQS_MOMENTUM_NESTEROV,
     .solver = EQS_POLAR_EXPRESS_5,

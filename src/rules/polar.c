@@ -7,6 +7,7 @@
 
 const eqs_rule eqs_rule_polar = {
     .name = "polar",
+    .about = "polar factor times a power of the nuclear norm (PolarGrad), for hidden matrices",
     .keys = EQS_KEY_MOMENTUM | EQS_KEY_BETA | EQS_KEY_ALPHA | EQS_KEY_CENTER | EQS_KEY_SCALE | EQS_KEY_NU_SCOPE |
             EQS_KEY_LAYOUT | EQS_KEYS_OF_POLAR,
     .momentum = EQS_MOMENTUM_EMA,

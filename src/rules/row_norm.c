@@ -17,6 +17,7 @@ static double flops(const eqs_rule_options *options, int64_t m, int64_t n)
 
 const eqs_rule eqs_rule_row_norm = {
     .name = "row_norm",
+    .about = "every row over its norm, for embeddings, routers and matrices whose rows are units",
     .keys = EQS_KEY_MOMENTUM | EQS_KEY_BETA | EQS_KEY_EPS | EQS_KEY_EPS_MODE | EQS_KEY_ROW_MODE | EQS_KEY_CENTER |
             EQS_KEY_SCALE | EQS_KEY_LAYOUT,
     .momentum = EQS_MOMENTUM_EMA,

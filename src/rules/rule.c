@@ -10,10 +10,6 @@ const char *const eqs_nu_scope_names[EQS_NU_SCOPES] = {"tensor", "matrix"};
 const char *const eqs_eps_mode_names[EQS_EPS_MODES] = {"absolute", "relative"};
 const char *const eqs_scale_names[EQS_SCALES] = {"none", "sqrt_max_1_rows_over_cols", "sqrt_rows_over_cols",
                                                  "0.2_sqrt_max_dim"};
-const char *const eqs_rule_key_names[EQS_KEYS] = {"momentum", "beta",     "betas",        "alpha",        "eps",
-                                                  "solver",   "steps",    "form",         "row_mode",     "order",
-                                                  "side",     "center",   "scale",        "nu_scope",     "layout",
-                                                  "eps_mode", "restarts", "coefficients", "normalisation"};
 
 static bool keeps_sum(const char *kind)
 {

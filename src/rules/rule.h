@@ -74,14 +74,10 @@ enum {
   EQS_KEY_RESTARTS = 1 << 16,
   EQS_KEY_COEFFICIENTS = 1 << 17, /* of solver custom, as is the next */
   EQS_KEY_NORMALISATION = 1 << 18,
-  EQS_KEYS = 19,
 
   EQS_KEYS_OF_POLAR = EQS_KEY_EPS | EQS_KEY_EPS_MODE | EQS_KEY_SOLVER | EQS_KEY_STEPS | EQS_KEY_FORM |
                       EQS_KEY_RESTARTS | EQS_KEY_COEFFICIENTS | EQS_KEY_NORMALISATION
 };
-
-/* Names of those keys, indexed by bit: "momentum", "beta", ... */
-extern const char *const eqs_rule_key_names[EQS_KEYS];
 
 /* What is in force for one parameter. */
 typedef struct {
@@ -119,7 +115,7 @@ typedef struct {
 } eqs_rule_findings;
 
 struct eqs_rule {
-  const char *name;
+  const char *name, *about; /* about: what it is for, in a line */
   unsigned keys;         /* EQS_KEY_...: the group's keys that it uses */
   eqs_momentum momentum; /* default */
   eqs_solver solver;     /* default */

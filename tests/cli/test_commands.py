@@ -13,7 +13,7 @@ import numpy as np
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import job
 
-SUBCOMMANDS = ["serve", "plan", "replay", "bench", "inspect", "verify", "export", "import"]
+SUBCOMMANDS = ["serve", "plan", "rules", "replay", "bench", "inspect", "verify", "export", "import"]
 # Kept between steps, beside weight and gradient; the rules' defaults.
 KEPT = collections.defaultdict(lambda: 1, adamw=2)
 checks = job.Checks()
