@@ -104,6 +104,7 @@ enum {
   EQS_DOUBT_ROWS_ALONE = 1 << 1,  /* nothing but as many rows as the embedding has says that it is a head */
   EQS_DOUBT_FUSED = 1 << 2,       /* it is fused of several matrices and treated as one */
   EQS_DOUBT_HEADS = 1 << 3,       /* its heads are to be apart, and their size is not known */
+  EQS_DOUBT_STORAGE = 1 << 4,     /* its shape says that it is stored as inputs × outputs, its class is not known */
 };
 
 /* What a parameter gets. */

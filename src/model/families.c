@@ -97,6 +97,8 @@ const eqs_family_pattern eqs_family_patterns[] = {
     {"*.unembedding", NULL, ROLE(LM_HEAD)},
     {"*.wcls", NULL, ROLE(LM_HEAD)},
     {"*.to_logits", NULL, ROLE(LM_HEAD)},
+    {"*.output_head", NULL, ROLE(LM_HEAD)},
+    {"*.vocab_proj*", NULL, ROLE_IF(OUTSIDE_OF_LAYERS, LM_HEAD)},
     {"*.output", NULL, ROLE_IF(OUTSIDE_OF_LAYERS, LM_HEAD)},
     {"*.head", NULL, ROLE_IF(OUTSIDE_OF_LAYERS, LM_HEAD)},
     {"*.ff_out", NULL, ROLE_IF(OUTSIDE_OF_LAYERS, LM_HEAD)},   /* OLMo */
@@ -110,6 +112,7 @@ const eqs_family_pattern eqs_family_patterns[] = {
 
     /* experts, as stacks ("experts.gate_up_proj") or a module each ("experts.7.gate_proj", "experts.3.w1") */
     {"*.experts.*gate_up_proj", NULL, ROLE_OF(EXPERT_GATE_UP, GATE_UP)},
+    {"*.experts.*w13*", NULL, ROLE_OF(EXPERT_GATE_UP, GATE_UP)}, /* vLLM */
     {"*.experts.*gate_proj", NULL, ROLE(EXPERT_GATE_UP)},
     {"*.experts.*up_proj", NULL, ROLE(EXPERT_GATE_UP)},
     {"*.experts.*linear_fc1", NULL, ROLE(EXPERT_GATE_UP)},
@@ -135,10 +138,14 @@ const eqs_family_pattern eqs_family_patterns[] = {
     {"*.c_attn", NULL, ROLE_OF(ATTENTION, QKV)},
     {"*.wqkv", NULL, ROLE_OF(ATTENTION, QKV)}, /* MPT, DBRX */
     {"*.qkv", NULL, ROLE_OF(ATTENTION, QKV)},  /* timm */
+    {"*.to_qkv", NULL, ROLE_OF(ATTENTION, QKV)},
+    {"*.fused_qkv", NULL, ROLE_OF(ATTENTION, QKV)},
     {"*.qkvw", NULL, ROLE_OF(ATTENTION, QKV)}, /* llm.c */
     {"*.w_pack", NULL, ROLE_OF(ATTENTION, QKV)},
     {"*.att_proj", NULL, ROLE_OF(ATTENTION, QKV)},       /* OLMo */
     {"*.in_proj_weight", NULL, ROLE_OF(ATTENTION, QKV)}, /* torch.nn.MultiheadAttention */
+    {"*.in_proj_qkvz", NULL, ROLE_OF(ATTENTION, PARTS)}, /* Qwen3-Next: per key head q, k, its v and z */
+    {"*.in_proj_ba", NULL, ROLE_OF(ATTENTION, PARTS)},
     {"*.kv_proj", NULL, ROLE_OF(ATTENTION, K_AND_V)},
     {"*.to_kv", NULL, ROLE_OF(ATTENTION, K_AND_V)},
     {"*.linear_kv", NULL, ROLE_OF(ATTENTION, K_AND_V)},
@@ -193,8 +200,11 @@ const eqs_family_pattern eqs_family_patterns[] = {
     /* dense MLPs; shared experts ("shared_experts.gate_proj") are such: every token takes them */
     {"*.gate_up_proj", NULL, ROLE_OF(MLP_GATE_UP, GATE_UP)},
     {"*.encoder.layers.*.dense_h_to_4h", NULL, ROLE_OF(MLP_GATE_UP, GATE_UP)}, /* ChatGLM */
-    {"*.ff_proj", NULL, ROLE_OF(MLP_GATE_UP, GATE_UP)},                        /* OLMo */
-    {"*.w12", NULL, ROLE_OF(MLP_GATE_UP, GATE_UP)},                            /* DINO */
+    {"*.gate_up", NULL, ROLE_OF(MLP_GATE_UP, GATE_UP)},
+    {"*.gate_and_up", NULL, ROLE_OF(MLP_GATE_UP, GATE_UP)},
+    {"*.w13", NULL, ROLE_OF(MLP_GATE_UP, GATE_UP)},
+    {"*.ff_proj", NULL, ROLE_OF(MLP_GATE_UP, GATE_UP)},      /* OLMo */
+    {"*.w12", NULL, ROLE_OF(MLP_GATE_UP, GATE_UP)},          /* DINO */
     {"*.h.*.mlp.w2", NULL, ROLE_IF(MANY_ROWS, MLP_GATE_UP)}, /* Qwen 1: w1 and w2 lead up, c_proj down */
     {"*.mlp.w3", NULL, ROLE_IF(MORE_COLUMNS, MLP_DOWN)},     /* DINO: w12 leads up */
     {"*.gate_proj", NULL, ROLE(MLP_GATE_UP)},
@@ -234,7 +244,9 @@ const eqs_family_pattern eqs_family_patterns[] = {
     {"*.ffn.*", NULL, ROLE(MLP)},
 
     /* other matrices between spaces that may be rotated */
-    {"*.in_proj", NULL, ROLE(MATRIX)}, /* Mamba */
+    {"*mixer.in_proj", NULL, ROLE_OF(MATRIX, PARTS)}, /* Mamba: x and z; Mamba 2: B, C and dt too */
+    {"*mamba*.in_proj", NULL, ROLE_OF(MATRIX, PARTS)},
+    {"*.in_proj", NULL, ROLE(MATRIX)},
     {"*.out_proj", NULL, ROLE(MATRIX)},
     {"*.x_proj", NULL, ROLE(MATRIX)},
     {"*.dt_proj", NULL, ROLE(MATRIX)},

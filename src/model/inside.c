@@ -158,10 +158,17 @@ static eqs_status find_kv_b(const tensor *of, const eqs_model_shape *model, eqs_
 }
 
 /* Stacks of experts, and rows that are hidden neurons, stay whole unless they are to be apart. */
-static void find_gate_and_up(const tensor *of, eqs_matrices *matrices)
+static void find_gate_and_up(const tensor *of, const eqs_model_shape *model, bool typed, eqs_matrices *matrices)
 {
   bool apart = is_auto(of) || of->group->layout_unfused || (of->ndim == 2 && !has_units(of->group->options.rule));
+  /* without a class, experts of so many outputs as the model has hidden features are stored the other way around */
+  bool turned = !typed && of->ndim > 2 && model != NULL && model->hidden > 0 && of->outputs == model->hidden &&
+                of->inputs != model->hidden;
   if (of->found->storage == EQS_STORED_AS_GPT_OSS) return;
+  if (turned) {
+    matrices->doubts = EQS_DOUBT_STORAGE;
+    return;
+  }
   if (!apart || of->outputs % 2 != 0)
     matrices->doubts = EQS_DOUBT_FUSED;
   else if (of->by_inputs)
@@ -206,7 +213,8 @@ eqs_status eqs_find_matrices(const eqs_group_config *group, const eqs_model_shap
   case EQS_INSIDE_QKV_GROUPS: return find_qkv(&of, matrices);
   case EQS_INSIDE_K_AND_V: return find_k_and_v(&of, matrices);
   case EQS_INSIDE_KV_B: return find_kv_b(&of, model, matrices);
-  case EQS_INSIDE_GATE_UP: find_gate_and_up(&of, matrices); return EQS_OK;
+  case EQS_INSIDE_GATE_UP: find_gate_and_up(&of, model, info->module_type != NULL, matrices); return EQS_OK;
+  case EQS_INSIDE_PARTS: matrices->doubts = EQS_DOUBT_FUSED; return EQS_OK;
   default: return EQS_OK;
   }
 }

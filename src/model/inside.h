@@ -9,7 +9,7 @@ typedef struct {
   int64_t head_dim; /* with layouts of heads */
   eqs_split split;  /* its sizes are the group's or `size` */
   int64_t size[3];
-  unsigned doubts; /* EQS_DOUBT_FUSED, EQS_DOUBT_HEADS; or 0 */
+  unsigned doubts; /* EQS_DOUBT_FUSED, EQS_DOUBT_HEADS, EQS_DOUBT_STORAGE; or 0 */
 } eqs_matrices;
 
 /*

@@ -190,6 +190,11 @@ bool eqs_match_accepts(const eqs_match *match, const char *name, eqs_role role, 
   return true;
 }
 
+bool eqs_match_tells_what(const eqs_match *match)
+{
+  return match->names.count > 0 || match->types.count > 0 || match->roles_given;
+}
+
 bool eqs_match_accepts_all(const eqs_match *match)
 {
   return match->names.count == 0 && match->types.count == 0 && !match->roles_given && match->ndim < 0 &&

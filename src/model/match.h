@@ -24,6 +24,9 @@ void eqs_match_free(eqs_match **match);
 bool eqs_match_accepts(const eqs_match *match, const char *name, eqs_role role, const char *module_type, int ndim,
                        const int64_t *shape);
 
+/* Whether a match says which parameters are meant: by name, role or module class, and not by shape alone. */
+bool eqs_match_tells_what(const eqs_match *match);
+
 /* Whether a match asks for nothing. */
 bool eqs_match_accepts_all(const eqs_match *match);
 

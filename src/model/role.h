@@ -42,6 +42,7 @@ typedef enum {
   EQS_INSIDE_K_AND_V,    /* k and v, one after the other */
   EQS_INSIDE_KV_B,       /* for every head: the rows of k without position, those of v (DeepSeek) */
   EQS_INSIDE_GATE_UP,    /* gate and up, one after the other */
+  EQS_INSIDE_PARTS,      /* several matrices whose sizes nothing here tells */
 } eqs_inside;
 
 /* How a module stores a weight. */

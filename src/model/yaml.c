@@ -259,8 +259,8 @@ static eqs_status check_float32(eqs_yaml_value value, const char *what, eqs_yaml
   if (number > (double)FLT_MAX)
     return eqs_yaml_fail(value, "%s must be at most 3.4e38, the largest number of float32, not %.80s", what, text);
   if (number != 0 && (float)number == 0)
-    return eqs_yaml_fail(value, "%s must be 0 or at least 1e-45, the smallest number of float32, not %.80s", what,
-                         text);
+    return eqs_yaml_fail(value, "%s must be %sat least 1e-45, the smallest number of float32, not %.80s", what,
+                         range == EQS_RANGE_POSITIVE ? "" : "0 or ", text);
   if (range == EQS_RANGE_BELOW_ONE && (float)number >= 1)
     return eqs_yaml_fail(value, "%s must be below 1 in float32, at most 0.9999999, not %.80s", what, text);
   return EQS_OK;

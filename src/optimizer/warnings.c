@@ -35,7 +35,7 @@ void eqs_warnings_free(eqs_warnings *warnings)
 }
 
 /* In the order in which they are said. */
-typedef enum { SHAPE_ALONE, ROWS_ALONE, FUSED, HEADS, LEFT_OVER, KINDS } doubt_kind;
+typedef enum { SHAPE_ALONE, ROWS_ALONE, FUSED, STORAGE, HEADS, MISPLACED, LEFT_OVER, KINDS } doubt_kind;
 
 /* A parameter that there is something to say of. */
 typedef struct {
@@ -112,6 +112,25 @@ static bool has_matrices(const eqs_planned_parameter *parameter)
   }
 }
 
+/*
+ * Whether a rule that turns rows and columns takes what may not be turned: vocabulary, positions, norms; and takes it
+ * only because the group's match does not say what it is for.
+ */
+static bool is_misplaced(const eqs_group_config *group, const eqs_planned_parameter *parameter)
+{
+  const eqs_assignment *assignment = &parameter->assignment;
+  const eqs_rule *rule = group->options.rule;
+  if (!is_polar(group) || rule->damped || eqs_match_tells_what(group->match)) return false;
+  switch (assignment->role) {
+  case EQS_ROLE_EMBEDDING:
+  case EQS_ROLE_POSITION:
+  case EQS_ROLE_LM_HEAD:
+  case EQS_ROLE_ROUTER: return true;
+  case EQS_ROLE_OTHER: return (assignment->doubts & EQS_DOUBT_SHAPE_ALONE) == 0;
+  default: return false;
+  }
+}
+
 static eqs_status look_at(const eqs_config *config, const eqs_planned_parameter *parameter, bool polar, doubts *all)
 {
   eqs_status status = EQS_OK;
@@ -122,6 +141,8 @@ static eqs_status look_at(const eqs_config *config, const eqs_planned_parameter 
   if (unsure & EQS_DOUBT_SHAPE_ALONE && !element_wise) EQS_TRY(add_doubt(all, parameter, SHAPE_ALONE));
   if (unsure & EQS_DOUBT_ROWS_ALONE) EQS_TRY(add_doubt(all, parameter, ROWS_ALONE));
   if (unsure & EQS_DOUBT_FUSED) EQS_TRY(add_doubt(all, parameter, FUSED));
+  if (unsure & EQS_DOUBT_STORAGE) EQS_TRY(add_doubt(all, parameter, STORAGE));
+  if (is_misplaced(group, parameter)) EQS_TRY(add_doubt(all, parameter, MISPLACED));
   if (unsure & EQS_DOUBT_HEADS) EQS_TRY(add_doubt(all, parameter, HEADS));
   if (polar && element_wise && eqs_match_accepts_all(group->match) && has_matrices(parameter))
     EQS_TRY(add_doubt(all, parameter, LEFT_OVER));
@@ -145,12 +166,23 @@ static const char *fused_parts(eqs_inside inside)
   case EQS_INSIDE_K_AND_V:
   case EQS_INSIDE_KV_B: return "k and v";
   case EQS_INSIDE_GATE_UP: return "gate and up";
+  case EQS_INSIDE_PARTS: return "several matrices";
   default: return "q, k and v";
   }
 }
 
-static const char *fused_line(const eqs_assignment *assignment)
+/* Of a weight that is three times as wide as high, and not the other way around, the pieces are columns. */
+static bool lies_by_inputs(const eqs_planned_parameter *parameter)
 {
+  const eqs_parameter_info *info = &parameter->info;
+  return parameter->assignment.inside == EQS_INSIDE_QKV && parameter->assignment.layout != EQS_LAYOUT_COL &&
+         info->shape[info->ndim - 1] == 3 * info->shape[info->ndim - 2];
+}
+
+static const char *fused_line(const eqs_planned_parameter *parameter)
+{
+  const eqs_assignment *assignment = &parameter->assignment;
+  if (lies_by_inputs(parameter)) return "layout: col, split: [Q_COLUMNS, K_COLUMNS, V_COLUMNS]";
   switch (assignment->inside) {
   case EQS_INSIDE_QKV_GROUPS:
     return "split: {repeat: KEY_VALUE_HEADS, pieces: [Q_ROWS_OF_A_GROUP, HEAD_DIM, HEAD_DIM]}";
@@ -158,13 +190,31 @@ static const char *fused_line(const eqs_assignment *assignment)
   case EQS_INSIDE_KV_B: return "split: {repeat: HEADS, pieces: [K_ROWS_OF_A_HEAD, V_ROWS_OF_A_HEAD]}";
   case EQS_INSIDE_GATE_UP:
     return assignment->options.rule->keys & EQS_KEY_ROW_MODE ? "layout: gate_up_concat_pair" : "layout: unfused";
+  case EQS_INSIDE_PARTS: return "split: [ROWS_OF_THE_FIRST, ROWS_OF_THE_SECOND, ...]";
   default: return "split: [Q_ROWS, K_ROWS, V_ROWS]";
   }
 }
 
 static const char *heads_line =
-    "num_attention_heads, num_key_value_heads and head_dim in the model's configuration (the "
-    "top of a manifest)";
+    "num_attention_heads, num_key_value_heads and head_dim (or hidden_size) in the model's configuration (the top of a "
+    "manifest)";
+
+/* What else would help with a fused tensor, before the last remedy. */
+static const char *fused_numbers(const eqs_planned_parameter *parameter)
+{
+  switch (parameter->assignment.inside) {
+  case EQS_INSIDE_GATE_UP:
+  case EQS_INSIDE_PARTS: return "";
+  case EQS_INSIDE_KV_B:
+    return ", or num_attention_heads, qk_nope_head_dim, qk_rope_head_dim and v_head_dim in the model's configuration "
+           "(the top of a manifest)";
+  default:
+    return lies_by_inputs(parameter)
+               ? ", or the module's class (type: Conv1D in `roles`, module_type in a manifest)"
+               : ", or num_attention_heads, num_key_value_heads and head_dim (or hidden_size) in the model's "
+                 "configuration (the top of a manifest)";
+  }
+}
 
 /* One warning for `alike` parameters, of which `first` is the first. */
 static eqs_status say(const eqs_config *config, const doubt *first, int64_t alike, eqs_warnings *warnings)
@@ -191,10 +241,22 @@ static eqs_status say(const eqs_config *config, const doubt *first, int64_t alik
   case FUSED:
     return warn(warnings,
                 "%s:%d: %s: %s are fused in it, and rule %s takes them as one matrix; write `- {match: {name: "
-                "\"%.300s\"}, rule: %s, lr: ..., %s}` before this group%s%s, or layout: row if one matrix is right",
+                "\"%.300s\"}, rule: %s, lr: ..., %s}` before this group%s, or layout: row if one matrix is right",
                 group->file, group->line, who, fused_parts(assignment->inside), rule, first->pattern, rule,
-                fused_line(assignment), assignment->inside == EQS_INSIDE_GATE_UP ? "" : ", or ",
-                assignment->inside == EQS_INSIDE_GATE_UP ? "" : heads_line);
+                fused_line(first->parameter), fused_numbers(first->parameter));
+  case STORAGE:
+    return warn(warnings,
+                "%s:%d: %s: gate and up are fused in it, by its shape along the columns, and rule %s takes them as one "
+                "matrix, since its module's class is not known; write `layout: gate_up_interleaved_split` if they "
+                "alternate (gpt-oss), or `layout: col, split: [GATE_COLUMNS, UP_COLUMNS]`, in a group for \"%.300s\" "
+                "before this one",
+                group->file, group->line, who, rule, first->pattern);
+  case MISPLACED:
+    return warn(warnings,
+                "%s:%d: %s (role %s): rule %s is for matrices between spaces that may be rotated, and takes it only "
+                "because the group's match does not say what it is for; write a group for role %s before this one, or "
+                "`role: [..., %s]` in this match if it is meant",
+                group->file, group->line, who, role, rule, role, role);
   case HEADS:
     return warn(
         warnings,
@@ -284,10 +346,12 @@ static eqs_status look_at_groups(const eqs_config *config, const eqs_plan *plan,
     if (unused == NULL && is_polar(group)) unused = group;
   }
   if (unused != NULL && !polar)
-    EQS_TRY(warn(warnings,
-                 "%s:%d: no matrix gets rule %s, nor another with a polar factor, although the configuration has it; "
-                 "write in its match what the matrices are called, or `- {match: {ndim: 2}, rule: %s, lr: ...}`",
-                 unused->file, unused->line, unused->options.rule->name, unused->options.rule->name));
+    EQS_TRY(
+        warn(warnings,
+             "%s:%d: no matrix gets rule %s, nor another with a polar factor, although the configuration has it; "
+             "write in its match what the matrices are called, or `- {match: {role: [attention, mlp_gate_up, mlp_down, "
+             "mlp, matrix]}, rule: %s, lr: ...}`",
+             unused->file, unused->line, unused->options.rule->name, unused->options.rule->name));
 cleanup:
   free(taken);
   return status;

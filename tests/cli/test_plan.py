@@ -134,6 +134,27 @@ def warnings(directory):
           "{c}:2: parameter 'layers.0.mlp.up_proj.weight' [512, 256] and 1 more like it (role mlp_gate_up): by adamw only"]),
         ("a group whose parameters are taken", POLAR + "- {match: {name: '*.up_proj.*'}, rule: muon, lr: 1}\n" + REST,
          layers(*DENSE), ["{c}:3: the group gets no parameter: what it matches (2, 'layers.0.mlp.up_proj.weight' the first)"]),
+        ("fused tensors of which nobody says what they are", POLAR + REST,
+         layers(*DENSE, ("layers.0.linear_attn.in_proj_qkvz.weight", "Linear", 100, 64), ("layers.0.mixer.in_proj.weight", "Linear", 256, 64)),
+         ["{c}:2: parameter 'layers.0.linear_attn.in_proj_qkvz.weight' [100, 64]: several matrices are fused in it",
+          "{c}:2: parameter 'layers.0.mixer.in_proj.weight' [256, 64]: several matrices are fused in it"]),
+        ("GPT-2's c_attn without its class", POLAR + REST, layers(*DENSE, ("h.0.attn.c_attn.weight", None, 256, 768)),
+         ["{c}:2: parameter 'h.0.attn.c_attn.weight' [256, 768]: q, k and v are fused in it, and rule muon takes them as one matrix; "
+          "write `- {match: {name: \"h.*.attn.c_attn.weight\"}, rule: muon, lr: ..., layout: col, split: [Q_COLUMNS, K_COLUMNS, "
+          "V_COLUMNS]}` before this group"]),
+        ("DeepSeek's kv_b", POLAR + REST, layers(*DENSE, ("layers.0.self_attn.kv_b_proj.weight", "Linear", 320, 64)),
+         ["{c}:2: parameter 'layers.0.self_attn.kv_b_proj.weight' [320, 64]: k and v are fused in it, and rule muon takes them as one "
+          "matrix; write `- {match: {name: \"layers.*.self_attn.kv_b_proj.weight\"}, rule: muon, lr: ..., split: {repeat: HEADS, "
+          "pieces: [K_ROWS_OF_A_HEAD, V_ROWS_OF_A_HEAD]}}` before this group, or num_attention_heads, qk_nope_head_dim"]),
+        ("experts by inputs without their class", POLAR.replace("matrix", "expert_gate_up") + REST,
+         layers(*DENSE, ("layers.0.mlp.experts.gate_up_proj", None, 8, 256, 512)),
+         ["{c}:2: parameter 'layers.0.mlp.experts.gate_up_proj' [8, 256, 512]: gate and up are fused in it, by its shape along the columns"]),
+        ("what is no matrix, by its dimensions", "- {match: {ndim: 2}, rule: muon, lr: 0.1}\n" + REST,
+         layers(*DENSE, ("layers.ln_1.weight", "LayerNorm", 4, 128)),
+         ["{c}:2: parameter 'embed.weight' [500, 256] (role embedding): rule muon is for matrices",
+          "{c}:2: parameter 'layers.ln_1.weight' [4, 128] (role other): rule muon is for matrices"]),
+        ("the same, meant", "- {match: {ndim: 2, role: [embedding, mlp_gate_up]}, rule: muon, lr: 0.1}\n" + REST, layers(*DENSE), []),
+        ("the same by a rule for one side", "- {match: {ndim: 2}, rule: right_spectral, lr: 0.1}\n" + REST, layers(*DENSE), []),
         ("a net that is not needed", POLAR + "- {match: {role: embedding}, rule: row_norm, lr: 1}\n" + REST, layers(*DENSE), []),
     ]
     def check(number, what, groups, manifest, expected, *arguments):

@@ -230,7 +230,7 @@ def names_of_others(directory):
     safetensors.write(file, {"a.weight": ("F32", np.ones(3, np.float32)), "params/dense/kernel": ("F32", np.ones(3, np.float32))})
     said = command("import", file, "--output", output, status=2).stderr
     checks.that(f"{file}: parameter 'params/dense/kernel': a checkpoint cannot have a name with '/': call it "
-                "'params.dense.kernel' in the file, or leave it out with --exclude" in said, said)
+                "'params.dense.kernel'; change it in the file, or leave it out with --exclude" in said, said)
     command("import", file, "--output", output, "--exclude", "*/*")
     checks.that(list(stored(output)) == ["a.weight"], "the others")
 
