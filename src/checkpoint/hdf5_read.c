@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include "base/file.h"
@@ -10,8 +11,59 @@
 /* Deflate, the best of HDF5's own filters, makes 1032 bytes of one. */
 enum { best_compression = 1032 };
 
-/* A file up to this size is read at once: HDF5 asks for its metadata in pieces of some dozen bytes. */
-static const int64_t read_at_once = 256 << 20;
+/* HDF5 asks for metadata in pieces of some dozen bytes: a file up to this size is mapped, and no call is made for each.
+ */
+static const int64_t most_mapped = 256 << 20;
+
+/* The mapped file is HDF5's own image of it: what it would allocate, fill and free. */
+static void *give_image(size_t size, H5FD_file_image_op_t use, void *image)
+{
+  (void)size, (void)use;
+  return image;
+}
+
+static void *fill_image(void *to, const void *from, size_t size, H5FD_file_image_op_t use, void *image)
+{
+  (void)from, (void)size, (void)use, (void)image;
+  return to;
+}
+
+static herr_t leave_image(void *memory, H5FD_file_image_op_t use, void *image)
+{
+  (void)memory, (void)use, (void)image;
+  return 0;
+}
+
+static void *same_image(void *image)
+{
+  return image;
+}
+
+static herr_t keep_image(void *image)
+{
+  (void)image;
+  return 0;
+}
+
+static herr_t open_image(eqs_hdf5_reader *reader, int file, hid_t access)
+{
+  char *name = NULL;
+  H5FD_file_image_callbacks_t callbacks = {.image_malloc = give_image,
+                                           .image_memcpy = fill_image,
+                                           .image_free = leave_image,
+                                           .udata_copy = same_image,
+                                           .udata_free = keep_image};
+  void *image = mmap(NULL, (size_t)reader->bytes, PROT_READ, MAP_SHARED, file, 0);
+  if (image == MAP_FAILED) return -1;
+  reader->image = callbacks.udata = image;
+  /* An image must not have the name of a file, and nothing can be below one. */
+  if (H5Pset_fapl_core(access, 1 << 20, false) >= 0 && H5Pset_file_image_callbacks(access, &callbacks) >= 0 &&
+      H5Pset_file_image(access, image, (size_t)reader->bytes) >= 0 &&
+      eqs_format(&name, "%s/image", reader->path) == EQS_OK)
+    reader->file = H5Fopen(name, H5F_ACC_RDONLY, access);
+  free(name);
+  return reader->file < 0 ? -1 : 0;
+}
 
 eqs_status eqs_hdf5_open(const char *path, eqs_hdf5_reader *reader)
 {
@@ -28,8 +80,10 @@ eqs_status eqs_hdf5_open(const char *path, eqs_hdf5_reader *reader)
   }
   EQS_HDF5_TRY(reader, "cannot be opened", H5PLset_loading_state(0)); /* filters that a file names are not loaded */
   EQS_HDF5_TRY(reader, "cannot be opened", access = eqs_hdf5_access());
-  if (reader->bytes <= read_at_once) EQS_HDF5_TRY(reader, "cannot be opened", H5Pset_fapl_core(access, 1 << 20, false));
-  EQS_HDF5_TRY(reader, "cannot be opened", reader->file = H5Fopen(path, H5F_ACC_RDONLY, access));
+  if (reader->bytes <= most_mapped)
+    EQS_HDF5_TRY(reader, "cannot be opened", open_image(reader, file, access));
+  else
+    EQS_HDF5_TRY(reader, "cannot be opened", reader->file = H5Fopen(path, H5F_ACC_RDONLY, access));
 cleanup:
   eqs_hdf5_close(access);
   eqs_file_close(file);
@@ -39,7 +93,9 @@ cleanup:
 void eqs_hdf5_end(eqs_hdf5_reader *reader)
 {
   if (reader->file >= 0) H5Fclose(reader->file);
+  if (reader->image != NULL) munmap(reader->image, (size_t)reader->bytes);
   reader->file = -1;
+  reader->image = NULL;
 }
 
 eqs_sandbox_limits eqs_hdf5_limits(const char *path, int64_t data)
@@ -173,6 +229,8 @@ static eqs_status check_storage(const eqs_hdf5_reader *reader, hid_t dataset, eq
 {
   eqs_status status = EQS_OK;
   hid_t properties = -1;
+  place->one_piece = H5Dget_offset(dataset) != HADDR_UNDEF; /* only then: it is in this file */
+  if (place->one_piece) return EQS_OK;                      /* a list of properties is a costly copy */
   EQS_HDF5_TRY(reader, "a dataset", properties = H5Dget_create_plist(dataset));
   H5D_layout_t layout = H5Pget_layout(properties);
   place->one_piece = layout == H5D_CONTIGUOUS;

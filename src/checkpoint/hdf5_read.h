@@ -17,6 +17,7 @@ typedef struct {
   int64_t bytes; /* size of the file */
   int64_t left;  /* of names, texts and data that may be taken out of it yet: not more than is in it, however often */
   hid_t file;
+  void *image; /* the file in memory, unless it is large */
 } eqs_hdf5_reader;
 
 /* EQS_IO: cannot be read, or no regular file; EQS_DAMAGED: not HDF5; the message begins with the path. */

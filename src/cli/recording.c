@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/memory.h"
 #include "checkpoint/hdf5_read.h"
 #include "model/layout.h"
@@ -21,15 +22,16 @@ cleanup:
   return status;
 }
 
-/* A tensor that can be read as it says. The caller closes it. */
+/* A tensor that can be read as it says. The caller closes it. plain  [out] unless NULL: float32 of this machine */
 static eqs_status open_tensor(const eqs_hdf5_reader *reader, hid_t parent, const char *name, hid_t *dataset,
-                              eqs_hdf5_place *place)
+                              eqs_hdf5_place *place, bool *plain)
 {
   eqs_status status = EQS_OK;
   hid_t type = -1;
   int64_t elements;
   EQS_TRY(eqs_hdf5_open_dataset(reader, parent, name, dataset, &type, place));
   EQS_TRY(check_type(reader, type));
+  if (plain != NULL) *plain = place->one_piece && H5Tequal(type, H5T_NATIVE_FLOAT) > 0;
   if (eqs_shape_elements(place->ndim, place->shape, &elements) != EQS_OK)
     EQS_TRY(eqs_fail(EQS_DAMAGED, "%s: damaged: \"%.200s\": %s", reader->path, name, eqs_error_message()));
 cleanup:
@@ -38,12 +40,12 @@ cleanup:
 }
 
 static eqs_status open_weight(const eqs_hdf5_reader *reader, hid_t parameters, const char *name, hid_t *dataset,
-                              eqs_hdf5_place *place)
+                              eqs_hdf5_place *place, bool *plain)
 {
   eqs_status status = EQS_OK;
   hid_t group = -1;
   EQS_TRY(eqs_hdf5_open_group(reader, parameters, name, &group));
-  EQS_TRY(open_tensor(reader, group, "weight", dataset, place));
+  EQS_TRY(open_tensor(reader, group, "weight", dataset, place, plain));
 cleanup:
   eqs_hdf5_close(group);
   if (status == EQS_DAMAGED) status = eqs_fail(status, "%s (parameter %.200s)", eqs_error_message(), name);
@@ -71,6 +73,7 @@ cleanup:
  */
 typedef struct {
   int64_t ndim, shape[EQS_MAX_DIMS], name_size;
+  int64_t offset; /* of the weight in the file, if it is plain; else -1 */
 } listed;
 
 /* A group without a weight, but with groups: "a/b" was written as the name of a parameter. Else EQS_OK. */
@@ -94,12 +97,13 @@ cleanup:
 }
 
 /* The place of a parameter's weight, or why there is none. */
-static eqs_status look_at_weight(eqs_hdf5_reader *reader, hid_t parameters, const char *name, eqs_hdf5_place *place)
+static eqs_status look_at_weight(eqs_hdf5_reader *reader, hid_t parameters, const char *name, eqs_hdf5_place *place,
+                                 bool *plain)
 {
   eqs_status status = EQS_OK;
   hid_t dataset = -1;
   char *damage = NULL;
-  status = open_weight(reader, parameters, name, &dataset, place);
+  status = open_weight(reader, parameters, name, &dataset, place, plain);
   if (status != EQS_DAMAGED) goto cleanup;
   EQS_TRY(eqs_copy_text(&damage, eqs_error_message()));
   status = check_not_nested(reader, parameters, name);
@@ -119,8 +123,10 @@ static eqs_status list_parameters(eqs_hdf5_reader *reader, FILE *list)
   EQS_TRY(eqs_hdf5_list_links(reader, parameters, &names));
   for (int64_t p = 0; p < names.count; p++) {
     eqs_hdf5_place place;
-    EQS_TRY(look_at_weight(reader, parameters, names.name[p], &place));
-    listed next = {.ndim = place.ndim, .name_size = (int64_t)strlen(names.name[p])};
+    bool plain;
+    EQS_TRY(look_at_weight(reader, parameters, names.name[p], &place, &plain));
+    listed next = {
+        .ndim = place.ndim, .name_size = (int64_t)strlen(names.name[p]), .offset = plain ? place.offset : -1};
     memcpy(next.shape, place.shape, sizeof next.shape);
     fwrite(&next, sizeof next, 1, list);
     fwrite(names.name[p], 1, (size_t)next.name_size, list);
@@ -157,6 +163,7 @@ static eqs_status take_list(const char *bytes, int64_t size, eqs_recording *reco
   const char *next = bytes + sizeof recording->steps, *end = bytes + size;
   if (size < (int64_t)sizeof recording->steps) return eqs_fail(EQS_DAMAGED, "%s: damaged", recording->path);
   memcpy(&recording->steps, bytes, sizeof recording->steps);
+  recording->weights_are_plain = true;
   while (next < end) {
     listed head;
     if (end - next < (int64_t)sizeof head) return eqs_fail(EQS_DAMAGED, "%s: damaged", recording->path);
@@ -166,7 +173,8 @@ static eqs_status take_list(const char *bytes, int64_t size, eqs_recording *reco
       return eqs_fail(EQS_DAMAGED, "%s: damaged", recording->path);
     EQS_TRY(eqs_grow(&recording->parameter, recording->parameters, sizeof *recording->parameter));
     eqs_recorded *parameter = &recording->parameter[recording->parameters];
-    *parameter = (eqs_recorded){.ndim = (int)head.ndim};
+    *parameter = (eqs_recorded){.ndim = (int)head.ndim, .offset = head.offset};
+    if (head.offset < 0) recording->weights_are_plain = false;
     memcpy(parameter->shape, head.shape, sizeof head.shape);
     recording->parameters++;
     EQS_TRY(eqs_allocate(&parameter->stored, head.name_size + 1, 1));
@@ -260,8 +268,8 @@ static eqs_status read_tensor(const eqs_hdf5_reader *reader, hid_t all, int64_t 
   eqs_status status = EQS_OK;
   eqs_hdf5_place place;
   hid_t dataset = -1;
-  EQS_TRY(t < 0 ? open_weight(reader, all, parameter->stored, &dataset, &place)
-                : open_tensor(reader, all, parameter->stored, &dataset, &place));
+  EQS_TRY(t < 0 ? open_weight(reader, all, parameter->stored, &dataset, &place, NULL)
+                : open_tensor(reader, all, parameter->stored, &dataset, &place, NULL));
   if (place.ndim != parameter->ndim || memcmp(place.shape, parameter->shape, sizeof place.shape) != 0)
     EQS_TRY(eqs_fail(EQS_USAGE, "%s: the gradient /gradients/%lld/%.200s has another shape than the weight",
                      reader->path, (long long)t, parameter->stored));
@@ -352,11 +360,40 @@ static int64_t end_of_batch(const eqs_recording *recording, const bool *wanted, 
   return end;
 }
 
+/* Weights that are plain, without HDF5. Where they lie came from a sandbox, and is not believed either. */
+static eqs_status read_plain_weights(const eqs_recording *recording, const bool *wanted, eqs_recording_use use,
+                                     void *context)
+{
+  eqs_status status = EQS_OK;
+  int file = -1;
+  int64_t size;
+  float *values = NULL;
+  EQS_TRY(eqs_file_open_input(recording->path, &file, &size));
+  for (int64_t p = 0; p < recording->parameters; p++) {
+    const eqs_recorded *parameter = &recording->parameter[p];
+    int64_t elements = elements_of(parameter), word = (int64_t)sizeof *values;
+    free(values);
+    values = NULL;
+    if (wanted[p]) {
+      if (elements > size / word || parameter->offset > size - elements * word)
+        EQS_TRY(eqs_fail(EQS_DAMAGED, "%s: damaged: %.200s ends after the file", recording->path, parameter->name));
+      EQS_TRY(eqs_allocate_raw(&values, elements, word));
+      EQS_TRY(eqs_file_read(file, recording->path, values, elements * word, parameter->offset));
+    }
+    EQS_TRY(use(context, p, true, values));
+  }
+cleanup:
+  free(values);
+  eqs_file_close(file);
+  return status;
+}
+
 eqs_status eqs_recording_read(const eqs_recording *recording, int64_t t, const bool *wanted, eqs_recording_use use,
                               void *context)
 {
   eqs_status status = EQS_OK;
   char *bytes = NULL;
+  if (t < 0 && recording->weights_are_plain) return read_plain_weights(recording, wanted, use, context);
   for (int64_t first = 0; first < recording->parameters;) {
     wanted_tensors batch = {.recording = recording, .t = t, .first = first, .wanted = wanted};
     int64_t size;

@@ -14,6 +14,7 @@ typedef struct {
   char *stored; /* as the file has it */
   int ndim;
   int64_t shape[EQS_MAX_DIMS];
+  int64_t offset; /* of the weight in the file, if weights_are_plain */
 } eqs_recorded;
 
 typedef struct {
@@ -21,6 +22,7 @@ typedef struct {
   int64_t parameters;
   eqs_recorded *parameter; /* in alphabetical order of name */
   int64_t steps;
+  bool weights_are_plain; /* every weight is float32 of this machine in one piece: nothing but bytes of the file */
 } eqs_recording;
 
 /*
