@@ -397,7 +397,7 @@ static eqs_status say_warnings(const eqs_config *config, const eqs_plan *plan, b
 {
   eqs_status status = EQS_OK;
   eqs_warnings warnings = {0};
-  EQS_TRY(eqs_plan_warnings(config, plan, &warnings));
+  EQS_TRY(eqs_plan_warnings(config, plan, INT64_MAX, &warnings));
   for (int i = 0; i < warnings.count; i++) eqs_log(strict ? EQS_LOG_ERROR : EQS_LOG_WARNING, "%s", warnings.text[i]);
   if (strict && warnings.count > 0)
     status = eqs_fail(EQS_USAGE, "--strict: %d warning%s", warnings.count, warnings.count > 1 ? "s" : "");

@@ -271,15 +271,29 @@ static eqs_status say(const eqs_config *config, const doubt *first, int64_t alik
   }
 }
 
-static eqs_status say_all(const eqs_config *config, doubts *all, eqs_warnings *warnings)
+/* Doubts from `first` on that one warning tells of. */
+static int64_t count_alike(const doubts *all, int64_t first)
+{
+  const doubt *one = &all->list[first];
+  int64_t next = first + 1;
+  while (next < all->count && all->list[next].kind == one->kind && strcmp(all->list[next].pattern, one->pattern) == 0)
+    next++;
+  return next - first;
+}
+
+static eqs_status say_all(const eqs_config *config, doubts *all, int64_t most, eqs_warnings *warnings)
 {
   eqs_status status = EQS_OK;
+  int64_t alike, said = 0; /* of one kind */
   if (all->count > 0) qsort(all->list, (size_t)all->count, sizeof *all->list, compare_doubts);
-  for (int64_t first = 0, next; first < all->count; first = next) {
-    const doubt *one = &all->list[first];
-    for (next = first + 1; next < all->count; next++)
-      if (all->list[next].kind != one->kind || strcmp(all->list[next].pattern, one->pattern) != 0) break;
-    EQS_TRY(say(config, one, next - first, warnings));
+  for (int64_t first = 0; first < all->count; first += alike) {
+    doubt_kind kind = all->list[first].kind;
+    alike = count_alike(all, first);
+    if (said++ < most) EQS_TRY(say(config, &all->list[first], alike, warnings));
+    if (first + alike < all->count && all->list[first + alike].kind == kind) continue;
+    if (said > most)
+      EQS_TRY(warn(warnings, "... and %lld more of this kind; equishard plan lists all", (long long)(said - most)));
+    said = 0;
   }
 cleanup:
   return status;
@@ -357,7 +371,7 @@ cleanup:
   return status;
 }
 
-eqs_status eqs_plan_warnings(const eqs_config *config, const eqs_plan *plan, eqs_warnings *warnings)
+eqs_status eqs_plan_warnings(const eqs_config *config, const eqs_plan *plan, int64_t most, eqs_warnings *warnings)
 {
   eqs_status status = EQS_OK;
   doubts all = {0};
@@ -365,7 +379,7 @@ eqs_status eqs_plan_warnings(const eqs_config *config, const eqs_plan *plan, eqs
   *warnings = (eqs_warnings){0};
   for (int64_t p = 0; p < plan->parameters; p++)
     if (!plan->parameter[p].info.frozen) EQS_TRY(look_at(config, &plan->parameter[p], polar, &all));
-  EQS_TRY(say_all(config, &all, warnings));
+  EQS_TRY(say_all(config, &all, most, warnings));
   EQS_TRY(look_at_groups(config, plan, warnings));
 cleanup:
   forget(&all);

@@ -19,11 +19,12 @@ typedef struct {
  * - large matrices by an element-wise rule only because no other group matches, where the configuration has a polar
  * one. Parameters whose names differ in numbers alone are one warning. The time is that of sorting the parameters.
  *
+ * most      [in]  of one kind about parameters; a last one of the kind tells how many are left out
  * warnings  [out] free with eqs_warnings_free
  *
  * The same on all ranks. Not collective.
  */
-eqs_status eqs_plan_warnings(const eqs_config *config, const eqs_plan *plan, eqs_warnings *warnings);
+eqs_status eqs_plan_warnings(const eqs_config *config, const eqs_plan *plan, int64_t most, eqs_warnings *warnings);
 void eqs_warnings_free(eqs_warnings *warnings);
 
 #endif

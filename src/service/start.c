@@ -184,10 +184,11 @@ cleanup:
 /* What the plan shows that the user may not have meant, once, by the first owner. Not collective. */
 static eqs_status warn_of_plan(const eqs_session *session)
 {
+  const int64_t most = 10;
   eqs_status status = EQS_OK;
   eqs_warnings warnings = {0};
   if (session->roster.owner != 0) return EQS_OK;
-  EQS_TRY(eqs_plan_warnings(session->config, session->plan, &warnings));
+  EQS_TRY(eqs_plan_warnings(session->config, session->plan, most, &warnings));
   for (int w = 0; w < warnings.count; w++) eqs_log(EQS_LOG_WARNING, "%s", warnings.text[w]);
 cleanup:
   eqs_warnings_free(&warnings);

@@ -72,12 +72,43 @@ static void check_warnings(const eqs_config *config, const char *path, const eqs
   int64_t count;
   ck_assert_ok(eqs_manifest_parameters(manifest, &info, &count));
   ck_assert_ok(eqs_plan_make(config, &manifest->model, 2, count, info, &plan));
-  ck_assert_ok(eqs_plan_warnings(config, plan, &warnings));
+  ck_assert_ok(eqs_plan_warnings(config, plan, INT64_MAX, &warnings));
   ck_assert_msg(warnings.count == 0, "%s: %s", path, warnings.count > 0 ? warnings.text[0] : "");
   eqs_warnings_free(&warnings);
   eqs_plan_free(&plan);
   free(info);
 }
+
+/* Matrices that only their shapes tell of, each a warning: so many are said, and how many are not. */
+START_TEST(warnings_of_one_kind_are_limited)
+{
+  enum { parameters = 13, most = 10 };
+  eqs_config *config = read_file("configs/rules/muon.yaml");
+  eqs_model_shape model = {0};
+  eqs_parameter_info info[parameters];
+  char names[parameters][16];
+  eqs_plan *plan;
+  eqs_warnings warnings;
+  for (int p = 0; p < parameters; p++) {
+    snprintf(names[p], sizeof names[p], "thing_%c.weight", 'a' + p);
+    info[p] = (eqs_parameter_info){.name = names[p], .ndim = 2, .shape = {8, 8}};
+  }
+  ck_assert_ok(eqs_plan_make(config, &model, 1, parameters, info, &plan));
+  ck_assert_ok(eqs_plan_warnings(config, plan, INT64_MAX, &warnings));
+  ck_assert_int_eq(warnings.count, parameters);
+  eqs_warnings_free(&warnings);
+  ck_assert_ok(eqs_plan_warnings(config, plan, parameters, &warnings));
+  ck_assert_int_eq(warnings.count, parameters);
+  eqs_warnings_free(&warnings);
+  ck_assert_ok(eqs_plan_warnings(config, plan, most, &warnings));
+  ck_assert_int_eq(warnings.count, most + 1);
+  ck_assert_ptr_nonnull(strstr(warnings.text[most - 1], "thing_j.weight"));
+  ck_assert_ptr_nonnull(strstr(warnings.text[most], "3 more of this kind"));
+  eqs_warnings_free(&warnings);
+  eqs_plan_free(&plan);
+  eqs_config_free(&config);
+}
+END_TEST
 
 static bool is_for(const char *path, const char *model)
 {
@@ -393,6 +424,7 @@ Suite *make_suite(void)
   Suite *suite = suite_create("presets");
   TCase *tests = tcase_create("presets");
   tcase_add_test(tests, all_files_fit_all_models);
+  tcase_add_test(tests, warnings_of_one_kind_are_limited);
   tcase_add_test(tests, variants_are_what_their_names_say);
   tcase_add_test(tests, numbers);
   tcase_add_test(tests, any_size);
