@@ -9,7 +9,7 @@
 #include "bench/pseudo_random.h"
 #include "dist/communicator.h"
 #include "dist/eigen.h"
-#include "dist/squares.h"
+#include "dist/symmetric_set.h"
 
 static const char documentation[] =
     "Measure what an owner can do, on all ranks at the same time, and write it as JSON for the configuration's "
@@ -75,7 +75,7 @@ typedef struct speed_case speed_case;
 struct speed_case {
   eqs_status (*operation)(speed_case *work);
   eqs_matrix matrix[3];
-  eqs_squares *squares; /* of the first */
+  eqs_symmetric_set *set; /* of the first */
   int rounds;
 };
 
@@ -87,14 +87,14 @@ static eqs_status multiply(speed_case *work)
 /* Half of the product of a Gram matrix with itself, and the mirror image. */
 static eqs_status multiply_halves(speed_case *work)
 {
-  return eqs_squares_multiply(work->squares, 1, 0, 0, 0, -1, 0, 1);
+  return eqs_symmetric_set_multiply(work->set, 1, 0, 0, 0, -1, 0, 1);
 }
 
 static eqs_status find_eigenvalues(speed_case *work)
 {
   eqs_status status = EQS_OK;
   double *values = NULL;
-  EQS_TRY(eqs_allocate_raw(&values, work->matrix[0].layout.rows, sizeof *values));
+  EQS_TRY(eqs_allocate_raw(&values, work->matrix[0].distribution.rows, sizeof *values));
   eqs_matrix_copy(&work->matrix[0], &work->matrix[1]);
   EQS_TRY(eqs_symmetric_eigen(&work->matrix[1], values, &work->matrix[2]));
 cleanup:
@@ -119,13 +119,13 @@ cleanup:
   return status;
 }
 
-/* The squares that multiply_halves works on. */
-static eqs_status open_squares(speed_case *work)
+/* The symmetric matrices that multiply_halves works on. */
+static eqs_status open_set(speed_case *work)
 {
   eqs_status status = EQS_OK;
   if (work->operation != multiply_halves) return EQS_OK;
-  EQS_TRY(eqs_squares_open(&work->matrix[0], EQS_TRANSPOSED, 2, &work->squares));
-  EQS_TRY(eqs_squares_gram(work->squares, 1, 0, 0));
+  EQS_TRY(eqs_symmetric_set_open(&work->matrix[0], EQS_TRANSPOSED, 2, &work->set));
+  EQS_TRY(eqs_symmetric_set_gram(work->set, 1, 0, 0));
 cleanup:
   return status;
 }
@@ -147,12 +147,12 @@ static eqs_status measure_speed(eqs_bench *bench, const eqs_grid *grid, eqs_stat
   eqs_timing timing;
   speed_case work = {.operation = operation, .rounds = flops < worth_timing ? (int)(worth_timing / flops) + 1 : 1};
   EQS_TRY(eqs_agree(bench->comm, create_matrices(grid, bench->options->seed, order, element, &work)));
-  EQS_TRY(eqs_agree(bench->comm, open_squares(&work)));
+  EQS_TRY(eqs_agree(bench->comm, open_set(&work)));
   EQS_TRY(eqs_measure(bench->comm, (int)bench->options->warmup, (int)bench->options->repeat, NULL, repeat_operation,
                       &work, &timing));
   *speed = work.rounds * flops / timing.median;
 cleanup:
-  eqs_squares_close(&work.squares);
+  eqs_symmetric_set_close(&work.set);
   for (int i = 0; i < 3; i++) eqs_matrix_destroy(&work.matrix[i]);
   return status;
 }

@@ -92,12 +92,12 @@ static eqs_status create_matrices(const eqs_plan *plan, MPI_Comm comm, polar_cas
   EQS_TRY(eqs_allocate(&work->matrix, plan->parameters, sizeof *work->matrix));
   for (work->count = 0; work->count < plan->parameters; work->count++) {
     const eqs_planned_matrix *planned = plan->parameter[work->count].matrix;
-    const eqs_layout *layout = &planned->layout;
+    const eqs_distribution *distribution = &planned->distribution;
     const eqs_grid *grid;
-    EQS_TRY(eqs_grid_get(work->grids, planned->first_owner, layout->grid_rows, layout->grid_cols, &grid));
+    EQS_TRY(eqs_grid_get(work->grids, planned->first_owner, distribution->grid_rows, distribution->grid_cols, &grid));
     if (eqs_grid_member(grid))
-      EQS_TRY(eqs_matrix_create(grid, layout->rows, layout->cols, layout->row_block, layout->col_block,
-                                EQS_ELEMENT_FLOAT, &work->matrix[work->count]));
+      EQS_TRY(eqs_matrix_create(grid, distribution->rows, distribution->cols, distribution->row_block,
+                                distribution->col_block, EQS_ELEMENT_FLOAT, &work->matrix[work->count]));
   }
 cleanup:
   return status;

@@ -28,14 +28,16 @@ uint32_t eqs_derive_seed(uint32_t seed, int64_t index)
 eqs_status eqs_fill_random(uint32_t seed, eqs_matrix *x)
 {
   eqs_status status = EQS_OK;
-  const eqs_layout *layout = &x->layout;
+  const eqs_distribution *distribution = &x->distribution;
   uint32_t *keys = NULL; /* of the local columns */
   EQS_TRY(eqs_allocate_raw(&keys, x->local_cols, sizeof *keys));
   for (int64_t j = 0; j < x->local_cols; j++)
-    keys[j] = eqs_derive_seed(~seed, eqs_global_index(j, layout->col_block, x->grid->col, layout->grid_cols));
+    keys[j] =
+        eqs_derive_seed(~seed, eqs_global_index(j, distribution->col_block, x->grid->col, distribution->grid_cols));
   for (int64_t i = 0; i < x->local_rows; i++) {
     float *row = eqs_floats(x) + i * x->local_cols;
-    uint32_t key = eqs_derive_seed(seed, eqs_global_index(i, layout->row_block, x->grid->row, layout->grid_rows));
+    uint32_t key =
+        eqs_derive_seed(seed, eqs_global_index(i, distribution->row_block, x->grid->row, distribution->grid_rows));
     for (int64_t j = 0; j < x->local_cols; j++) row[j] = to_unit(mix(key + keys[j]));
   }
 cleanup:

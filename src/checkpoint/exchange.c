@@ -81,16 +81,16 @@ void eqs_exchange_destroy(eqs_exchange **exchange)
 static eqs_fragment fragment_at(const eqs_tile *tile, const eqs_tensor_matrix *matrix, int position)
 {
   return (eqs_fragment){.view = matrix->view,
-                        .layout = &matrix->layout,
-                        .row = position / matrix->layout.grid_cols,
-                        .col = position % matrix->layout.grid_cols,
+                        .distribution = &matrix->distribution,
+                        .row = position / matrix->distribution.grid_cols,
+                        .col = position % matrix->distribution.grid_cols,
                         .first_row = tile->first_row,
                         .end_row = tile->end_row};
 }
 
 static int grid_size(const eqs_tensor_matrix *matrix)
 {
-  return matrix->layout.grid_rows * matrix->layout.grid_cols;
+  return matrix->distribution.grid_rows * matrix->distribution.grid_cols;
 }
 
 static bool grid_has(const eqs_tensor_matrix *matrix, int rank)

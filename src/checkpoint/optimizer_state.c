@@ -125,7 +125,7 @@ static eqs_status add_tensors(const eqs_optimizer *optimizer, int64_t p, eqs_che
     for (int64_t i = 0; i < assignment->count; i++) {
       const eqs_matrix *state = eqs_owned_state(&optimizer->parameter[p].matrix[i], list.index[s]);
       matrices[i] = (eqs_tensor_matrix){.view = &assignment->views[i],
-                                        .layout = planned->matrix[i].layout,
+                                        .distribution = planned->matrix[i].distribution,
                                         .first_owner = planned->matrix[i].first_owner,
                                         .shard = state->data};
     }

@@ -81,15 +81,16 @@ eqs_tile_place eqs_tile_find(const eqs_tile *tile)
   const eqs_tensor *tensor = tile->stored->tensor;
   for (int64_t m = 0; tensor != NULL && m < tensor->count; m++) {
     const eqs_tensor_matrix *matrix = &tensor->matrices[m];
-    const eqs_layout *layout = &matrix->layout;
-    if (layout->grid_cols > 1 || !is_rows(matrix->view)) continue;
+    const eqs_distribution *distribution = &matrix->distribution;
+    if (distribution->grid_cols > 1 || !is_rows(matrix->view)) continue;
     int64_t begin = matrix->view->part[0].offset / matrix->view->tensor_cols;
     int64_t first = tile->first_row - begin, last = tile->end_row - 1 - begin;
-    if (first < 0 || last >= layout->rows || first / layout->row_block != last / layout->row_block) continue;
-    int64_t block = first / layout->row_block, local = block / layout->grid_rows * layout->row_block;
-    return (eqs_tile_place){.rank = matrix->first_owner + (int)(block % layout->grid_rows),
+    if (first < 0 || last >= distribution->rows || first / distribution->row_block != last / distribution->row_block)
+      continue;
+    int64_t block = first / distribution->row_block, local = block / distribution->grid_rows * distribution->row_block;
+    return (eqs_tile_place){.rank = matrix->first_owner + (int)(block % distribution->grid_rows),
                             .matrix = matrix,
-                            .element = (local + first % layout->row_block) * layout->cols};
+                            .element = (local + first % distribution->row_block) * distribution->cols};
   }
   return (eqs_tile_place){.rank = -1};
 }

@@ -145,7 +145,7 @@ typedef struct {
 
 static int64_t rank_count(const eqs_planned_matrix *matrix)
 {
-  return (int64_t)matrix->layout.grid_rows * matrix->layout.grid_cols;
+  return (int64_t)matrix->distribution.grid_rows * matrix->distribution.grid_cols;
 }
 
 /* Which owners have a shard of one of the parameter's matrices. */
@@ -161,8 +161,8 @@ static void find_holders(const eqs_plan *plan, const eqs_planned_parameter *para
 static void grid_text(const eqs_planned_parameter *parameter, char *text, size_t size)
 {
   bool empty = parameter->assignment.count == 0;
-  snprintf(text, size, "%dx%d", empty ? 1 : parameter->matrix[0].layout.grid_rows,
-           empty ? 1 : parameter->matrix[0].layout.grid_cols);
+  snprintf(text, size, "%dx%d", empty ? 1 : parameter->matrix[0].distribution.grid_rows,
+           empty ? 1 : parameter->matrix[0].distribution.grid_cols);
 }
 
 static double parameter_flops(const eqs_planned_parameter *parameter)

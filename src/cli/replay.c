@@ -101,7 +101,7 @@ static eqs_status load(void *context, int64_t p, bool present, const float *tens
     eqs_owned_matrix *matrix = &owned->matrix[i];
     if (matrix->grid == NULL) continue;
     eqs_fragment fragment = {.view = &planned->assignment.views[i],
-                             .layout = &planned->matrix[i].layout,
+                             .distribution = &planned->matrix[i].distribution,
                              .row = matrix->grid->row,
                              .col = matrix->grid->col,
                              .end_row = planned->assignment.views[i].tensor_rows};

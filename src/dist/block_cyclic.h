@@ -1,5 +1,5 @@
 /*
- * The block-cyclic layout: arithmetic only. Along one dimension, indices 0 ... n-1 are dealt in
+ * The block-cyclic distribution: arithmetic only. Along one dimension, indices 0 ... n-1 are dealt in
  * blocks to `procs` processes in turn, the first block to process 0 (ScaLAPACK's with RSRC = 0).
  */
 #ifndef EQS_DIST_BLOCK_CYCLIC_H
@@ -22,6 +22,6 @@ typedef struct {
   int64_t rows, cols;
   int64_t row_block, col_block;
   int grid_rows, grid_cols;
-} eqs_layout;
+} eqs_distribution;
 
 #endif

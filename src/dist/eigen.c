@@ -53,7 +53,7 @@ cleanup:
 /* ScaLAPACK 2.2's pdsyevd leaves it out when it is asked for its workspace, and pdormtr then does nothing. */
 static int64_t work_of_pdormtr(const eqs_matrix *a)
 {
-  int64_t block = a->layout.row_block;
+  int64_t block = a->distribution.row_block;
   return block * (a->local_rows + a->local_cols + 2 * block);
 }
 
@@ -93,10 +93,11 @@ eqs_status eqs_symmetric_eigen(eqs_matrix *a, double *values, eqs_matrix *vector
   eqs_status status = EQS_OK;
   int n;
   if (a->element != EQS_ELEMENT_DOUBLE || vectors->element != EQS_ELEMENT_DOUBLE ||
-      a->layout.row_block != a->layout.col_block || vectors->layout.row_block != a->layout.row_block ||
-      vectors->layout.col_block != a->layout.col_block)
+      a->distribution.row_block != a->distribution.col_block ||
+      vectors->distribution.row_block != a->distribution.row_block ||
+      vectors->distribution.col_block != a->distribution.col_block)
     return eqs_fail(EQS_FAILED, "eigenvalues of a matrix that is not float64 in square blocks");
-  EQS_TRY(eqs_to_int(a->layout.rows, &n));
+  EQS_TRY(eqs_to_int(a->distribution.rows, &n));
   if (n == 0) return EQS_OK;
   eqs_count_grid_flops(a->grid, eqs_symmetric_eigen_flops(n));
   if (a->grid->context < 0)

@@ -61,7 +61,7 @@ static bool rows_follow_tensor_rows(const eqs_view_part *part, int64_t tensor_co
 static rectangle rectangle_of_part(const eqs_fragment *fragment, const eqs_view_part *part)
 {
   const eqs_view *view = fragment->view;
-  const eqs_layout *layout = fragment->layout;
+  const eqs_distribution *distribution = fragment->distribution;
   int64_t tensor_cols = view->tensor_cols, start = part->offset / tensor_cols;
   range rows = {0, view->rows}, cols = {0, part->cols};
   if (rows_follow_tensor_rows(part, tensor_cols))
@@ -71,9 +71,10 @@ static rectangle rectangle_of_part(const eqs_fragment *fragment, const eqs_view_
   cols.begin += part->first_col;
   cols.end += part->first_col;
   return (rectangle){
-      .rows = local_range(rows, layout->row_block, fragment->row, layout->grid_rows),
-      .cols = local_range(cols, layout->col_block, fragment->col, layout->grid_cols),
-      .shard_cols = eqs_local_count(layout->cols, layout->col_block, fragment->col, layout->grid_cols),
+      .rows = local_range(rows, distribution->row_block, fragment->row, distribution->grid_rows),
+      .cols = local_range(cols, distribution->col_block, fragment->col, distribution->grid_cols),
+      .shard_cols =
+          eqs_local_count(distribution->cols, distribution->col_block, fragment->col, distribution->grid_cols),
   };
 }
 
@@ -158,16 +159,17 @@ static int64_t end_of_run(int64_t local, int64_t end, int64_t block, int procs)
 static void copy_part(const eqs_fragment *fragment, const eqs_view_part *part, size_t element_size, char *tensor_rows,
                       char *message, direction way)
 {
-  const eqs_layout *layout = fragment->layout;
+  const eqs_distribution *distribution = fragment->distribution;
   rectangle local = rectangle_of_part(fragment, part);
   int64_t start = part->offset - fragment->first_row * fragment->view->tensor_cols, width = length(local.cols);
   int64_t next_row, next_col;
   for (int64_t row = local.rows.begin; row < local.rows.end; row = next_row) {
-    next_row = end_of_run(row, local.rows.end, layout->row_block, layout->grid_rows);
-    int64_t i = eqs_global_index(row, layout->row_block, fragment->row, layout->grid_rows);
+    next_row = end_of_run(row, local.rows.end, distribution->row_block, distribution->grid_rows);
+    int64_t i = eqs_global_index(row, distribution->row_block, fragment->row, distribution->grid_rows);
     for (int64_t col = local.cols.begin; col < local.cols.end; col = next_col) {
-      next_col = end_of_run(col, local.cols.end, layout->col_block, layout->grid_cols);
-      int64_t j = eqs_global_index(col, layout->col_block, fragment->col, layout->grid_cols) - part->first_col;
+      next_col = end_of_run(col, local.cols.end, distribution->col_block, distribution->grid_cols);
+      int64_t j =
+          eqs_global_index(col, distribution->col_block, fragment->col, distribution->grid_cols) - part->first_col;
       int64_t tensor_place = start + i * part->row_stride + j * part->col_stride;
       int64_t message_place = (row - local.rows.begin) * width + col - local.cols.begin;
       block_pair block = {

@@ -35,10 +35,10 @@ typedef struct {
 /* Part `index` of a view. */
 eqs_view_part eqs_view_part_at(const eqs_view *view, int64_t index);
 
-/* One fragment: the shard at (row, col) of the layout's grid; tensor rows first_row ... end_row - 1. */
+/* One fragment: the shard at (row, col) of the distribution's grid; tensor rows first_row ... end_row - 1. */
 typedef struct {
   const eqs_view *view;
-  const eqs_layout *layout; /* of the matrix, layout->rows == view->rows ... */
+  const eqs_distribution *distribution; /* of the matrix, distribution->rows == view->rows ... */
   int row, col;
   int64_t first_row, end_row;
 } eqs_fragment;

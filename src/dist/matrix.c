@@ -24,7 +24,7 @@ eqs_status eqs_matrix_create(const eqs_grid *grid, int64_t rows, int64_t cols, i
 {
   eqs_status status = EQS_OK;
   eqs_matrix new = {
-      .grid = grid, .layout = {rows, cols, row_block, col_block, grid->rows, grid->cols}, .element = element};
+      .grid = grid, .distribution = {rows, cols, row_block, col_block, grid->rows, grid->cols}, .element = element};
   if (rows < 0 || cols < 0 || row_block < 1 || col_block < 1)
     return eqs_fail(EQS_USAGE, "a %lldx%lld matrix in %lldx%lld blocks", (long long)rows, (long long)cols,
                     (long long)row_block, (long long)col_block);
@@ -220,12 +220,13 @@ void eqs_matrix_momentum(eqs_momentum_factors factors, const eqs_matrix *g, eqs_
 
 void eqs_matrix_add_identity(eqs_matrix *x, double a)
 {
-  const eqs_layout *layout = &x->layout;
+  const eqs_distribution *distribution = &x->distribution;
   for (int64_t i = 0; i < x->local_rows; i++) {
-    int64_t diagonal = eqs_global_index(i, layout->row_block, x->grid->row, layout->grid_rows);
-    if (diagonal >= layout->cols || eqs_index_owner(diagonal, layout->col_block, layout->grid_cols) != x->grid->col)
+    int64_t diagonal = eqs_global_index(i, distribution->row_block, x->grid->row, distribution->grid_rows);
+    if (diagonal >= distribution->cols ||
+        eqs_index_owner(diagonal, distribution->col_block, distribution->grid_cols) != x->grid->col)
       continue;
-    int64_t place = i * x->local_cols + eqs_local_index(diagonal, layout->col_block, layout->grid_cols);
+    int64_t place = i * x->local_cols + eqs_local_index(diagonal, distribution->col_block, distribution->grid_cols);
     if (x->element == EQS_ELEMENT_FLOAT)
       eqs_floats(x)[place] = (float)(eqs_floats(x)[place] + a);
     else
@@ -334,7 +335,7 @@ eqs_status eqs_matrix_finish_means(const eqs_matrix *x, double *sums)
 {
   eqs_status status = EQS_OK;
   if (x->grid->rows > 1) EQS_TRY(sum_over(x->grid->col_comm, sums, x->local_cols));
-  for (int64_t j = 0; j < x->local_cols; j++) sums[j] /= (double)x->layout.rows;
+  for (int64_t j = 0; j < x->local_cols; j++) sums[j] /= (double)x->distribution.rows;
 cleanup:
   return status;
 }

@@ -1,5 +1,5 @@
 /*
- * Matrices in block-cyclic layout. A rank's shard is local_rows × local_cols, row-major, without gaps.
+ * Matrices in block-cyclic distribution. A rank's shard is local_rows × local_cols, row-major, without gaps.
  * All functions are called by the members of the grid only, and are collective over them unless
  * they say otherwise. Sums accumulate in float64 and have the same bits on all members.
  */
@@ -15,7 +15,7 @@ typedef enum { EQS_ELEMENT_FLOAT, EQS_ELEMENT_DOUBLE } eqs_element;
 
 typedef struct {
   const eqs_grid *grid; /* borrowed */
-  eqs_layout layout;
+  eqs_distribution distribution;
   eqs_element element;
   int64_t local_rows, local_cols;
   void *data;
@@ -26,13 +26,13 @@ typedef struct {
 size_t eqs_element_size(eqs_element element);
 
 /*
- * Make a matrix of zeros. Blocks are at least 1; grid_rows and grid_cols of the layout are those of grid.
+ * Make a matrix of zeros. Blocks are at least 1; grid_rows and grid_cols of the distribution are those of grid.
  * Not collective.
  */
 eqs_status eqs_matrix_create(const eqs_grid *grid, int64_t rows, int64_t cols, int64_t row_block, int64_t col_block,
                              eqs_element element, eqs_matrix *matrix);
 
-/* A matrix of the same layout and grid, not initialised. Not collective. */
+/* A matrix of the same distribution and grid, not initialised. Not collective. */
 eqs_status eqs_matrix_create_like(const eqs_matrix *model, eqs_element element, eqs_matrix *matrix);
 
 /* Free the shard. Safe on a zeroed struct and twice. Not collective. */
@@ -48,7 +48,7 @@ static inline double *eqs_doubles(const eqs_matrix *matrix)
   return matrix->data;
 }
 
-/* Element-wise, float or double, on matrices of one layout. Not collective. */
+/* Element-wise, float or double, on matrices of one distribution. Not collective. */
 void eqs_matrix_copy(const eqs_matrix *from, eqs_matrix *to); /* converts the element type */
 void eqs_matrix_scale(eqs_matrix *x, double factor);
 void eqs_matrix_combine(double a, const eqs_matrix *x, double b,
@@ -110,8 +110,8 @@ eqs_status eqs_matrix_center(eqs_matrix *x);
 
 /*
  * The same in parts, for a matrix in blocks of rows: add the sums of the local columns of a block; make means of the
- * sums of all blocks (collective over the grid of x, of which only grid and layout are read); subtract them from a
- * block's rows.
+ * sums of all blocks (collective over the grid of x, of which only grid and distribution are read); subtract them from
+ * a block's rows.
  */
 void eqs_matrix_add_column_sums(const eqs_matrix *block, double *sums);
 eqs_status eqs_matrix_finish_means(const eqs_matrix *x, double *sums);

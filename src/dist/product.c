@@ -40,15 +40,15 @@ static eqs_status shape_of_product(eqs_operation op_a, const eqs_matrix *a, eqs_
                                    const eqs_matrix *c, product_shape *shape)
 {
   eqs_status status = EQS_OK;
-  int64_t m = op_a == EQS_AS_IS ? a->layout.rows : a->layout.cols,
-          k = op_a == EQS_AS_IS ? a->layout.cols : a->layout.rows;
-  int64_t n = op_b == EQS_AS_IS ? b->layout.cols : b->layout.rows,
-          l = op_b == EQS_AS_IS ? b->layout.rows : b->layout.cols;
-  if (k != l || c->layout.rows != m || c->layout.cols != n || a->grid != b->grid || a->grid != c->grid ||
+  int64_t m = op_a == EQS_AS_IS ? a->distribution.rows : a->distribution.cols,
+          k = op_a == EQS_AS_IS ? a->distribution.cols : a->distribution.rows;
+  int64_t n = op_b == EQS_AS_IS ? b->distribution.cols : b->distribution.rows,
+          l = op_b == EQS_AS_IS ? b->distribution.rows : b->distribution.cols;
+  if (k != l || c->distribution.rows != m || c->distribution.cols != n || a->grid != b->grid || a->grid != c->grid ||
       a->element != b->element || a->element != c->element)
     return eqs_fail(EQS_FAILED, "a product of matrices that do not fit: %lldx%lld by %lldx%lld into %lldx%lld",
-                    (long long)m, (long long)k, (long long)l, (long long)n, (long long)c->layout.rows,
-                    (long long)c->layout.cols);
+                    (long long)m, (long long)k, (long long)l, (long long)n, (long long)c->distribution.rows,
+                    (long long)c->distribution.cols);
   EQS_TRY(eqs_to_int(m, &shape->m));
   EQS_TRY(eqs_to_int(n, &shape->n));
   EQS_TRY(eqs_to_int(k, &shape->k));
@@ -121,8 +121,8 @@ eqs_status eqs_add_transpose(double alpha, const eqs_matrix *a, double beta, eqs
   eqs_descriptor of_a, of_c;
   int n;
   float alpha_float = (float)alpha, beta_float = (float)beta;
-  if (a->layout.rows == 0) return EQS_OK;
-  EQS_TRY(eqs_to_int(a->layout.rows, &n));
+  if (a->distribution.rows == 0) return EQS_OK;
+  EQS_TRY(eqs_to_int(a->distribution.rows, &n));
   EQS_TRY(eqs_describe_transpose(a, &of_a));
   EQS_TRY(eqs_describe_transpose(c, &of_c));
   pstran_(&n, &n, &alpha_float, eqs_floats(a), &one, &one, &of_a, &beta_float, eqs_floats(c), &one, &one, &of_c);

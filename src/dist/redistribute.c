@@ -75,7 +75,7 @@ static void free_side(side *s)
 static eqs_status create_side(const eqs_matrix *matrix, const eqs_matrix *other, side *s)
 {
   eqs_status status = EQS_OK;
-  const eqs_layout *mine = &matrix->layout, *theirs = &other->layout;
+  const eqs_distribution *mine = &matrix->distribution, *theirs = &other->distribution;
   s->matrix = matrix;
   s->other = other->grid;
   /* the shorter type: rounding before the message or after it is the same */
@@ -200,10 +200,10 @@ eqs_status eqs_matrix_redistribute(MPI_Comm owners, const eqs_matrix *from, eqs_
   eqs_status status = EQS_OK;
   side sender = {0}, receiver = {0};
   bool pending = false;
-  if (from->layout.rows != to->layout.rows || from->layout.cols != to->layout.cols)
-    return eqs_fail(EQS_USAGE, "a %lldx%lld matrix cannot be moved to a layout of %lldx%lld",
-                    (long long)from->layout.rows, (long long)from->layout.cols, (long long)to->layout.rows,
-                    (long long)to->layout.cols);
+  if (from->distribution.rows != to->distribution.rows || from->distribution.cols != to->distribution.cols)
+    return eqs_fail(EQS_USAGE, "a %lldx%lld matrix cannot be moved to one of %lldx%lld",
+                    (long long)from->distribution.rows, (long long)from->distribution.cols,
+                    (long long)to->distribution.rows, (long long)to->distribution.cols);
   EQS_TRY(create_side(from, to, &sender));
   EQS_TRY(create_side(to, from, &receiver));
   pending = true;

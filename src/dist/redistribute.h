@@ -5,10 +5,10 @@
 #include "dist/matrix.h"
 
 /*
- * Move a matrix to another layout, on the same or another grid of the same owners.
+ * Move a matrix to another distribution, on the same or another grid of the same owners.
  *
  * owners  [in] communicator that contains both grids (the owners'); every one of its ranks takes part
- * from    [in] on members of its grid; elsewhere only grid, layout and element are read
+ * from    [in] on members of its grid; elsewhere only grid, distribution and element are read
  * to      [out] likewise; the element types may differ
  *
  * Collective over owners.

@@ -12,13 +12,13 @@ eqs_status eqs_to_int(int64_t size, int *value)
 
 eqs_status eqs_describe_transpose(const eqs_matrix *matrix, eqs_descriptor *descriptor)
 {
-  const eqs_layout *layout = &matrix->layout;
+  const eqs_distribution *distribution = &matrix->distribution;
   eqs_status status = EQS_OK;
   *descriptor = (eqs_descriptor){.type = 1, .context = matrix->grid->context};
-  EQS_TRY(eqs_to_int(layout->cols, &descriptor->rows));
-  EQS_TRY(eqs_to_int(layout->rows, &descriptor->cols));
-  EQS_TRY(eqs_to_int(layout->col_block, &descriptor->row_block));
-  EQS_TRY(eqs_to_int(layout->row_block, &descriptor->col_block));
+  EQS_TRY(eqs_to_int(distribution->cols, &descriptor->rows));
+  EQS_TRY(eqs_to_int(distribution->rows, &descriptor->cols));
+  EQS_TRY(eqs_to_int(distribution->col_block, &descriptor->row_block));
+  EQS_TRY(eqs_to_int(distribution->row_block, &descriptor->col_block));
   EQS_TRY(eqs_to_int(matrix->local_cols > 0 ? matrix->local_cols : 1, &descriptor->leading_dimension));
 cleanup:
   return status;

@@ -9,7 +9,7 @@
 
 typedef struct {
   const eqs_view *view;
-  eqs_layout layout;
+  eqs_distribution distribution;
   int first_owner; /* rank in the owners' communicator of the grid's (0, 0); the grid as in dist/grid.h */
   float *shard;    /* of this rank; NULL where it is not a member of the grid */
 } eqs_tensor_matrix;

@@ -80,11 +80,11 @@ static eqs_status share_beside_rows(const eqs_rule_options *options, const eqs_m
 {
   eqs_status status = EQS_OK;
   const eqs_grid *grid = x->grid;
-  int64_t rows = x->layout.rows, first = 0;
+  int64_t rows = x->distribution.rows, first = 0;
   double *norms = NULL, squares = 0;
   *share = 0;
   EQS_TRY(eqs_allocate(&norms, rows, sizeof *norms));
-  for (int r = 0; r < grid->row; r++) first += eqs_local_count(rows, x->layout.row_block, r, grid->rows);
+  for (int r = 0; r < grid->row; r++) first += eqs_local_count(rows, x->distribution.row_block, r, grid->rows);
   memcpy(norms + first, findings->row_norms, (size_t)x->local_rows * sizeof *norms);
   if (grid->rows > 1) EQS_TRY(eqs_sum(grid->col_comm, norms, (int)rows, "the norms of rows on other ranks"));
   for (int64_t i = 0; i < rows; i++) squares += norms[i] * norms[i];

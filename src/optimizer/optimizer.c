@@ -8,23 +8,23 @@
 #include "optimizer/schedule.h"
 #include "rules/rules.h"
 
-static eqs_status create_matrix(const eqs_rule_options *options, const eqs_grid *grid, const eqs_layout *layout,
-                                eqs_owned_matrix *matrix)
+static eqs_status create_matrix(const eqs_rule_options *options, const eqs_grid *grid,
+                                const eqs_distribution *distribution, eqs_owned_matrix *matrix)
 {
   eqs_status status = EQS_OK;
   if (!eqs_grid_member(grid)) return EQS_OK;
   matrix->grid = grid;
-  EQS_TRY(eqs_matrix_create(grid, layout->rows, layout->cols, layout->row_block, layout->col_block, EQS_ELEMENT_FLOAT,
-                            &matrix->weight));
+  EQS_TRY(eqs_matrix_create(grid, distribution->rows, distribution->cols, distribution->row_block,
+                            distribution->col_block, EQS_ELEMENT_FLOAT, &matrix->weight));
   if (options->rule == &eqs_rule_frozen) goto cleanup;
-  EQS_TRY(eqs_matrix_create(grid, layout->rows, layout->cols, layout->row_block, layout->col_block, EQS_ELEMENT_FLOAT,
-                            &matrix->gradient));
+  EQS_TRY(eqs_matrix_create(grid, distribution->rows, distribution->cols, distribution->row_block,
+                            distribution->col_block, EQS_ELEMENT_FLOAT, &matrix->gradient));
   if (options->momentum != EQS_MOMENTUM_NONE)
-    EQS_TRY(eqs_matrix_create(grid, layout->rows, layout->cols, layout->row_block, layout->col_block, EQS_ELEMENT_FLOAT,
-                              &matrix->momentum));
+    EQS_TRY(eqs_matrix_create(grid, distribution->rows, distribution->cols, distribution->row_block,
+                              distribution->col_block, EQS_ELEMENT_FLOAT, &matrix->momentum));
   for (int s = 0; s < options->rule->states; s++)
-    EQS_TRY(eqs_matrix_create(grid, layout->rows, layout->cols, layout->row_block, layout->col_block, EQS_ELEMENT_FLOAT,
-                              &matrix->states[s]));
+    EQS_TRY(eqs_matrix_create(grid, distribution->rows, distribution->cols, distribution->row_block,
+                              distribution->col_block, EQS_ELEMENT_FLOAT, &matrix->states[s]));
 cleanup:
   return status;
 }
@@ -38,9 +38,9 @@ static eqs_status create_parameter(eqs_optimizer *optimizer, int64_t p)
   for (int64_t i = 0; i < planned->assignment.count; i++) {
     const eqs_planned_matrix *matrix = &planned->matrix[i];
     const eqs_grid *grid;
-    EQS_TRY(
-        eqs_grid_get(optimizer->grids, matrix->first_owner, matrix->layout.grid_rows, matrix->layout.grid_cols, &grid));
-    EQS_TRY(create_matrix(&planned->assignment.options, grid, &matrix->layout, &parameter->matrix[i]));
+    EQS_TRY(eqs_grid_get(optimizer->grids, matrix->first_owner, matrix->distribution.grid_rows,
+                         matrix->distribution.grid_cols, &grid));
+    EQS_TRY(create_matrix(&planned->assignment.options, grid, &matrix->distribution, &parameter->matrix[i]));
   }
 cleanup:
   return status;

@@ -79,7 +79,7 @@ static int compare_candidates(const void *a, const void *b)
 
 /*
  * The grid of `ranks` owners. Rows stay whole for rules that go by rows. Around polar factors slabs along the long
- * side, where the squares are replicated, or a rectangle as square as can be, where they are distributed: what is
+ * side, where the symmetric set is replicated, or a rectangle as square as can be, where it is distributed: what is
  * faster.
  */
 static void choose_grid(const eqs_config *config, const eqs_rule_options *options, const eqs_view *view, int ranks,
@@ -132,14 +132,15 @@ static int64_t divide_up(int64_t a, int64_t b)
 }
 
 /* One slab per rank along an undistributed direction's partner; square blocks on two-dimensional grids. */
-static void choose_blocks(const eqs_view *view, eqs_layout *layout)
+static void choose_blocks(const eqs_view *view, eqs_distribution *distribution)
 {
-  bool two_dimensional = layout->grid_rows > 1 && layout->grid_cols > 1;
-  int64_t row_slab = divide_up(view->rows, layout->grid_rows), col_slab = divide_up(view->cols, layout->grid_cols);
-  layout->row_block = two_dimensional && row_slab > square_block ? square_block : row_slab;
-  layout->col_block = two_dimensional && col_slab > square_block ? square_block : col_slab;
-  if (layout->row_block < 1) layout->row_block = 1;
-  if (layout->col_block < 1) layout->col_block = 1;
+  bool two_dimensional = distribution->grid_rows > 1 && distribution->grid_cols > 1;
+  int64_t row_slab = divide_up(view->rows, distribution->grid_rows),
+          col_slab = divide_up(view->cols, distribution->grid_cols);
+  distribution->row_block = two_dimensional && row_slab > square_block ? square_block : row_slab;
+  distribution->col_block = two_dimensional && col_slab > square_block ? square_block : col_slab;
+  if (distribution->row_block < 1) distribution->row_block = 1;
+  if (distribution->col_block < 1) distribution->col_block = 1;
 }
 
 /*
@@ -179,7 +180,7 @@ static eqs_status add_workspace(workspaces *space, const eqs_planned_matrix *mat
 {
   eqs_status status = EQS_OK;
   int64_t g = 0;
-  kept_workspace wanted = {matrix->first_owner, matrix->layout.grid_rows, matrix->layout.grid_cols, kept};
+  kept_workspace wanted = {matrix->first_owner, matrix->distribution.grid_rows, matrix->distribution.grid_cols, kept};
   int ranks = wanted.rows * wanted.cols;
   for (int o = wanted.first; o < wanted.first + ranks; o++)
     if (freed > space->freed[o]) space->freed[o] = freed;
@@ -243,8 +244,8 @@ static void choose_split_by_size(const candidate *next, ideal_share share, int o
     grid->rows = 2 * grid->rows < owners ? 2 * grid->rows : owners;
 }
 
-static void choose_layout(const eqs_config *config, const eqs_plan *plan, const candidate *next, ideal_share share,
-                          eqs_layout *layout)
+static void choose_distribution(const eqs_config *config, const eqs_plan *plan, const candidate *next,
+                                ideal_share share, eqs_distribution *distribution)
 {
   static const eqs_group_config no_group;
   const eqs_assignment *assignment = &next->parameter->assignment;
@@ -255,10 +256,10 @@ static void choose_layout(const eqs_config *config, const eqs_plan *plan, const 
     choose_split_by_size(next, share, plan->owners, &grid);
   else if (grid.rows == 0)
     choose_split(config, &assignment->options, view, next, share, plan->owners, &grid);
-  layout->rows = view->rows, layout->cols = view->cols;
-  layout->grid_rows = grid.rows, layout->grid_cols = grid.cols;
-  choose_blocks(view, layout);
-  if (group->row_block > 0) layout->row_block = group->row_block, layout->col_block = group->col_block;
+  distribution->rows = view->rows, distribution->cols = view->cols;
+  distribution->grid_rows = grid.rows, distribution->grid_cols = grid.cols;
+  choose_blocks(view, distribution);
+  if (group->row_block > 0) distribution->row_block = group->row_block, distribution->col_block = group->col_block;
 }
 
 static eqs_status place(const eqs_config *config, eqs_plan *plan, const candidate *next, ideal_share share,
@@ -266,24 +267,25 @@ static eqs_status place(const eqs_config *config, eqs_plan *plan, const candidat
 {
   const eqs_rule_options *options = &next->parameter->assignment.options;
   eqs_planned_matrix *matrix = &next->parameter->matrix[next->index];
-  eqs_layout *layout = &matrix->layout;
+  eqs_distribution *distribution = &matrix->distribution;
   int64_t kept, freed;
-  choose_layout(config, plan, next, share, layout);
-  eqs_grid grid = {.rows = layout->grid_rows, .cols = layout->grid_cols};
+  choose_distribution(config, plan, next, share, distribution);
+  eqs_grid grid = {.rows = distribution->grid_rows, .cols = distribution->grid_cols};
   bool frozen = next->parameter->info.frozen != 0;
-  double seconds = frozen ? 0 : eqs_rule_seconds(options, &config->speeds, &grid, layout->rows, layout->cols);
+  double seconds =
+      frozen ? 0 : eqs_rule_seconds(options, &config->speeds, &grid, distribution->rows, distribution->cols);
   matrix->first_owner = least_loaded(frozen ? space->held : plan->owner_seconds, plan->owners, grid.rows * grid.cols);
   for (int row = 0; row < grid.rows; row++) {
     for (int col = 0; col < grid.cols; col++) {
       int owner = matrix->first_owner + row * grid.cols + col;
-      int64_t shard = eqs_local_count(layout->rows, layout->row_block, row, grid.rows) *
-                      eqs_local_count(layout->cols, layout->col_block, col, grid.cols);
+      int64_t shard = eqs_local_count(distribution->rows, distribution->row_block, row, grid.rows) *
+                      eqs_local_count(distribution->cols, distribution->col_block, col, grid.cols);
       plan->owner_seconds[owner] += seconds;
       plan->owner_bytes[owner] += shard * element_bytes(next->parameter);
       space->held[owner] = (double)plan->owner_bytes[owner];
     }
   }
-  eqs_rule_workspace(options, &grid, layout->rows, layout->cols, &kept, &freed);
+  eqs_rule_workspace(options, &grid, distribution->rows, distribution->cols, &kept, &freed);
   return add_workspace(space, matrix, kept, freed);
 }
 

@@ -1,5 +1,5 @@
 /*
- * The plan: which owners hold which matrix, in which layout. Every rank computes it alike from the same inputs;
+ * The plan: which owners hold which matrix, in which distribution. Every rank computes it alike from the same inputs;
  * nothing of it is gathered or sent, and no timing of the job enters it.
  */
 #ifndef EQS_OPTIMIZER_PLAN_H
@@ -8,7 +8,7 @@
 #include "model/config.h"
 
 typedef struct {
-  eqs_layout layout;
+  eqs_distribution distribution;
   int first_owner; /* rank among the owners of the grid's (0, 0) */
   double flops;    /* per step, all owners together */
 } eqs_planned_matrix;

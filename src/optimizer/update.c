@@ -280,7 +280,7 @@ static eqs_status find_eps(row_pass *pass)
     EQS_TRY(eqs_sum(weight->grid->comm, &pass->squares, 1, "the norm of a direction on other ranks"));
   pass->absolute = *pass->options;
   pass->absolute.eps_mode = EQS_EPS_ABSOLUTE;
-  pass->absolute.eps *= sqrt(pass->squares / (double)weight->layout.rows);
+  pass->absolute.eps *= sqrt(pass->squares / (double)weight->distribution.rows);
   pass->options = &pass->absolute;
 cleanup:
   return status;

@@ -27,9 +27,9 @@ static void half_of_inverse_roots(const eqs_polar_options *options, double *valu
 
 static void scale_columns(eqs_matrix *x, const double *factors)
 {
-  const eqs_layout *layout = &x->layout;
+  const eqs_distribution *distribution = &x->distribution;
   for (int64_t j = 0; j < x->local_cols; j++) {
-    double factor = factors[eqs_global_index(j, layout->col_block, x->grid->col, layout->grid_cols)];
+    double factor = factors[eqs_global_index(j, distribution->col_block, x->grid->col, distribution->grid_cols)];
     for (int64_t i = 0; i < x->local_rows; i++) eqs_doubles(x)[i * x->local_cols + j] *= factor;
   }
 }
@@ -38,7 +38,7 @@ static void scale_columns(eqs_matrix *x, const double *factors)
 static eqs_status inverse_root(const eqs_polar_options *options, eqs_matrix *gram, eqs_matrix *F)
 {
   eqs_status status = EQS_OK;
-  int64_t k = gram->layout.rows;
+  int64_t k = gram->distribution.rows;
   double *values = NULL;
   eqs_matrix V = {0};
   EQS_TRY(eqs_allocate(&values, k, sizeof *values));
@@ -60,7 +60,7 @@ cleanup:
 eqs_status eqs_exact_polar(const eqs_polar_options *options, eqs_matrix *x, double *nu)
 {
   eqs_status status = EQS_OK;
-  int64_t m = x->layout.rows, n = x->layout.cols, k = m < n ? m : n;
+  int64_t m = x->distribution.rows, n = x->distribution.cols, k = m < n ? m : n;
   eqs_operation op = eqs_smaller_gram(m, n, eqs_nominal_gram(options->side));
   eqs_matrix X = {0}, U = {0}, gram = {0}, F = {0};
   EQS_TRY(eqs_matrix_create_like(x, EQS_ELEMENT_DOUBLE, &X));

@@ -5,11 +5,11 @@
 #include "dist/eigen.h"
 #include "dist/half_product.h"
 #include "dist/product.h"
-#include "dist/squares.h"
+#include "dist/symmetric_set.h"
 #include "polar/exact.h"
 #include "polar/restarts.h"
 
-enum { direct_squares = 2, gram_squares = 4, damped_squares = 5 /* with several restarts */ };
+enum { direct_matrices = 2, gram_matrices = 4, damped_matrices = 5 /* with several restarts */ };
 
 static bool damped(const eqs_polar_options *options)
 {
@@ -19,16 +19,16 @@ static bool damped(const eqs_polar_options *options)
 /* One evaluation: X = scale · D is iterated upon, where D is what lies in the matrix. */
 typedef struct {
   const eqs_polar_options *options;
-  eqs_squares *squares;
+  eqs_symmetric_set *set;
   eqs_operation op;
   double scale;   /* still to be multiplied into X */
   double damping; /* δ of R = XXᵀ + δI */
 } iteration;
 
-/* X <- scale · square[q] X. */
+/* X <- scale · M[q] X. */
 static eqs_status apply(iteration *it, int q, double *dot)
 {
-  eqs_status status = eqs_squares_apply(it->squares, it->scale, q, dot);
+  eqs_status status = eqs_symmetric_set_apply(it->set, it->scale, q, dot);
   it->scale = 1;
   return status;
 }
@@ -41,15 +41,15 @@ static eqs_status iterate_direct(iteration *it)
   for (int step = 0; step < it->options->steps; step++) {
     double p[3];
     eqs_solver_coefficients(it->options, step, p);
-    EQS_TRY(eqs_squares_gram(it->squares, it->scale * it->scale, 0, A));
-    EQS_TRY(eqs_squares_multiply(it->squares, p[2], A, A, p[1], A, p[0], B));
+    EQS_TRY(eqs_symmetric_set_gram(it->set, it->scale * it->scale, 0, A));
+    EQS_TRY(eqs_symmetric_set_multiply(it->set, p[2], A, A, p[1], A, p[0], B));
     EQS_TRY(apply(it, B, NULL));
   }
 cleanup:
   return status;
 }
 
-/* Which square holds what in the Gram form; they are exchanged instead of copied. */
+/* Which matrix of the set holds what in the Gram form; they are exchanged instead of copied. */
 typedef struct {
   int R, Z, Q, spare;
   int E; /* the damping as it is after restarts; -1: there is but one, for which the spare one serves */
@@ -66,8 +66,8 @@ static void exchange(int *a, int *b)
 /* Z <- aI + bR + cR² */
 static eqs_status form_z(iteration *it, const double p[3], const gram_state *s)
 {
-  if (p[2] == 0) return eqs_squares_combine(it->squares, p[1], s->R, -1, p[0], s->Z);
-  return eqs_squares_multiply(it->squares, p[2], s->R, s->R, p[1], s->R, p[0], s->Z);
+  if (p[2] == 0) return eqs_symmetric_set_combine(it->set, p[1], s->R, -1, p[0], s->Z);
+  return eqs_symmetric_set_multiply(it->set, p[2], s->R, s->R, p[1], s->R, p[0], s->Z);
 }
 
 /*
@@ -84,8 +84,8 @@ static bool takes_whole_products(const eqs_polar_options *options)
 
 static eqs_status multiply(iteration *it, int a, int b, int to)
 {
-  if (takes_whole_products(it->options)) return eqs_squares_multiply_whole(it->squares, a, b, to);
-  return eqs_squares_multiply(it->squares, 1, a, b, 0, -1, 0, to);
+  if (takes_whole_products(it->options)) return eqs_symmetric_set_multiply_whole(it->set, a, b, to);
+  return eqs_symmetric_set_multiply(it->set, 1, a, b, 0, -1, 0, to);
 }
 
 /* Q <- ZQ where it multiplies X from the left, QZ from the right: the last Z is the last to meet X */
@@ -102,14 +102,14 @@ static eqs_status advance_r(iteration *it, int z, gram_state *s)
 {
   eqs_status status = EQS_OK;
   EQS_TRY(multiply(it, s->R, z, s->spare));
-  EQS_TRY(eqs_squares_multiply(it->squares, 1, s->spare, z, 0, -1, 0, s->R));
+  EQS_TRY(eqs_symmetric_set_multiply(it->set, 1, s->spare, z, 0, -1, 0, s->R));
 cleanup:
   return status;
 }
 
-static int squares_of_gram_form(const eqs_polar_options *options)
+static int matrices_of_gram_form(const eqs_polar_options *options)
 {
-  return damped(options) && eqs_restart_count(options) > 1 ? damped_squares : gram_squares;
+  return damped(options) && eqs_restart_count(options) > 1 ? damped_matrices : gram_matrices;
 }
 
 /* X <- QX, R <- XXᵀ + E, Q <- I. The damping E, δI at first, does not pass through X: E <- QEQ by itself. */
@@ -118,22 +118,22 @@ static eqs_status restart(iteration *it, gram_state *s)
   eqs_status status = EQS_OK;
   int E = s->E >= 0 ? s->E : s->spare;
   EQS_TRY(apply(it, s->Q, NULL));
-  EQS_TRY(eqs_squares_gram(it->squares, 1, 0, s->R));
+  EQS_TRY(eqs_symmetric_set_gram(it->set, 1, 0, s->R));
   if (it->damping > 0) {
     if (!s->restarted) {
-      EQS_TRY(eqs_squares_multiply(it->squares, it->damping, s->Q, s->Q, 0, -1, 0, E));
+      EQS_TRY(eqs_symmetric_set_multiply(it->set, it->damping, s->Q, s->Q, 0, -1, 0, E));
     } else {
-      EQS_TRY(eqs_squares_multiply(it->squares, 1, E, s->Q, 0, -1, 0, s->spare));
-      EQS_TRY(eqs_squares_multiply(it->squares, 1, s->spare, s->Q, 0, -1, 0, E));
+      EQS_TRY(eqs_symmetric_set_multiply(it->set, 1, E, s->Q, 0, -1, 0, s->spare));
+      EQS_TRY(eqs_symmetric_set_multiply(it->set, 1, s->spare, s->Q, 0, -1, 0, E));
     }
-    EQS_TRY(eqs_squares_combine(it->squares, 1, s->R, E, 0, s->R));
+    EQS_TRY(eqs_symmetric_set_combine(it->set, 1, s->R, E, 0, s->R));
   }
   s->q_is_identity = s->restarted = true;
 cleanup:
   return status;
 }
 
-/* From R = XXᵀ + δI in square 0 to X <- QX. */
+/* From R = XXᵀ + δI in M[0] to X <- QX. */
 static eqs_status iterate_gram(iteration *it, double *dot)
 {
   eqs_status status = EQS_OK;
@@ -141,7 +141,7 @@ static eqs_status iterate_gram(iteration *it, double *dot)
                   .Z = 1,
                   .Q = 2,
                   .spare = 3,
-                  .E = squares_of_gram_form(it->options) > gram_squares ? gram_squares : -1,
+                  .E = matrices_of_gram_form(it->options) > gram_matrices ? gram_matrices : -1,
                   .q_is_identity = true};
   eqs_restarts restarts = eqs_restarts_begin(it->options);
   for (int step = 0; step < it->options->steps; step++) {
@@ -184,10 +184,10 @@ static eqs_status begin_damped(iteration *it, double norm, double nominal)
   enum { R };
   eqs_status status = EQS_OK;
   double t = ldexp(1, ilogb(norm)), eps = it->options->eps, gram_norm;
-  EQS_TRY(eqs_squares_gram(it->squares, (it->scale / t) * (it->scale / t), 0, R));
-  EQS_TRY(eqs_squares_norm(it->squares, R, &gram_norm));
+  EQS_TRY(eqs_symmetric_set_gram(it->set, (it->scale / t) * (it->scale / t), 0, R));
+  EQS_TRY(eqs_symmetric_set_norm(it->set, R, &gram_norm));
   double s = eqs_damped_normalisation(it->options, damped_norm(t * t * gram_norm, norm * norm, eps, nominal));
-  EQS_TRY(eqs_squares_combine(it->squares, t * t / s, R, -1, eps / s, R));
+  EQS_TRY(eqs_symmetric_set_combine(it->set, t * t / s, R, -1, eps / s, R));
   it->damping = eps / s;
   it->scale /= sqrt(s);
 cleanup:
@@ -277,11 +277,11 @@ static eqs_operation choose_gram(const eqs_polar_options *options, const eqs_gri
 static eqs_status evaluate(const eqs_polar_options *options, double norm, double scale, eqs_matrix *x, double *dot)
 {
   eqs_status status = EQS_OK;
-  bool direct = takes_direct_form(options, x->layout.rows, x->layout.cols);
-  double nominal = (double)(options->side == EQS_RIGHT ? x->layout.cols : x->layout.rows);
-  eqs_operation op = choose_gram(options, x->grid, x->layout.rows, x->layout.cols);
+  bool direct = takes_direct_form(options, x->distribution.rows, x->distribution.cols);
+  double nominal = (double)(options->side == EQS_RIGHT ? x->distribution.cols : x->distribution.rows);
+  eqs_operation op = choose_gram(options, x->grid, x->distribution.rows, x->distribution.cols);
   iteration it = {.options = options, .op = op, .scale = scale};
-  EQS_TRY(eqs_squares_open(x, op, direct ? direct_squares : squares_of_gram_form(options), &it.squares));
+  EQS_TRY(eqs_symmetric_set_open(x, op, direct ? direct_matrices : matrices_of_gram_form(options), &it.set));
   if (damped(options))
     EQS_TRY(begin_damped(&it, norm, nominal));
   else
@@ -289,14 +289,14 @@ static eqs_status evaluate(const eqs_polar_options *options, double norm, double
   if (direct) {
     EQS_TRY(iterate_direct(&it));
   } else {
-    if (!damped(options)) EQS_TRY(eqs_squares_gram(it.squares, it.scale * it.scale, 0, 0));
+    if (!damped(options)) EQS_TRY(eqs_symmetric_set_gram(it.set, it.scale * it.scale, 0, 0));
     EQS_TRY(iterate_gram(&it, dot));
   }
 cleanup:
   if (status == EQS_OK)
-    status = eqs_squares_close(&it.squares);
+    status = eqs_symmetric_set_close(&it.set);
   else
-    eqs_squares_close(&it.squares);
+    eqs_symmetric_set_close(&it.set);
   return status;
 }
 
@@ -306,7 +306,7 @@ static eqs_status evaluate_with_nu(const eqs_polar_options *options, double norm
 {
   eqs_status status = EQS_OK;
   eqs_matrix original = {0};
-  bool direct = takes_direct_form(options, x->layout.rows, x->layout.cols);
+  bool direct = takes_direct_form(options, x->distribution.rows, x->distribution.cols);
   if (!direct && eqs_restart_count(options) == 0) return evaluate(options, norm, scale, x, nu);
   EQS_TRY(eqs_matrix_create_like(x, EQS_ELEMENT_FLOAT, &original));
   eqs_matrix_copy(x, &original);
@@ -322,7 +322,7 @@ static eqs_polar_options measure_damping(const eqs_polar_options *options, const
                                          eqs_polar_findings *findings)
 {
   eqs_polar_options absolute = *options;
-  int64_t m = x->layout.rows, n = x->layout.cols;
+  int64_t m = x->distribution.rows, n = x->distribution.cols;
   double mean = findings->squares / (double)(m < n ? m : n);
   if (options->relative) absolute.eps *= mean;
   absolute.relative = false;
@@ -387,11 +387,11 @@ double eqs_polar_seconds(const eqs_polar_options *options, const eqs_speeds *spe
            ranks;
   eqs_operation op = choose_gram(options, grid, m, n);
   bool along = op == EQS_AS_IS ? grid->rows == 1 : grid->cols == 1, direct = takes_direct_form(options, m, n);
-  bool replicated = eqs_squares_replicated(grid, op, k, l);
+  bool replicated = eqs_symmetric_set_replicated(grid, op, k, l);
   double once = (double)k * (double)k * (double)k / ranks / eqs_speed_at(&speeds->symmetric, k);
   double products = direct ? 2.0 * options->steps : 4.0 * options->steps; /* those that go to all ranks */
   double seconds = eqs_polar_flops(options, m, n) / ranks / eqs_speed_at(&speeds->symmetric, k);
-  if (ranks > 1) seconds += products * (eqs_squares_seconds(speeds, replicated, ranks, k) - once);
+  if (ranks > 1) seconds += products * (eqs_symmetric_set_seconds(speeds, replicated, ranks, k) - once);
   return seconds + (replicated && !along ? eqs_slab_seconds(speeds, ranks, k, l) : 0);
 }
 
@@ -404,7 +404,7 @@ void eqs_polar_workspace(const eqs_polar_options *options, const eqs_grid *grid,
   if (options->solver == EQS_EXACT) /* two of X, three of the Gram matrix and LAPACK's own, in float64 */
     *freed = (2 * k * l + 6 * k * k) / ranks * (int64_t)sizeof(double);
   else
-    eqs_squares_workspace(grid, choose_gram(options, grid, m, n), k, l,
-                          takes_direct_form(options, m, n) ? direct_squares : squares_of_gram_form(options), kept,
-                          freed);
+    eqs_symmetric_set_workspace(grid, choose_gram(options, grid, m, n), k, l,
+                                takes_direct_form(options, m, n) ? direct_matrices : matrices_of_gram_form(options),
+                                kept, freed);
 }

@@ -35,8 +35,8 @@ eqs_status eqs_polar_measured(const eqs_polar_options *options, eqs_matrix *x, b
                               eqs_polar_findings *findings);
 
 /*
- * Floating-point operations of eqs_polar on an m×n matrix, all ranks together, where its squares are replicated
- * (dist/squares.h); where they are distributed it asks for whole products where this counts halves.
+ * Floating-point operations of eqs_polar on an m×n matrix, all ranks together, where its symmetric set is replicated
+ * (dist/symmetric_set.h); where that is distributed it asks for whole products where this counts halves.
  */
 double eqs_polar_flops(const eqs_polar_options *options, int64_t m, int64_t n);
 

@@ -8,7 +8,7 @@ eqs_status eqs_orthogonality_residual(const eqs_matrix *u, double *residual)
 {
   eqs_status status = EQS_OK;
   eqs_matrix gram = {0};
-  int64_t m = u->layout.rows, n = u->layout.cols, k = m < n ? m : n;
+  int64_t m = u->distribution.rows, n = u->distribution.cols, k = m < n ? m : n;
   *residual = 0;
   if (k == 0) return EQS_OK;
   EQS_TRY(eqs_create_square(u, k, u->element, &gram));

@@ -30,7 +30,7 @@ static eqs_status update(const eqs_rule_options *options, eqs_rule_findings *fin
   /* The factor of a centered D is centered but for rounding, which the polynomial amplified: not into the norms. */
   if (options->center) EQS_TRY(eqs_matrix_center(u));
   EQS_TRY(eqs_normalize_rows(options, u, findings));
-  *scale = eqs_scale_factor(options->scale, u->layout.rows, u->layout.cols);
+  *scale = eqs_scale_factor(options->scale, u->distribution.rows, u->distribution.cols);
 cleanup:
   return status;
 }

@@ -31,7 +31,7 @@ static eqs_status find_row_eps(const eqs_rule_options *options, const eqs_matrix
   *eps = options->eps;
   if (options->eps_mode == EQS_EPS_RELATIVE) {
     EQS_TRY(eqs_matrix_norm(x, &norm));
-    *eps *= norm / sqrt((double)x->layout.rows);
+    *eps *= norm / sqrt((double)x->distribution.rows);
   }
 cleanup:
   return status;
@@ -60,7 +60,7 @@ cleanup:
 
 eqs_status eqs_update_by_nu(const eqs_rule_options *options, eqs_rule_findings *findings, eqs_matrix *u, double *scale)
 {
-  *scale = eqs_scale_factor(options->scale, u->layout.rows, u->layout.cols);
+  *scale = eqs_scale_factor(options->scale, u->distribution.rows, u->distribution.cols);
   if (options->rule->uses_nu) *scale *= eqs_nu_factor(options, findings);
   return EQS_OK;
 }

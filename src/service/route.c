@@ -32,7 +32,7 @@ static eqs_fragment whole_fragment(const eqs_plan *plan, const eqs_piece *piece)
   const eqs_planned_parameter *parameter = &plan->parameter[piece->parameter];
   return (eqs_fragment){
       .view = &parameter->assignment.views[piece->matrix],
-      .layout = &parameter->matrix[piece->matrix].layout,
+      .distribution = &parameter->matrix[piece->matrix].distribution,
       .row = piece->row,
       .col = piece->col,
       .first_row = piece->first_row,
@@ -189,15 +189,15 @@ static eqs_status add_parameter(builder *build, int64_t p, int only_owner)
   route->first_piece[p] = route->pieces;
   for (int64_t i = 0; i < parameter->assignment.count; i++) {
     const eqs_planned_matrix *matrix = &parameter->matrix[i];
-    int ranks = matrix->layout.grid_rows * matrix->layout.grid_cols;
+    int ranks = matrix->distribution.grid_rows * matrix->distribution.grid_cols;
     for (int member = 0; member < ranks; member++) {
       int owner = matrix->first_owner + member;
       if (only_owner >= 0 && owner != only_owner) continue;
       eqs_piece piece = {
           .parameter = p,
           .matrix = i,
-          .row = member / matrix->layout.grid_cols,
-          .col = member % matrix->layout.grid_cols,
+          .row = member / matrix->distribution.grid_cols,
+          .col = member % matrix->distribution.grid_cols,
           .end_row = parameter->assignment.views[i].tensor_rows,
       };
       EQS_TRY(add_shard(build, owner, piece));

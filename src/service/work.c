@@ -9,16 +9,16 @@
 
 static bool is_shared(const eqs_planned_matrix *matrix)
 {
-  return matrix->layout.grid_rows * matrix->layout.grid_cols > 1;
+  return matrix->distribution.grid_rows * matrix->distribution.grid_cols > 1;
 }
 
 /* Whether every member of a matrix's grid has elements of it, so that it hears what trainers say of the parameter. */
-static bool all_members_hear(const eqs_layout *layout)
+static bool all_members_hear(const eqs_distribution *distribution)
 {
-  for (int r = 0; r < layout->grid_rows; r++)
-    if (eqs_local_count(layout->rows, layout->row_block, r, layout->grid_rows) == 0) return false;
-  for (int c = 0; c < layout->grid_cols; c++)
-    if (eqs_local_count(layout->cols, layout->col_block, c, layout->grid_cols) == 0) return false;
+  for (int r = 0; r < distribution->grid_rows; r++)
+    if (eqs_local_count(distribution->rows, distribution->row_block, r, distribution->grid_rows) == 0) return false;
+  for (int c = 0; c < distribution->grid_cols; c++)
+    if (eqs_local_count(distribution->cols, distribution->col_block, c, distribution->grid_cols) == 0) return false;
   return true;
 }
 
@@ -28,7 +28,7 @@ static bool can_be_early(const eqs_config *config, const eqs_planned_parameter *
   if (config->clip_grad_norm > 0 || config->skip_nonfinite || parameter->info.gradient_placement != EQS_PARTIAL)
     return false;
   for (int64_t i = 0; i < parameter->assignment.count; i++)
-    if (!all_members_hear(&parameter->matrix[i].layout)) return false;
+    if (!all_members_hear(&parameter->matrix[i].distribution)) return false;
   return true;
 }
 

@@ -171,7 +171,8 @@ static eqs_status deal_tensors(int ranks, import_job *job)
     int64_t rows = next->view->rows, cols = next->view->cols;
     next->matrix = (eqs_tensor_matrix){
         .view = next->view,
-        .layout = {.rows = rows, .cols = cols, .row_block = rows, .col_block = cols, .grid_rows = 1, .grid_cols = 1},
+        .distribution =
+            {.rows = rows, .cols = cols, .row_block = rows, .col_block = cols, .grid_rows = 1, .grid_cols = 1},
         .first_owner = idlest(ranks, elements)};
     elements[next->matrix.first_owner] += next->tensor->elements;
   }

@@ -41,12 +41,12 @@ static double get(const eqs_matrix *matrix, int64_t place)
 
 static int64_t global_row(const eqs_matrix *matrix, int64_t i)
 {
-  return eqs_global_index(i, matrix->layout.row_block, matrix->grid->row, matrix->grid->rows);
+  return eqs_global_index(i, matrix->distribution.row_block, matrix->grid->row, matrix->grid->rows);
 }
 
 static int64_t global_col(const eqs_matrix *matrix, int64_t j)
 {
-  return eqs_global_index(j, matrix->layout.col_block, matrix->grid->col, matrix->grid->cols);
+  return eqs_global_index(j, matrix->distribution.col_block, matrix->grid->col, matrix->grid->cols);
 }
 
 const eqs_counts *test_counts(void)
@@ -69,12 +69,12 @@ void test_spread(const double *whole, eqs_matrix *matrix)
   for (int64_t i = 0; i < matrix->local_rows; i++)
     for (int64_t j = 0; j < matrix->local_cols; j++)
       set(matrix, i * matrix->local_cols + j,
-          whole[global_row(matrix, i) * matrix->layout.cols + global_col(matrix, j)]);
+          whole[global_row(matrix, i) * matrix->distribution.cols + global_col(matrix, j)]);
 }
 
 double *test_collect(const eqs_matrix *matrix)
 {
-  int64_t rows = matrix->layout.rows, cols = matrix->layout.cols;
+  int64_t rows = matrix->distribution.rows, cols = matrix->distribution.cols;
   double *whole = test_numbers(rows, cols);
   for (int64_t i = 0; i < matrix->local_rows; i++)
     for (int64_t j = 0; j < matrix->local_cols; j++)

@@ -120,21 +120,23 @@ static void choose_grid(int p, int m, int ranks, int variant, eqs_tensor_matrix 
   }
   int spare = ranks - rows * cols + 1;
   matrix->first_owner = (p + m + variant) % spare;
-  matrix->layout = (eqs_layout){.rows = matrix->view->rows,
-                                .cols = matrix->view->cols,
-                                .row_block = blocks[(p + variant) % 3],
-                                .col_block = blocks[(m + variant + 1) % 3],
-                                .grid_rows = rows,
-                                .grid_cols = cols};
+  matrix->distribution = (eqs_distribution){.rows = matrix->view->rows,
+                                            .cols = matrix->view->cols,
+                                            .row_block = blocks[(p + variant) % 3],
+                                            .col_block = blocks[(m + variant + 1) % 3],
+                                            .grid_rows = rows,
+                                            .grid_cols = cols};
 }
 
 static int64_t local_size(const eqs_tensor_matrix *matrix, int rank, int64_t *rows, int64_t *cols)
 {
-  const eqs_layout *layout = &matrix->layout;
+  const eqs_distribution *distribution = &matrix->distribution;
   int position = rank - matrix->first_owner;
-  if (position < 0 || position >= layout->grid_rows * layout->grid_cols) return -1;
-  *rows = eqs_local_count(layout->rows, layout->row_block, position / layout->grid_cols, layout->grid_rows);
-  *cols = eqs_local_count(layout->cols, layout->col_block, position % layout->grid_cols, layout->grid_cols);
+  if (position < 0 || position >= distribution->grid_rows * distribution->grid_cols) return -1;
+  *rows = eqs_local_count(distribution->rows, distribution->row_block, position / distribution->grid_cols,
+                          distribution->grid_rows);
+  *cols = eqs_local_count(distribution->cols, distribution->col_block, position % distribution->grid_cols,
+                          distribution->grid_cols);
   return *rows * *cols;
 }
 
@@ -193,14 +195,16 @@ static int64_t visit(model *made, int set, int only_tensor)
     for (int t = 0; t < forms[p].tensors; t++)
       for (int m = 0; m < forms[p].matrices; m++) {
         const eqs_tensor_matrix *matrix = &made->matrix[p][t][m];
-        const eqs_layout *layout = &matrix->layout;
+        const eqs_distribution *distribution = &matrix->distribution;
         int64_t rows, cols;
         if (local_size(matrix, made->rank, &rows, &cols) <= 0 || (only_tensor >= 0 && t != only_tensor)) continue;
         int position = made->rank - matrix->first_owner;
         for (int64_t i = 0; i < rows; i++)
           for (int64_t j = 0; j < cols; j++) {
-            int64_t row = eqs_global_index(i, layout->row_block, position / layout->grid_cols, layout->grid_rows);
-            int64_t col = eqs_global_index(j, layout->col_block, position % layout->grid_cols, layout->grid_cols);
+            int64_t row = eqs_global_index(i, distribution->row_block, position / distribution->grid_cols,
+                                           distribution->grid_rows);
+            int64_t col = eqs_global_index(j, distribution->col_block, position % distribution->grid_cols,
+                                           distribution->grid_cols);
             const eqs_view_part *part = matrix->view->part;
             if (matrix->view->parts == 2 && col >= part[1].first_col) part++;
             float value =

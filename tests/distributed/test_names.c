@@ -77,14 +77,14 @@ static const char *write_old_file(int count, const char *const *names)
   eqs_tensor_matrix matrix[4];
   eqs_view *view[4];
   int64_t views;
-  const eqs_layout layout = {
+  const eqs_distribution distribution = {
       .rows = rows, .cols = cols, .row_block = rows, .col_block = cols, .grid_rows = 1, .grid_cols = 1};
   static const eqs_attribute step = {.name = "step", .kind = EQS_ATTRIBUTE_INTEGER};
   snprintf(path, sizeof path, "%s/old.h5", folder);
   for (int p = 0; p < count; p++) {
     for (int i = 0; i < elements; i++) weight[p][i] = value(p, i);
     ck_assert_ok(eqs_layout_whole(2, (int64_t[]){rows, cols}, &views, &view[p]));
-    matrix[p] = (eqs_tensor_matrix){.view = view[p], .layout = layout, .shard = weight[p]};
+    matrix[p] = (eqs_tensor_matrix){.view = view[p], .distribution = distribution, .shard = weight[p]};
     parameter[p] = (eqs_checkpoint_parameter){.name = names[p],
                                               .ndim = 2,
                                               .shape = {rows, cols},

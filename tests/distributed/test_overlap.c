@@ -254,7 +254,7 @@ static void load(eqs_optimizer *optimizer, int p, const float *tensor, bool weig
     if (matrix->grid == NULL) continue;
     const eqs_view *view = &planned->assignment.views[i];
     eqs_fragment fragment = {.view = view,
-                             .layout = &planned->matrix[i].layout,
+                             .distribution = &planned->matrix[i].distribution,
                              .row = matrix->grid->row,
                              .col = matrix->grid->col,
                              .end_row = view->tensor_rows};
@@ -274,7 +274,7 @@ static void store(const eqs_optimizer *optimizer, int p, float *tensor)
     if (matrix->grid == NULL) continue;
     const eqs_view *view = &planned->assignment.views[i];
     eqs_fragment fragment = {.view = view,
-                             .layout = &planned->matrix[i].layout,
+                             .distribution = &planned->matrix[i].distribution,
                              .row = matrix->grid->row,
                              .col = matrix->grid->col,
                              .end_row = view->tensor_rows};

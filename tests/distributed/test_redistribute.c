@@ -30,13 +30,14 @@ static double not_a_number(int64_t i, int64_t j)
 
 static void check_elements(const eqs_matrix *matrix)
 {
-  const eqs_layout *layout = &matrix->layout;
+  const eqs_distribution *distribution = &matrix->distribution;
   for (int64_t i = 0; i < matrix->local_rows; i++)
     for (int64_t j = 0; j < matrix->local_cols; j++) {
       int64_t place = i * matrix->local_cols + j;
       double found = matrix->element == EQS_ELEMENT_FLOAT ? eqs_floats(matrix)[place] : eqs_doubles(matrix)[place];
-      ck_assert(found == element(eqs_global_index(i, layout->row_block, matrix->grid->row, layout->grid_rows),
-                                 eqs_global_index(j, layout->col_block, matrix->grid->col, layout->grid_cols)));
+      ck_assert(found ==
+                element(eqs_global_index(i, distribution->row_block, matrix->grid->row, distribution->grid_rows),
+                        eqs_global_index(j, distribution->col_block, matrix->grid->col, distribution->grid_cols)));
     }
 }
 

@@ -121,7 +121,8 @@ static void load(eqs_optimizer *optimizer, int p, const float *tensor, bool weig
   for (int64_t i = 0; i < planned->assignment.count; i++) {
     eqs_owned_matrix *matrix = &optimizer->parameter[p].matrix[i];
     const eqs_view *view = &planned->assignment.views[i];
-    eqs_fragment fragment = {.view = view, .layout = &planned->matrix[i].layout, .end_row = view->tensor_rows};
+    eqs_fragment fragment = {
+        .view = view, .distribution = &planned->matrix[i].distribution, .end_row = view->tensor_rows};
     float *message;
     ck_assert_ok(eqs_allocate(&message, eqs_fragment_count(&fragment), sizeof *message));
     eqs_fragment_gather(&fragment, sizeof *message, tensor, message);
@@ -135,7 +136,8 @@ static void store(const eqs_optimizer *optimizer, int p, float *tensor)
   const eqs_planned_parameter *planned = &optimizer->plan->parameter[p];
   for (int64_t i = 0; i < planned->assignment.count; i++) {
     const eqs_view *view = &planned->assignment.views[i];
-    eqs_fragment fragment = {.view = view, .layout = &planned->matrix[i].layout, .end_row = view->tensor_rows};
+    eqs_fragment fragment = {
+        .view = view, .distribution = &planned->matrix[i].distribution, .end_row = view->tensor_rows};
     float *message;
     ck_assert_ok(eqs_allocate(&message, eqs_fragment_count(&fragment), sizeof *message));
     eqs_fragment_read_shard(&fragment, EQS_FLOAT32, eqs_floats(&optimizer->parameter[p].matrix[i].weight), message);

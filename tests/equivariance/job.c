@@ -43,7 +43,7 @@ static bool fragment_of(const test_job *job, int64_t p, int64_t i, eqs_fragment 
   *matrix = &job->optimizer->parameter[p].matrix[i];
   if ((*matrix)->grid == NULL) return false;
   *fragment = (eqs_fragment){.view = view,
-                             .layout = &planned->matrix[i].layout,
+                             .distribution = &planned->matrix[i].distribution,
                              .row = (*matrix)->grid->row,
                              .col = (*matrix)->grid->col,
                              .end_row = view->tensor_rows};

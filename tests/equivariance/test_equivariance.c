@@ -250,8 +250,8 @@ START_TEST(large_matrices_on_planned_grids)
   test_append(&text, "groups:\n");
   append_case(&text, &c, 0);
   test_job_open(&job, text.text, 1, &info);
-  const eqs_layout *layout = &job.plan->parameter[0].matrix[0].layout;
-  ck_assert_int_eq(layout->grid_rows * layout->grid_cols > 1, test_size() > 1);
+  const eqs_distribution *distribution = &job.plan->parameter[0].matrix[0].distribution;
+  ck_assert_int_eq(distribution->grid_rows * distribution->grid_cols > 1, test_size() > 1);
   test_job_close(&job);
   test_text_free(&text);
   run_cases(&c, 1, 2, 0, 1e-4);

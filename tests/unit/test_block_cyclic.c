@@ -1,8 +1,8 @@
-/* The block-cyclic layout: the maps between global and local indices are inverse and lose nothing. */
+/* The block-cyclic distribution: the maps between global and local indices are inverse and lose nothing. */
 #include "dist/block_cyclic.h"
 #include "harness.h"
 
-static void check_layout(int64_t n, int64_t block, int procs)
+static void check_distribution(int64_t n, int64_t block, int procs)
 {
   int64_t total = 0;
   for (int coord = 0; coord < procs; coord++) {
@@ -24,7 +24,7 @@ START_TEST(every_index_has_one_place)
 {
   for (int64_t n = 0; n <= 40; n++)
     for (int64_t block = 1; block <= 9; block++)
-      for (int procs = 1; procs <= 7; procs++) check_layout(n, block, procs);
+      for (int procs = 1; procs <= 7; procs++) check_distribution(n, block, procs);
 }
 END_TEST
 

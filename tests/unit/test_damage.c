@@ -74,7 +74,7 @@ static void make_model(model *made)
     for (int t = 0; t < forms[p].tensors; t++) {
       made->matrix[p][t] = (eqs_tensor_matrix){
           .view = &made->view[p],
-          .layout = {.rows = rows, .cols = cols, .row_block = 8, .col_block = 8, .grid_rows = 1, .grid_cols = 1},
+          .distribution = {.rows = rows, .cols = cols, .row_block = 8, .col_block = 8, .grid_rows = 1, .grid_cols = 1},
           .shard = made->values[p][t]};
       parameter->tensor_name[t] = forms[p].tensor[t];
       parameter->tensor[t] =
@@ -87,7 +87,7 @@ static void set_values(model *made)
 {
   for (int p = 0; p < parameters; p++)
     for (int t = 0; t < forms[p].tensors; t++)
-      for (int64_t i = 0; i < made->matrix[p][t].layout.rows * made->matrix[p][t].layout.cols; i++)
+      for (int64_t i = 0; i < made->matrix[p][t].distribution.rows * made->matrix[p][t].distribution.cols; i++)
         made->values[p][t][i] = (float)test_uniform((uint64_t)(8 * p + t), (uint64_t)i);
 }
 

@@ -68,15 +68,15 @@ static float value_of(int64_t place)
 /* The shard that the view's definition says. */
 static float *expected_shard(const eqs_fragment *fragment, int64_t *count)
 {
-  const eqs_layout *layout = fragment->layout;
-  int64_t rows = eqs_local_count(layout->rows, layout->row_block, fragment->row, layout->grid_rows);
-  int64_t cols = eqs_local_count(layout->cols, layout->col_block, fragment->col, layout->grid_cols);
+  const eqs_distribution *distribution = fragment->distribution;
+  int64_t rows = eqs_local_count(distribution->rows, distribution->row_block, fragment->row, distribution->grid_rows);
+  int64_t cols = eqs_local_count(distribution->cols, distribution->col_block, fragment->col, distribution->grid_cols);
   float *shard = numbers(rows * cols, sizeof *shard);
   for (int64_t i = 0; i < rows; i++)
     for (int64_t j = 0; j < cols; j++)
-      shard[i * cols + j] = value_of(
-          tensor_place(fragment->view, eqs_global_index(i, layout->row_block, fragment->row, layout->grid_rows),
-                       eqs_global_index(j, layout->col_block, fragment->col, layout->grid_cols)));
+      shard[i * cols + j] = value_of(tensor_place(
+          fragment->view, eqs_global_index(i, distribution->row_block, fragment->row, distribution->grid_rows),
+          eqs_global_index(j, distribution->col_block, fragment->col, distribution->grid_cols)));
   *count = rows * cols;
   return shard;
 }
@@ -124,10 +124,10 @@ static void check_view(const test_view *test, eqs_dtype dtype, int grid_rows, in
   eqs_from_float(dtype, values, tensor, size);
   for (int matrix = 0; matrix < test->matrices; matrix++) {
     eqs_view view = view_of_matrix(test, matrix);
-    eqs_layout layout = {view.rows, view.cols, row_block, col_block, grid_rows, grid_cols};
+    eqs_distribution distribution = {view.rows, view.cols, row_block, col_block, grid_rows, grid_cols};
     for (int row = 0; row < grid_rows; row++)
       for (int col = 0; col < grid_cols; col++) {
-        eqs_fragment fragment = {.view = &view, .layout = &layout, .row = row, .col = col};
+        eqs_fragment fragment = {.view = &view, .distribution = &distribution, .row = row, .col = col};
         moved += check_shard(&fragment, dtype, step, tensor, back);
       }
   }
@@ -168,8 +168,8 @@ END_TEST
 START_TEST(adding_to_a_shard)
 {
   eqs_view view = {3, 600, 3, 600, 1, {{0, 600, 1, 0, 600}}};
-  eqs_layout layout = {3, 600, 2, 7, 1, 1};
-  eqs_fragment fragment = {&view, &layout, 0, 0, 0, 3};
+  eqs_distribution distribution = {3, 600, 2, 7, 1, 1};
+  eqs_fragment fragment = {&view, &distribution, 0, 0, 0, 3};
   float values[3 * 600], shard[3 * 600] = {0};
   uint16_t message[3 * 600];
   for (int i = 0; i < 3 * 600; i++) values[i] = value_of(i);
@@ -183,12 +183,12 @@ END_TEST
 START_TEST(nothing_in_common)
 {
   eqs_view view = view_of_matrix(&views[1], 2); /* tensor rows 12 ... 17 */
-  eqs_layout layout = {6, 9, 2, 9, 1, 2};
-  ck_assert_int_eq(eqs_fragment_count(&(eqs_fragment){&view, &layout, 0, 0, 0, 12}), 0);
-  ck_assert_int_eq(eqs_fragment_count(&(eqs_fragment){&view, &layout, 0, 0, 18, 24}), 0);
-  ck_assert_int_eq(eqs_fragment_count(&(eqs_fragment){&view, &layout, 0, 0, 14, 14}), 0);
-  ck_assert_int_eq(eqs_fragment_count(&(eqs_fragment){&view, &layout, 0, 1, 0, 24}), 0); /* an empty shard */
-  ck_assert_int_eq(eqs_fragment_count(&(eqs_fragment){&view, &layout, 0, 0, 11, 13}), 9);
+  eqs_distribution distribution = {6, 9, 2, 9, 1, 2};
+  ck_assert_int_eq(eqs_fragment_count(&(eqs_fragment){&view, &distribution, 0, 0, 0, 12}), 0);
+  ck_assert_int_eq(eqs_fragment_count(&(eqs_fragment){&view, &distribution, 0, 0, 18, 24}), 0);
+  ck_assert_int_eq(eqs_fragment_count(&(eqs_fragment){&view, &distribution, 0, 0, 14, 14}), 0);
+  ck_assert_int_eq(eqs_fragment_count(&(eqs_fragment){&view, &distribution, 0, 1, 0, 24}), 0); /* an empty shard */
+  ck_assert_int_eq(eqs_fragment_count(&(eqs_fragment){&view, &distribution, 0, 0, 11, 13}), 9);
 }
 END_TEST
 

@@ -57,7 +57,7 @@ static void make_scalars(scalars *made, int64_t count)
   made->view.part[0] = (eqs_view_part){.row_stride = 1, .col_stride = 1, .cols = 1};
   made->matrix = (eqs_tensor_matrix){
       .view = &made->view,
-      .layout = {.rows = 1, .cols = 1, .row_block = 1, .col_block = 1, .grid_rows = 1, .grid_cols = 1},
+      .distribution = {.rows = 1, .cols = 1, .row_block = 1, .col_block = 1, .grid_rows = 1, .grid_cols = 1},
       .shard = &made->value};
   for (int64_t p = 0; p < count; p++) {
     eqs_attribute *attribute = made->attribute + p * own_attributes;

@@ -62,7 +62,7 @@ START_TEST(test_balance)
     for (int p = 0; p < parameters; p++) expected += eqs_planned_bytes(&plan->parameter[p]);
     ck_assert_int_eq(bytes, expected);
     ck_assert_at_most(most, 2 * least);
-    const eqs_layout *embedding = &plan->parameter[2 * layers].matrix[0].layout;
+    const eqs_distribution *embedding = &plan->parameter[2 * layers].matrix[0].distribution;
     ck_assert_int_eq(embedding->grid_cols, 1);
     /* splitting by rows costs nothing: it is done where the embedding is more than half an owner's share of the memory
      */
@@ -71,7 +71,7 @@ START_TEST(test_balance)
     for (int p = 0; p < parameters; p++) {
       const eqs_planned_matrix *matrix = &plan->parameter[p].matrix[0];
       ck_assert_int_ge(matrix->first_owner, 0);
-      ck_assert_int_le(matrix->first_owner + matrix->layout.grid_rows * matrix->layout.grid_cols, owners);
+      ck_assert_int_le(matrix->first_owner + matrix->distribution.grid_rows * matrix->distribution.grid_cols, owners);
     }
     eqs_plan_free(&plan);
   }
@@ -118,12 +118,12 @@ START_TEST(test_grid_by_cost)
   eqs_parameter_info tall = {.name = "x.weight", .ndim = 2, .shape = {16384, 8192}};
   eqs_plan *plan;
   ck_assert_ok(eqs_plan_make(config, NULL, 4, 1, &tall, &plan));
-  ck_assert_int_eq(plan->parameter[0].matrix[0].layout.grid_rows, 4);
-  ck_assert_int_eq(plan->parameter[0].matrix[0].layout.grid_cols, 1);
+  ck_assert_int_eq(plan->parameter[0].matrix[0].distribution.grid_rows, 4);
+  ck_assert_int_eq(plan->parameter[0].matrix[0].distribution.grid_cols, 1);
   eqs_plan_free(&plan);
   ck_assert_ok(eqs_plan_make(config, NULL, 4096, 1, &tall, &plan));
-  ck_assert_int_gt(plan->parameter[0].matrix[0].layout.grid_rows, 1);
-  ck_assert_int_gt(plan->parameter[0].matrix[0].layout.grid_cols, 1);
+  ck_assert_int_gt(plan->parameter[0].matrix[0].distribution.grid_rows, 1);
+  ck_assert_int_gt(plan->parameter[0].matrix[0].distribution.grid_cols, 1);
   eqs_plan_free(&plan);
   eqs_config_free(&config);
 }
@@ -238,11 +238,11 @@ START_TEST(test_forced_grid)
   eqs_parameter_info info = {.name = "x.weight", .ndim = 2, .shape = {40, 30}};
   eqs_plan *plan;
   ck_assert_ok(eqs_plan_make(config, NULL, 6, 1, &info, &plan));
-  const eqs_layout *layout = &plan->parameter[0].matrix[0].layout;
-  ck_assert_int_eq(layout->grid_rows, 2);
-  ck_assert_int_eq(layout->grid_cols, 3);
-  ck_assert_int_eq(layout->row_block, 5);
-  ck_assert_int_eq(layout->col_block, 7);
+  const eqs_distribution *distribution = &plan->parameter[0].matrix[0].distribution;
+  ck_assert_int_eq(distribution->grid_rows, 2);
+  ck_assert_int_eq(distribution->grid_cols, 3);
+  ck_assert_int_eq(distribution->row_block, 5);
+  ck_assert_int_eq(distribution->col_block, 7);
   eqs_plan_free(&plan);
   ck_assert_int_eq(eqs_plan_make(config, NULL, 5, 1, &info, &plan), EQS_USAGE);
   ck_assert_ptr_nonnull(strstr(eqs_error_message(), "plan.yaml:1: parameter 'x.weight'"));

@@ -1,23 +1,23 @@
 /*
- * The squares of a matrix against naive products in float64, on every grid, held in both ways, with hosts as they are
- * and hosts of few ranks. A float32 sum of k products of numbers below 1 is within k² ε of the exact one, and here well
- * below.
+ * The symmetric sets of a matrix against naive products in float64, on every grid, held in both ways, with hosts as
+ * they are and hosts of few ranks. A float32 sum of k products of numbers below 1 is within k² ε of the exact one, and
+ * here well below.
  */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "dist/squares.h"
+#include "dist/symmetric_set.h"
 #include "matrices.h"
 
 typedef struct {
-  eqs_squares_choice choice;
+  eqs_symmetric_set_choice choice;
   int host_ranks; /* 0: as they are */
 } arrangement;
 
 static const arrangement arrangements[] = {
-    {EQS_SQUARES_AS_PREDICTED, 0}, {EQS_SQUARES_REPLICATED, 0},  {EQS_SQUARES_REPLICATED, 1},
-    {EQS_SQUARES_REPLICATED, 2},   {EQS_SQUARES_DISTRIBUTED, 0},
+    {EQS_SYMMETRIC_SET_AS_PREDICTED, 0}, {EQS_SYMMETRIC_SET_REPLICATED, 0},  {EQS_SYMMETRIC_SET_REPLICATED, 1},
+    {EQS_SYMMETRIC_SET_REPLICATED, 2},   {EQS_SYMMETRIC_SET_DISTRIBUTED, 0},
 };
 
 static double element(int64_t i, int64_t j)
@@ -50,14 +50,14 @@ static void free_reference(reference *r)
 }
 
 /* X <- X square or square X, through the interface and in float64, must agree to `limit` of the largest element. */
-static void check_applied(const reference *r, eqs_squares *squares, eqs_matrix *x, int q, const double *square,
+static void check_applied(const reference *r, eqs_symmetric_set *set, eqs_matrix *x, int q, const double *square,
                           double limit, const char *what)
 {
   double dot, expected_dot = 0, largest = 0;
   double *expected = r->op == EQS_AS_IS ? test_multiply(square, r->x, r->k, r->k, r->n)
                                         : test_multiply(r->x, square, r->m, r->k, r->k);
-  ck_assert_ok(eqs_squares_apply(squares, 2, q, &dot));
-  ck_assert_ok(eqs_squares_close(&squares));
+  ck_assert_ok(eqs_symmetric_set_apply(set, 2, q, &dot));
+  ck_assert_ok(eqs_symmetric_set_close(&set));
   double *found = test_collect(x);
   for (int64_t i = 0; i < r->m * r->n; i++) {
     expected[i] *= 2;
@@ -72,29 +72,29 @@ static void check_applied(const reference *r, eqs_squares *squares, eqs_matrix *
   free(expected);
 }
 
-static eqs_squares *open_squares(const reference *r, const eqs_grid *grid, eqs_matrix *x)
+static eqs_symmetric_set *open_set(const reference *r, const eqs_grid *grid, eqs_matrix *x)
 {
-  eqs_squares *squares;
+  eqs_symmetric_set *set;
   ck_assert_ok(eqs_matrix_create(grid, r->m, r->n, 5, 3, EQS_ELEMENT_FLOAT, x));
   test_spread(r->x, x);
-  ck_assert_ok(eqs_squares_open(x, r->op, 4, &squares));
-  return squares;
+  ck_assert_ok(eqs_symmetric_set_open(x, r->op, 4, &set));
+  return set;
 }
 
 /* G/2 + 3I; its norm. */
 static void check_gram(const reference *r, const eqs_grid *grid)
 {
   eqs_matrix x;
-  eqs_squares *squares = open_squares(r, grid, &x);
+  eqs_symmetric_set *set = open_set(r, grid, &x);
   double *expected = test_numbers(r->k, r->k), norm, expected_norm = 0;
   for (int64_t i = 0; i < r->k * r->k; i++) {
     expected[i] = r->gram[i] / 2 + (i % (r->k + 1) == 0 ? 3 : 0);
     expected_norm += expected[i] * expected[i];
   }
-  ck_assert_ok(eqs_squares_gram(squares, 0.5, 3, 1));
-  ck_assert_ok(eqs_squares_norm(squares, 1, &norm));
+  ck_assert_ok(eqs_symmetric_set_gram(set, 0.5, 3, 1));
+  ck_assert_ok(eqs_symmetric_set_norm(set, 1, &norm));
   ck_assert_double_eq_tol(norm, sqrt(expected_norm), 1e-6 * sqrt(expected_norm));
-  check_applied(r, squares, &x, 1, expected, 2e-6, "Gram matrix");
+  check_applied(r, set, &x, 1, expected, 2e-6, "Gram matrix");
   free(expected);
   eqs_matrix_destroy(&x);
 }
@@ -104,7 +104,7 @@ static void check_products(const reference *r, const eqs_grid *grid)
 {
   enum { S, T, R, U };
   eqs_matrix x;
-  eqs_squares *squares = open_squares(r, grid, &x);
+  eqs_symmetric_set *set = open_set(r, grid, &x);
   int64_t k = r->k, count = k * k;
   double *s = test_numbers(k, k);
   for (int64_t i = 0; i < count; i++) s[i] = r->gram[i] / (double)r->l;
@@ -112,12 +112,12 @@ static void check_products(const reference *r, const eqs_grid *grid)
   for (int64_t i = 0; i < count; i++) t[i] = 2 * t[i] - s[i] + (i % (k + 1) == 0 ? 4 : 0);
   double *product = test_multiply(s, t, k, k, k), *u = test_multiply(t, product, k, k, k);
   for (int64_t i = 0; i < count; i++) u[i] = -u[i] / 2 + t[i] + (i % (k + 1) == 0 ? 1 : 0);
-  ck_assert_ok(eqs_squares_gram(squares, 1 / (double)r->l, 0, S));
-  ck_assert_ok(eqs_squares_multiply(squares, 2, S, S, -1, S, 4, T));
-  ck_assert_ok(eqs_squares_multiply_whole(squares, S, T, R));
-  ck_assert_ok(eqs_squares_multiply(squares, 1, R, T, 0, -1, 0, U));
-  ck_assert_ok(eqs_squares_combine(squares, -0.5, U, T, 1, U));
-  check_applied(r, squares, &x, U, u, 1e-5, "products");
+  ck_assert_ok(eqs_symmetric_set_gram(set, 1 / (double)r->l, 0, S));
+  ck_assert_ok(eqs_symmetric_set_multiply(set, 2, S, S, -1, S, 4, T));
+  ck_assert_ok(eqs_symmetric_set_multiply_whole(set, S, T, R));
+  ck_assert_ok(eqs_symmetric_set_multiply(set, 1, R, T, 0, -1, 0, U));
+  ck_assert_ok(eqs_symmetric_set_combine(set, -0.5, U, T, 1, U));
+  check_applied(r, set, &x, U, u, 1e-5, "products");
   free(s);
   free(t);
   free(product);
@@ -146,7 +146,7 @@ START_TEST(products_on_every_grid)
   eqs_grid_cache *cache;
   test_grid_shape shapes[test_max_grids];
   int count = test_grids(shapes);
-  eqs_squares_choose(how->choice);
+  eqs_symmetric_set_choose(how->choice);
   eqs_team_set_host_ranks(how->host_ranks);
   ck_assert_ok(eqs_grid_cache_create(MPI_COMM_WORLD, &cache));
   for (int g = 0; g < count; g++) {
@@ -155,22 +155,22 @@ START_TEST(products_on_every_grid)
     if (eqs_grid_member(grid)) check_shapes(grid);
   }
   eqs_grid_cache_destroy(&cache);
-  eqs_squares_choose(EQS_SQUARES_AS_PREDICTED);
+  eqs_symmetric_set_choose(EQS_SYMMETRIC_SET_AS_PREDICTED);
   eqs_team_set_host_ranks(0);
 }
 END_TEST
 
-/* Few ranks share the work by halves; many, with matrices that are large beside it, spread the squares too. */
+/* Few ranks share the work by halves; many, with matrices that are large beside it, spread the set too. */
 START_TEST(predicted_choice)
 {
   eqs_grid few = {.rows = 2, .cols = 2}, many = {.rows = 64, .cols = 64}, along = {.rows = 4096, .cols = 1};
-  ck_assert(eqs_squares_replicated(&few, EQS_AS_IS, 4096, 4096));
-  ck_assert(!eqs_squares_replicated(&many, EQS_AS_IS, 4096, 4096));
-  ck_assert(eqs_squares_replicated(&along, EQS_TRANSPOSED, 1024, 1 << 20));
-  ck_assert_double_lt(eqs_squares_seconds(&eqs_built_in_speeds, false, 4096, 8192),
-                      eqs_squares_seconds(&eqs_built_in_speeds, true, 4096, 8192));
-  ck_assert_double_lt(eqs_squares_seconds(&eqs_built_in_speeds, true, 4, 1024),
-                      eqs_squares_seconds(&eqs_built_in_speeds, false, 4, 1024));
+  ck_assert(eqs_symmetric_set_replicated(&few, EQS_AS_IS, 4096, 4096));
+  ck_assert(!eqs_symmetric_set_replicated(&many, EQS_AS_IS, 4096, 4096));
+  ck_assert(eqs_symmetric_set_replicated(&along, EQS_TRANSPOSED, 1024, 1 << 20));
+  ck_assert_double_lt(eqs_symmetric_set_seconds(&eqs_built_in_speeds, false, 4096, 8192),
+                      eqs_symmetric_set_seconds(&eqs_built_in_speeds, true, 4096, 8192));
+  ck_assert_double_lt(eqs_symmetric_set_seconds(&eqs_built_in_speeds, true, 4, 1024),
+                      eqs_symmetric_set_seconds(&eqs_built_in_speeds, false, 4, 1024));
 }
 END_TEST
 
@@ -193,8 +193,8 @@ END_TEST
 
 Suite *make_suite(void)
 {
-  Suite *suite = suite_create("squares");
-  TCase *tests = tcase_create("squares");
+  Suite *suite = suite_create("symmetric_set");
+  TCase *tests = tcase_create("symmetric_set");
   tcase_add_loop_test(tests, products_on_every_grid, 0, sizeof arrangements / sizeof arrangements[0]);
   tcase_add_test(tests, predicted_choice);
   tcase_add_test(tests, panels_have_equal_areas);
