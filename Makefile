@@ -103,7 +103,7 @@ $(BUILD)/tests/%: $(BUILD)/objects/tests/%.o $(call objects,$(HELPER_SOURCES)) $
 	@$(CC) $(CFLAGS) -o $@ $^ $(LDLIBS) $(shell $(PKG_CONFIG) --libs check)
 
 FUZZ_OBJECTS = $(patsubst %.c,$(BUILD)/fuzz/objects/%.o,$(foreach room,$(FUZZ_ROOMS),$(wildcard src/$(room)/*.c)) \
-               $(addprefix src/checkpoint/,tiles.c index.c image.c hdf5_encode.c summary.c packed.c) \
+               $(addprefix src/checkpoint/,contents.c tiles.c index.c image.c hdf5_encode.c serialize.c) \
                src/weights/safetensors.c)
 FUZZ_CC = OMPI_CC=clang $(CC)
 FUZZ_CFLAGS = -std=c11 -g -O1 -march=$(ARCH) -fno-omit-frame-pointer -fno-math-errno -Wall -Wextra -Werror \

@@ -12,7 +12,7 @@
 #include "bench/bench.h"
 #include "bench/model.h"
 #include "bench/pseudo_random.h"
-#include "checkpoint/optimizer_state.h"
+#include "checkpoint/save_optimizer.h"
 #include "dist/communicator.h"
 
 static const char documentation[] =
@@ -173,18 +173,18 @@ static eqs_status begin_timing(const checkpoint_bench *bench, double *begin)
 static eqs_status run_once(checkpoint_bench *bench, double seconds[TIMINGS])
 {
   eqs_status status = EQS_OK;
-  eqs_checkpoint_place place = {.directory = bench->folder, .keep = 1};
+  eqs_checkpoint_directory to = {.path = bench->folder, .keep = 1};
   double begin;
   EQS_TRY(begin_timing(bench, &begin));
   EQS_TRY(eqs_agree(bench->comm, bench->rank == 0 ? run_dd(bench) : EQS_OK));
   seconds[DD] = eqs_clock() - begin;
 
   EQS_TRY(begin_timing(bench, &begin));
-  EQS_TRY(eqs_optimizer_write(bench->optimizer, bench->file));
+  EQS_TRY(eqs_checkpoint_write_optimizer(bench->optimizer, bench->file));
   seconds[WRITE] = eqs_clock() - begin;
 
   EQS_TRY(begin_timing(bench, &begin));
-  EQS_TRY(eqs_optimizer_save(bench->optimizer, &place, bench->saver, NULL, 0));
+  EQS_TRY(eqs_checkpoint_save_optimizer(bench->optimizer, &to, bench->saver, NULL, 0));
   seconds[STALL] = eqs_clock() - begin;
   EQS_TRY(wait_for_saver(bench));
   seconds[BACKGROUND] = eqs_clock() - begin;

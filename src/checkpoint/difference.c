@@ -1,133 +1,221 @@
 #include "checkpoint/difference.h"
 
-#include <fcntl.h>
-#include <math.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
 #include "base/memory.h"
-#include "checkpoint/tiles.h"
+#include "checkpoint/directory.h"
+#include "checkpoint/match_model.h"
+#include "checkpoint/read_contents.h"
 
-/* Sums over the elements of a tensor that are finite on both sides. */
-typedef struct {
-  double difference, b; /* squares */
-} square_sums;
-
-static uint32_t bits_of(float x)
+static eqs_status add_only(eqs_checkpoint_difference *found, int side, const char *parameter, const char *tensor,
+                           int tensors)
 {
-  uint32_t bits;
-  memcpy(&bits, &x, sizeof bits);
-  return bits;
+  eqs_status status = EQS_OK;
+  EQS_TRY(eqs_grow(&found->only[side], found->only_count[side], sizeof *found->only[side]));
+  found->only[side][found->only_count[side]++] = (eqs_only_difference){parameter, tensor};
+  found->tensors += tensors;
+  found->differing += tensors;
+cleanup:
+  return status;
 }
 
-static void add_rows(const float *a, const float *b, int64_t count, eqs_tensor_difference *difference,
-                     square_sums *sums)
+static eqs_status add_attribute(eqs_checkpoint_difference *found, const char *parameter, const eqs_attribute *a,
+                                const eqs_attribute *b)
 {
-  square_sums here = {0}; /* of a tile: sums of sums lose less */
-  for (int64_t i = 0; i < count; i++) {
-    bool differs = bits_of(a[i]) != bits_of(b[i]);
-    difference->differing += differs;
-    if (!isfinite(a[i]) || !isfinite(b[i])) {
-      difference->not_finite += differs;
-      continue;
+  eqs_status status = EQS_OK;
+  EQS_TRY(eqs_grow(&found->attribute, found->attributes, sizeof *found->attribute));
+  found->attribute[found->attributes++] =
+      (eqs_attribute_difference){.parameter = parameter, .name = a ? a->name : b->name, .in = {a, b}};
+cleanup:
+  return status;
+}
+
+static eqs_status add_item(eqs_checkpoint_difference *found, const char *key)
+{
+  eqs_status status = EQS_OK;
+  EQS_TRY(eqs_grow(&found->item, found->items, sizeof *found->item));
+  found->item[found->items++] = key;
+cleanup:
+  return status;
+}
+
+static bool same_value(const eqs_attribute *a, const eqs_attribute *b)
+{
+  if (a->kind != b->kind) return false;
+  switch (a->kind) {
+  case EQS_ATTRIBUTE_INTEGER: return a->integer == b->integer;
+  case EQS_ATTRIBUTE_NUMBER: return memcmp(&a->number, &b->number, sizeof a->number) == 0;
+  case EQS_ATTRIBUTE_TEXT: return strcmp(a->text, b->text) == 0;
+  }
+  return false;
+}
+
+/* Which of two sorted lists has the next name: below 0 the first, above 0 the second, 0 both. NULL: the end of one. */
+static int which_is_next(const char *a, const char *b)
+{
+  return a == NULL ? 1 : b == NULL ? -1 : strcmp(a, b);
+}
+
+static eqs_status compare_dtypes(const eqs_checkpoint_parameter *a, const eqs_checkpoint_parameter *b,
+                                 eqs_checkpoint_difference *found)
+{
+  static const eqs_attribute dtype[] = {
+      [EQS_FLOAT32] = {.name = "trainer_dtype", .kind = EQS_ATTRIBUTE_TEXT, .text = "float32"},
+      [EQS_BFLOAT16] = {.name = "trainer_dtype", .kind = EQS_ATTRIBUTE_TEXT, .text = "bfloat16"},
+      [EQS_FLOAT16] = {.name = "trainer_dtype", .kind = EQS_ATTRIBUTE_TEXT, .text = "float16"}};
+  if (a->trainer_dtype == b->trainer_dtype) return EQS_OK;
+  return add_attribute(found, a->name, &dtype[a->trainer_dtype], &dtype[b->trainer_dtype]);
+}
+
+static eqs_status compare_attributes(const eqs_checkpoint_parameter *a, const eqs_checkpoint_parameter *b,
+                                     eqs_checkpoint_difference *found)
+{
+  eqs_status status = EQS_OK;
+  int i = 0, j = 0;
+  while (i < a->attributes || j < b->attributes) {
+    const eqs_attribute *left = i < a->attributes ? &a->attribute[i] : NULL;
+    const eqs_attribute *right = j < b->attributes ? &b->attribute[j] : NULL;
+    int next = which_is_next(left ? left->name : NULL, right ? right->name : NULL);
+    if (next != 0 || !same_value(left, right))
+      EQS_TRY(add_attribute(found, a->name, next <= 0 ? left : NULL, next >= 0 ? right : NULL));
+    i += next <= 0;
+    j += next >= 0;
+  }
+  EQS_TRY(compare_dtypes(a, b, found));
+cleanup:
+  return status;
+}
+
+/* Tensors of one parameter: those that one of them lacks; all, if the shapes differ. */
+static eqs_status compare_tensors(const eqs_checkpoint_parameter *a, const eqs_checkpoint_parameter *b,
+                                  eqs_checkpoint_difference *found)
+{
+  eqs_status status = EQS_OK;
+  bool reshaped = !eqs_parameter_has_shape(a, b->ndim, b->shape);
+  int i = 0, j = 0;
+  if (reshaped) {
+    EQS_TRY(eqs_grow(&found->shape, found->shapes, sizeof *found->shape));
+    found->shape[found->shapes++] = (eqs_shape_difference){{a, b}};
+  }
+  while (i < a->tensors || j < b->tensors) {
+    const char *left = i < a->tensors ? a->tensor[i].name : NULL, *right = j < b->tensors ? b->tensor[j].name : NULL;
+    int next = which_is_next(left, right);
+    if (next != 0) EQS_TRY(add_only(found, next > 0, a->name, next < 0 ? left : right, 1));
+    if (next == 0) found->tensors++;
+    if (next == 0 && reshaped) found->differing++;
+    i += next <= 0;
+    j += next >= 0;
+  }
+cleanup:
+  return status;
+}
+
+static eqs_status compare_parameters(eqs_checkpoint_difference *found)
+{
+  eqs_status status = EQS_OK;
+  const eqs_checkpoint_contents *a = &found->contents[0], *b = &found->contents[1];
+  int64_t i = 0, j = 0;
+  while (i < a->parameters || j < b->parameters) {
+    const eqs_checkpoint_parameter *left = i < a->parameters ? &a->parameter[i] : NULL;
+    const eqs_checkpoint_parameter *right = j < b->parameters ? &b->parameter[j] : NULL;
+    int next = which_is_next(left ? left->name : NULL, right ? right->name : NULL);
+    if (next < 0) EQS_TRY(add_only(found, 0, left->name, NULL, left->tensors));
+    if (next > 0) EQS_TRY(add_only(found, 1, right->name, NULL, right->tensors));
+    if (next == 0) {
+      EQS_TRY(compare_attributes(left, right, found));
+      EQS_TRY(compare_tensors(left, right, found));
     }
-    double distance = fabs((double)a[i] - (double)b[i]);
-    if (distance > difference->largest) difference->largest = distance;
-    here.difference += distance * distance;
-    here.b += (double)b[i] * (double)b[i];
+    i += next <= 0;
+    j += next >= 0;
   }
-  sums->difference += here.difference;
-  sums->b += here.b;
-}
-
-/* Where b has a tensor that is in `entry` of a; false if it does not have it in this shape. */
-static bool locate(const eqs_checkpoint_summary *b, const eqs_checkpoint_entry *entry, const char *tensor,
-                   eqs_stored_tensor *stored)
-{
-  const eqs_checkpoint_entry *other = eqs_checkpoint_entry_find(b, entry->name);
-  if (other == NULL || !eqs_checkpoint_entry_has_shape(other, entry->ndim, entry->shape)) return false;
-  int t = eqs_checkpoint_tensor_find(other, tensor);
-  if (t < 0) return false;
-  stored->offset = other->offset[t];
-  stored->checksums = other->checksums[t];
-  return true;
-}
-
-/* Tables of the tensors that both have; the same one at the same place. */
-static eqs_status find_common(const eqs_checkpoint_summary *a, const eqs_checkpoint_summary *b,
-                              eqs_tensor_table *table_a, eqs_tensor_table *table_b)
-{
-  eqs_status status = EQS_OK;
-  int64_t common = 0, i = 0;
-  EQS_TRY(eqs_table_of_file(a, table_a));
-  EQS_TRY(eqs_allocate(&table_b->tensor, table_a->tensors, sizeof *table_b->tensor));
-  for (int64_t e = 0; e < a->entries; e++)
-    for (int t = 0; t < a->entry[e].tensors; t++, i++) {
-      eqs_stored_tensor stored = table_a->tensor[i];
-      if (!locate(b, &a->entry[e], a->entry[e].tensor_name[t], &stored)) continue;
-      table_a->tensor[common] = table_a->tensor[i];
-      table_b->tensor[common++] = stored;
-    }
-  table_a->tensors = table_b->tensors = common;
 cleanup:
   return status;
 }
 
-static eqs_status compare_tiles(const char *file_a, const eqs_tensor_table *a, const char *file_b,
-                                const eqs_tensor_table *b, eqs_tensor_difference *difference, square_sums *sums)
+static eqs_status compare_items(eqs_checkpoint_difference *found)
 {
   eqs_status status = EQS_OK;
-  float *rows_a = NULL, *rows_b = NULL;
-  int opened_a = -1, opened_b = -1;
-  EQS_TRY(eqs_allocate_raw(&rows_a, eqs_tile_largest(a), sizeof *rows_a));
-  EQS_TRY(eqs_allocate_raw(&rows_b, eqs_tile_largest(a), sizeof *rows_b));
-  EQS_TRY(eqs_file_open(file_a, O_RDONLY, &opened_a));
-  EQS_TRY(eqs_file_open(file_b, O_RDONLY, &opened_b));
-  eqs_tile_walk walk = {.table = a};
-  for (eqs_tile tile; eqs_tile_next(&walk, &tile);) {
-    int64_t i = tile.stored - a->tensor;
-    eqs_tile other = tile; /* the rows of a tile follow from the shape */
-    other.stored = &b->tensor[i];
-    EQS_TRY(eqs_tile_read(opened_a, file_a, &tile, rows_a));
-    EQS_TRY(eqs_tile_read(opened_b, file_b, &other, rows_b));
-    add_rows(rows_a, rows_b, eqs_tile_elements(&tile), &difference[i], &sums[i]);
+  const eqs_checkpoint_contents *a = &found->contents[0], *b = &found->contents[1];
+  int i = 0, j = 0;
+  while (i < a->items || j < b->items) {
+    const eqs_checkpoint_item *left = i < a->items ? &a->item[i] : NULL, *right = j < b->items ? &b->item[j] : NULL;
+    int next = which_is_next(left ? left->key : NULL, right ? right->key : NULL);
+    if (next != 0)
+      EQS_TRY(add_item(found, next < 0 ? left->key : right->key));
+    else if (left->size != right->size || (left->size > 0 && memcmp(left->bytes, right->bytes, left->size) != 0))
+      EQS_TRY(add_item(found, left->key));
+    i += next <= 0;
+    j += next >= 0;
   }
 cleanup:
-  eqs_file_close(opened_b);
-  eqs_file_close(opened_a);
-  free(rows_b);
-  free(rows_a);
   return status;
 }
 
-eqs_status eqs_checkpoint_difference(const char *file_a, const eqs_checkpoint_summary *a, const char *file_b,
-                                     const eqs_checkpoint_summary *b, int64_t *count,
-                                     eqs_tensor_difference **difference)
+static int64_t first_differing_line(const char *a, const char *b)
+{
+  int64_t line = 1;
+  for (; *a == *b; a++, b++) {
+    if (*a == '\0') return 0;
+    line += *a == '\n';
+  }
+  return line;
+}
+
+static int by_size(const void *a, const void *b)
+{
+  const eqs_tensor_difference *left = a, *right = b;
+  if ((left->not_finite > 0) != (right->not_finite > 0)) return left->not_finite > 0 ? -1 : 1;
+  if (left->relative != right->relative) return left->relative > right->relative ? -1 : 1;
+  int order = strcmp(left->parameter, right->parameter);
+  return order != 0 ? order : strcmp(left->tensor, right->tensor);
+}
+
+static eqs_status compare_values(eqs_checkpoint_difference *found)
 {
   eqs_status status = EQS_OK;
-  eqs_tensor_table table_a = {0}, table_b = {0};
-  eqs_tensor_difference *found = NULL;
-  square_sums *sums = NULL;
-  EQS_TRY(find_common(a, b, &table_a, &table_b));
-  EQS_TRY(eqs_allocate(&found, table_a.tensors, sizeof *found));
-  EQS_TRY(eqs_allocate(&sums, table_a.tensors, sizeof *sums));
-  for (int64_t i = 0; i < table_a.tensors; i++) {
-    const eqs_stored_tensor *stored = &table_a.tensor[i];
-    found[i] = (eqs_tensor_difference){
-        .parameter = stored->parameter, .tensor = stored->name, .elements = stored->rows * stored->cols};
-  }
-  EQS_TRY(compare_tiles(file_a, &table_a, file_b, &table_b, found, sums));
-  for (int64_t i = 0; i < table_a.tensors; i++)
-    if (sums[i].difference > 0) found[i].relative = sqrt(sums[i].difference / sums[i].b);
-  *count = table_a.tensors;
-  *difference = found;
-  found = NULL;
+  EQS_TRY(eqs_tensor_differences(found->file[0], &found->contents[0], found->file[1], &found->contents[1],
+                                 &found->values, &found->value));
+  if (found->values > 0) qsort(found->value, (size_t)found->values, sizeof *found->value, by_size);
+  for (int64_t i = 0; i < found->values; i++) found->differing += found->value[i].differing > 0;
 cleanup:
-  free(sums);
-  free(found);
-  eqs_table_free(&table_b);
-  eqs_table_free(&table_a);
   return status;
+}
+
+bool eqs_difference_none(const eqs_checkpoint_difference *found)
+{
+  const eqs_checkpoint_contents *a = &found->contents[0], *b = &found->contents[1];
+  return found->differing == 0 && found->attributes == 0 && found->items == 0 && found->config_line == 0 &&
+         a->step == b->step && a->skipped == b->skipped && found->only_count[0] + found->only_count[1] == 0;
+}
+
+eqs_status eqs_difference_find(const char *path_a, const char *path_b, eqs_checkpoint_difference *found)
+{
+  eqs_status status = EQS_OK;
+  const char *const path[EQS_COMPARED] = {path_a, path_b};
+  for (int side = 0; side < EQS_COMPARED; side++) {
+    EQS_TRY(eqs_checkpoint_find(path[side], &found->file[side]));
+    EQS_TRY(eqs_contents_read(found->file[side], &found->contents[side]));
+    EQS_TRY(eqs_match_rename(NULL, &found->contents[side]));
+  }
+  found->config_line = first_differing_line(found->contents[0].config, found->contents[1].config);
+  EQS_TRY(compare_items(found));
+  EQS_TRY(compare_parameters(found));
+  EQS_TRY(compare_values(found));
+cleanup:
+  return status;
+}
+
+void eqs_difference_free(eqs_checkpoint_difference *found)
+{
+  for (int side = 0; side < EQS_COMPARED; side++) {
+    free(found->only[side]);
+    eqs_contents_free(&found->contents[side]);
+    free(found->file[side]);
+  }
+  free(found->shape);
+  free(found->attribute);
+  free(found->item);
+  free(found->value);
+  *found = (eqs_checkpoint_difference){0};
 }

@@ -1,32 +1,49 @@
-/* How the values of two checkpoints differ. */
+/* What differs between two checkpoints: parameters, shapes, attributes, the trainers' data, values. */
 #ifndef EQS_CHECKPOINT_DIFFERENCE_H
 #define EQS_CHECKPOINT_DIFFERENCE_H
 
-#include "checkpoint/checkpoint.h"
+#include "checkpoint/tensor_difference.h"
 
-/* A tensor that both have, in one shape. */
+enum { EQS_COMPARED = 2 }; /* files: A and B */
+
+/* Something that only one of them has. */
 typedef struct {
-  const char *parameter, *tensor; /* the first summary's */
-  int64_t elements;
-  int64_t differing;  /* elements of different bits */
-  int64_t not_finite; /* of these: NaN or infinite on a side; norms are over elements that are finite on both */
-  double largest;     /* max |a - b| */
-  double relative;    /* ||a - b|| / ||b||, Frobenius norms; infinite if b is zero, 0 if a - b is */
-} eqs_tensor_difference;
+  const char *parameter, *tensor; /* tensor NULL: the whole parameter */
+} eqs_only_difference;
+
+typedef struct {
+  const eqs_checkpoint_parameter *in[EQS_COMPARED];
+} eqs_shape_difference;
+
+typedef struct {
+  const char *parameter, *name;
+  const eqs_attribute *in[EQS_COMPARED]; /* NULL where it does not have it */
+} eqs_attribute_difference;
+
+typedef struct {
+  char *file[EQS_COMPARED];
+  eqs_checkpoint_contents contents[EQS_COMPARED];
+  int64_t only_count[EQS_COMPARED];
+  eqs_only_difference *only[EQS_COMPARED]; /* what only A, only B has */
+  int64_t shapes, attributes, items;
+  eqs_shape_difference *shape;
+  eqs_attribute_difference *attribute;
+  const char **item;   /* keys of the trainers' data */
+  int64_t tensors;     /* that at least one of them has */
+  int64_t differing;   /* tensors that do not have the same bits in both */
+  int64_t config_line; /* the first that differs; 0 if none */
+  int64_t values;
+  eqs_tensor_difference *value; /* tensors that both have in one shape; the largest difference first */
+} eqs_checkpoint_difference;
 
 /*
- * Compare all tensors that two checkpoints both have, in one shape, tile by tile; every tile's checksum is verified.
- * Norms accumulate in float64.
- *
- * file_a, file_b  [in]  as eqs_checkpoint_find gives them
- * a, b            [in]  what eqs_checkpoint_summarize says of them
- * count           [out]
- * difference      [out] allocated; by parameter, then by tensor name
- *
- * Not collective. EQS_IO; EQS_DAMAGED: the message names the tensor and the rows.
+ * Compare two checkpoints, each a path as eqs_checkpoint_find takes it, with all values. `found` is zeroed at first;
+ * free with eqs_difference_free, after a failure too. Not collective. EQS_IO, EQS_DAMAGED.
  */
-eqs_status eqs_checkpoint_difference(const char *file_a, const eqs_checkpoint_summary *a, const char *file_b,
-                                     const eqs_checkpoint_summary *b, int64_t *count,
-                                     eqs_tensor_difference **difference);
+eqs_status eqs_difference_find(const char *path_a, const char *path_b, eqs_checkpoint_difference *found);
+void eqs_difference_free(eqs_checkpoint_difference *found);
+
+/* Whether nothing differs but the time of writing and the version of the program that wrote. */
+bool eqs_difference_none(const eqs_checkpoint_difference *found);
 
 #endif

@@ -1,4 +1,5 @@
-/* A directory of checkpoints: step-<step>.h5, and the link `latest` to the one that was written last. */
+#include "checkpoint/directory.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -12,8 +13,9 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
-#include "checkpoint/directory.h"
-#include "checkpoint/tiles.h"
+#include "checkpoint/read_contents.h"
+#include "checkpoint/write.h"
+#include "dist/communicator.h"
 
 /* A checkpoint of a directory. */
 typedef struct {
@@ -128,7 +130,7 @@ cleanup:
   return status;
 }
 
-eqs_status eqs_directory_path(const char *directory, int64_t step, char **path)
+eqs_status eqs_directory_file(const char *directory, int64_t step, char **path)
 {
   return eqs_format(path, "%s/step-%08" PRId64 ".h5", directory, step);
 }
@@ -170,17 +172,17 @@ cleanup:
 }
 
 /* Remove all but the newest `keep` checkpoints and those of every `keep_every`-th step, never the one at `path`. */
-static eqs_status remove_old(const eqs_checkpoint_place *place, const char *path)
+static eqs_status remove_old(const eqs_checkpoint_directory *to, const char *path)
 {
   eqs_status status = EQS_OK, failure = EQS_OK;
   found_files found = {0};
-  EQS_TRY(list_files(place->directory, "", &found));
+  EQS_TRY(list_files(to->path, "", &found));
   int64_t kept = 1;
   for (int64_t i = 0; i < found.count; i++) {
     const found_file *file = &found.file[i];
     if (strcmp(file->path, path) == 0) continue;
-    if (kept++ < place->keep) continue;
-    if (place->keep_every > 0 && file->step % place->keep_every == 0) continue;
+    if (kept++ < to->keep) continue;
+    if (to->keep_every > 0 && file->step % to->keep_every == 0) continue;
     eqs_status removed = remove_checkpoint(file->path);
     if (removed != EQS_OK) failure = removed;
   }
@@ -191,29 +193,29 @@ cleanup:
 }
 
 /* A job goes on with more checkpoints than it was to keep. */
-static void prune(const eqs_checkpoint_place *place, const char *path)
+static void prune(const eqs_checkpoint_directory *to, const char *path)
 {
-  if (place->keep > 0 && remove_old(place, path) != EQS_OK) eqs_log(EQS_LOG_WARNING, "%s", eqs_error_message());
+  if (to->keep > 0 && remove_old(to, path) != EQS_OK) eqs_log(EQS_LOG_WARNING, "%s", eqs_error_message());
 }
 
-eqs_status eqs_directory_publish(const eqs_checkpoint_place *place, const char *path)
+eqs_status eqs_directory_publish(const eqs_checkpoint_directory *to, const char *path)
 {
-  eqs_status status = move_latest(place->directory, path);
-  if (status == EQS_OK) prune(place, path);
+  eqs_status status = move_latest(to->path, path);
+  if (status == EQS_OK) prune(to, path);
   return status;
 }
 
-eqs_status eqs_checkpoint_save(MPI_Comm owners, const eqs_checkpoint_place *place,
+eqs_status eqs_checkpoint_save(MPI_Comm owners, const eqs_checkpoint_directory *to,
                                const eqs_checkpoint_contents *contents)
 {
   eqs_status status = EQS_OK;
   char *path = NULL;
   int rank;
   MPI_Comm_rank(owners, &rank);
-  EQS_TRY(eqs_checkpoint_agree(owners, rank == 0 ? eqs_directory_prepare(place->directory, contents->step) : EQS_OK));
-  EQS_TRY(eqs_checkpoint_agree(owners, eqs_directory_path(place->directory, contents->step, &path)));
+  EQS_TRY(eqs_agree(owners, rank == 0 ? eqs_directory_prepare(to->path, contents->step) : EQS_OK));
+  EQS_TRY(eqs_agree(owners, eqs_directory_file(to->path, contents->step, &path)));
   EQS_TRY(eqs_checkpoint_write(owners, path, contents));
-  EQS_TRY(eqs_checkpoint_agree(owners, rank == 0 ? eqs_directory_publish(place, path) : EQS_OK));
+  EQS_TRY(eqs_agree(owners, rank == 0 ? eqs_directory_publish(to, path) : EQS_OK));
 cleanup:
   free(path);
   return status;
@@ -221,9 +223,9 @@ cleanup:
 
 static eqs_status check_file(const char *file)
 {
-  eqs_checkpoint_summary summary;
-  eqs_status status = eqs_checkpoint_summarize(file, &summary);
-  if (status == EQS_OK) eqs_checkpoint_summary_free(&summary);
+  eqs_checkpoint_contents contents;
+  eqs_status status = eqs_contents_read(file, &contents);
+  if (status == EQS_OK) eqs_contents_free(&contents);
   return status;
 }
 
@@ -297,7 +299,7 @@ eqs_status eqs_checkpoint_find(const char *path, char **file)
   return status;
 }
 
-bool eqs_checkpoint_is_there(const char *path)
+bool eqs_checkpoint_exists(const char *path)
 {
   struct stat about;
   found_files found = {0};

@@ -12,7 +12,7 @@
 #include <stdbool.h>
 
 #include "base/bytes.h"
-#include "checkpoint/checkpoint.h"
+#include "checkpoint/contents.h"
 
 #define EQS_HDF5_NOWHERE UINT64_MAX /* the undefined address */
 

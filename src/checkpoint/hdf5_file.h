@@ -4,7 +4,7 @@
 
 #include <hdf5.h>
 
-#include "checkpoint/checkpoint.h"
+#include "checkpoint/contents.h"
 
 /*
  * Keep HDF5 from printing its errors, for good: at the end of the process it would complain about what its own error

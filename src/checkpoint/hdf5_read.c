@@ -225,15 +225,15 @@ eqs_status eqs_hdf5_open_group(const eqs_hdf5_reader *reader, hid_t parent, cons
 }
 
 /* Where and how a dataset's data is stored: asked before its extent, since that of a virtual one is in other files. */
-static eqs_status check_storage(const eqs_hdf5_reader *reader, hid_t dataset, eqs_hdf5_place *place)
+static eqs_status check_storage(const eqs_hdf5_reader *reader, hid_t dataset, eqs_hdf5_place *extent)
 {
   eqs_status status = EQS_OK;
   hid_t properties = -1;
-  place->one_piece = H5Dget_offset(dataset) != HADDR_UNDEF; /* only then: it is in this file */
-  if (place->one_piece) return EQS_OK;                      /* a list of properties is a costly copy */
+  extent->one_piece = H5Dget_offset(dataset) != HADDR_UNDEF; /* only then: it is in this file */
+  if (extent->one_piece) return EQS_OK;                      /* a list of properties is a costly copy */
   EQS_HDF5_TRY(reader, "a dataset", properties = H5Dget_create_plist(dataset));
   H5D_layout_t layout = H5Pget_layout(properties);
-  place->one_piece = layout == H5D_CONTIGUOUS;
+  extent->one_piece = layout == H5D_CONTIGUOUS;
   EQS_HDF5_CHECK(reader, "a dataset whose data is in other files",
                  layout != H5D_VIRTUAL && H5Pget_external_count(properties) == 0);
 cleanup:
@@ -241,21 +241,21 @@ cleanup:
   return status;
 }
 
-static eqs_status read_extent(const eqs_hdf5_reader *reader, hid_t dataset, eqs_hdf5_place *place)
+static eqs_status read_extent(const eqs_hdf5_reader *reader, hid_t dataset, eqs_hdf5_place *extent)
 {
   eqs_status status = EQS_OK;
-  hsize_t extent[H5S_MAX_RANK] = {0};
+  hsize_t size[H5S_MAX_RANK] = {0};
   hid_t space = -1;
   EQS_HDF5_TRY(reader, "a dataset", space = H5Dget_space(dataset));
   EQS_HDF5_CHECK(reader, "a dataset without values", H5Sget_simple_extent_type(space) != H5S_NULL);
-  EQS_HDF5_TRY(reader, "a dataset", place->ndim = H5Sget_simple_extent_ndims(space));
-  EQS_HDF5_CHECK(reader, "a dataset of too many dimensions", place->ndim <= EQS_MAX_DIMS);
-  EQS_HDF5_TRY(reader, "a dataset", H5Sget_simple_extent_dims(space, extent, NULL));
-  for (int d = 0; d < place->ndim; d++) {
-    EQS_HDF5_CHECK(reader, "a dataset that is too large", extent[d] <= INT64_MAX);
-    place->shape[d] = (int64_t)extent[d];
+  EQS_HDF5_TRY(reader, "a dataset", extent->ndim = H5Sget_simple_extent_ndims(space));
+  EQS_HDF5_CHECK(reader, "a dataset of too many dimensions", extent->ndim <= EQS_MAX_DIMS);
+  EQS_HDF5_TRY(reader, "a dataset", H5Sget_simple_extent_dims(space, size, NULL));
+  for (int d = 0; d < extent->ndim; d++) {
+    EQS_HDF5_CHECK(reader, "a dataset that is too large", size[d] <= INT64_MAX);
+    extent->shape[d] = (int64_t)size[d];
     EQS_HDF5_CHECK(reader, "a dataset that is too large",
-                   eqs_multiply_sizes(place->bytes, place->shape[d], &place->bytes));
+                   eqs_multiply_sizes(extent->bytes, extent->shape[d], &extent->bytes));
   }
 cleanup:
   eqs_hdf5_close(space);
@@ -263,36 +263,36 @@ cleanup:
 }
 
 /* Whether a dataset's data can be in the file; where it is, if it is in one piece. */
-static eqs_status check_data(const eqs_hdf5_reader *reader, hid_t dataset, eqs_hdf5_place *place)
+static eqs_status check_data(const eqs_hdf5_reader *reader, hid_t dataset, eqs_hdf5_place *extent)
 {
   eqs_status status = EQS_OK;
-  if (place->bytes == 0) return EQS_OK;
+  if (extent->bytes == 0) return EQS_OK;
   hsize_t stored = H5Dget_storage_size(dataset);
-  if (!place->one_piece) {
+  if (!extent->one_piece) {
     EQS_HDF5_CHECK(reader, "a dataset that is larger than what is stored of it",
-                   stored <= (hsize_t)reader->bytes && (hsize_t)(place->bytes / best_compression) <= stored);
+                   stored <= (hsize_t)reader->bytes && (hsize_t)(extent->bytes / best_compression) <= stored);
     return EQS_OK;
   }
   haddr_t address = H5Dget_offset(dataset);
-  EQS_HDF5_CHECK(reader, "a dataset without space", address != HADDR_UNDEF && stored == (hsize_t)place->bytes);
+  EQS_HDF5_CHECK(reader, "a dataset without space", address != HADDR_UNDEF && stored == (hsize_t)extent->bytes);
   EQS_HDF5_CHECK(reader, "a dataset that ends after the file",
-                 place->bytes <= reader->bytes && address <= (haddr_t)(reader->bytes - place->bytes));
-  place->offset = (int64_t)address;
+                 extent->bytes <= reader->bytes && address <= (haddr_t)(reader->bytes - extent->bytes));
+  extent->offset = (int64_t)address;
 cleanup:
   return status;
 }
 
 eqs_status eqs_hdf5_open_dataset(const eqs_hdf5_reader *reader, hid_t parent, const char *name, hid_t *dataset,
-                                 hid_t *type, eqs_hdf5_place *place)
+                                 hid_t *type, eqs_hdf5_place *extent)
 {
   eqs_status status = EQS_OK;
-  *place = (eqs_hdf5_place){0};
+  *extent = (eqs_hdf5_place){0};
   EQS_TRY(open_object(reader, parent, name, H5I_DATASET, "dataset", dataset));
-  EQS_TRY(check_storage(reader, *dataset, place));
+  EQS_TRY(check_storage(reader, *dataset, extent));
   EQS_HDF5_TRY(reader, name, *type = H5Dget_type(*dataset));
-  place->bytes = (int64_t)H5Tget_size(*type);
-  EQS_TRY(read_extent(reader, *dataset, place));
-  EQS_TRY(check_data(reader, *dataset, place));
+  extent->bytes = (int64_t)H5Tget_size(*type);
+  EQS_TRY(read_extent(reader, *dataset, extent));
+  EQS_TRY(check_data(reader, *dataset, extent));
 cleanup:
   return status;
 }

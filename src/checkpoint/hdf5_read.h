@@ -75,6 +75,6 @@ typedef struct {
  *            which have a thousandth of its size at least
  */
 eqs_status eqs_hdf5_open_dataset(const eqs_hdf5_reader *reader, hid_t parent, const char *name, hid_t *dataset,
-                                 hid_t *type, eqs_hdf5_place *place);
+                                 hid_t *type, eqs_hdf5_place *extent);
 
 #endif

@@ -9,9 +9,9 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/numbers.h"
+#include "checkpoint/contents.h"
 #include "checkpoint/index.h"
-#include "checkpoint/packed.h"
-#include "checkpoint/summary.h"
+#include "checkpoint/serialize.h"
 #include "checkpoint/tiles.h"
 
 /* Before the index: what it is, its size, its XXH3-64. */
@@ -24,7 +24,7 @@ static const char no_time[EQS_CREATED_SIZE + 1] = "0000-00-00T00:00:00Z";
 /* ----- where things are ----- */
 
 typedef struct {
-  const eqs_checkpoint_summary *summary;
+  const eqs_checkpoint_contents *contents;
   eqs_catalogue catalogue;
   eqs_image *image;
   int64_t index_size, checksums, tiles; /* of the index with its head; of the tiles' checksums, their number */
@@ -36,32 +36,32 @@ typedef struct {
 } image_maker;
 
 /* Zeros behind the index: what comes behind the trainer's data is to begin at a multiple of 8. */
-static int64_t index_padding(const eqs_checkpoint_summary *summary, int64_t index_size)
+static int64_t index_padding(const eqs_checkpoint_contents *contents, int64_t index_size)
 {
   uint64_t end = (uint64_t)(index_begin + index_head + index_size);
-  for (int i = 0; i < summary->items; i++) end += summary->item[i].size;
+  for (int i = 0; i < contents->items; i++) end += contents->item[i].size;
   return (int64_t)(-end % 8);
 }
 
-static void add_index(eqs_bytes *to, const eqs_checkpoint_summary *summary, const eqs_catalogue *catalogue)
+static void add_index(eqs_bytes *to, const eqs_checkpoint_contents *contents, const eqs_catalogue *catalogue)
 {
   eqs_bytes index = {0};
-  eqs_index_add(&index, summary, catalogue);
+  eqs_index_add(&index, contents, catalogue);
   if (index.status != EQS_OK) to->status = index.status;
   uint64_t checksum = index.size > 0 ? XXH3_64bits(index.bytes, (size_t)index.size) : 0;
   eqs_bytes_add(to, index_mark, sizeof index_mark);
   eqs_bytes_add_little(to, (uint64_t)index.size, 8);
   eqs_bytes_add_little(to, checksum, 8);
   eqs_bytes_add(to, index.bytes, index.size);
-  eqs_bytes_add_zeros(to, index_padding(summary, index.size));
+  eqs_bytes_add_zeros(to, index_padding(contents, index.size));
   eqs_bytes_free(&index);
 }
 
-eqs_status eqs_image_index(const eqs_checkpoint_summary *summary, eqs_bytes *block)
+eqs_status eqs_image_index(const eqs_checkpoint_contents *contents, eqs_bytes *block)
 {
   eqs_catalogue catalogue;
-  eqs_status status = eqs_catalogue_make(summary, &catalogue);
-  if (status == EQS_OK) add_index(block, summary, &catalogue);
+  eqs_status status = eqs_catalogue_make(contents, &catalogue);
+  if (status == EQS_OK) add_index(block, contents, &catalogue);
   eqs_catalogue_free(&catalogue);
   return status == EQS_OK ? block->status : status;
 }
@@ -72,12 +72,12 @@ static eqs_status make_head(image_maker *maker)
   eqs_status status = EQS_OK;
   eqs_bytes *head = &maker->image->head;
   eqs_bytes_add_zeros(head, EQS_HDF5_SUPERBLOCK);
-  add_index(head, maker->summary, &maker->catalogue);
+  add_index(head, maker->contents, &maker->catalogue);
   maker->index_size = head->size - index_begin;
-  EQS_TRY(eqs_allocate(&maker->item_offset, maker->summary->items, sizeof *maker->item_offset));
-  for (int i = 0; i < maker->summary->items; i++) {
+  EQS_TRY(eqs_allocate(&maker->item_offset, maker->contents->items, sizeof *maker->item_offset));
+  for (int i = 0; i < maker->contents->items; i++) {
     maker->item_offset[i] = head->size;
-    eqs_bytes_add(head, maker->summary->item[i].bytes, (int64_t)maker->summary->item[i].size);
+    eqs_bytes_add(head, maker->contents->item[i].bytes, (int64_t)maker->contents->item[i].size);
   }
   status = head->status;
 cleanup:
@@ -93,31 +93,31 @@ static eqs_status take_room(int64_t *end, int64_t bytes, int64_t most)
 }
 
 /* Behind the head the tiles' checksums, then the tensors: large ones on pages of the file cache. */
-static eqs_status place_tensors(image_maker *maker, eqs_checkpoint_summary *summary, int64_t most)
+static eqs_status place_tensors(image_maker *maker, eqs_checkpoint_contents *contents, int64_t most)
 {
   enum { large = 64 << 10, page = 4096, word = 8 };
   eqs_status status = EQS_OK;
   int64_t end = maker->image->head.size;
   maker->checksums = end;
-  for (int64_t e = 0; e < summary->entries; e++) {
-    eqs_checkpoint_entry *entry = &summary->entry[e];
+  for (int64_t p = 0; p < contents->parameters; p++) {
+    eqs_checkpoint_parameter *parameter = &contents->parameter[p];
     int64_t rows, cols;
-    eqs_tensor_rows_cols(entry->ndim, entry->shape, &rows, &cols);
-    for (int t = 0; t < entry->tensors; t++) {
+    eqs_tensor_rows_cols(parameter->ndim, parameter->shape, &rows, &cols);
+    for (int t = 0; t < parameter->tensors; t++) {
       int64_t tiles = eqs_tile_count(rows, cols);
-      entry->checksums[t] = tiles > 0 ? end : 0;
+      parameter->tensor[t].checksums = tiles > 0 ? end : 0;
       maker->tiles += tiles;
       EQS_TRY(take_room(&end, tiles > most / word ? most : tiles * word, most));
     }
   }
-  for (int64_t e = 0; e < summary->entries; e++) {
-    eqs_checkpoint_entry *entry = &summary->entry[e];
+  for (int64_t p = 0; p < contents->parameters; p++) {
+    eqs_checkpoint_parameter *parameter = &contents->parameter[p];
     int64_t rows, cols;
-    eqs_tensor_rows_cols(entry->ndim, entry->shape, &rows, &cols);
+    eqs_tensor_rows_cols(parameter->ndim, parameter->shape, &rows, &cols);
     int64_t bytes = rows * cols * (int64_t)sizeof(float);
-    for (int t = 0; t < entry->tensors; t++) {
+    for (int t = 0; t < parameter->tensors; t++) {
       if (bytes >= large) EQS_TRY(take_room(&end, (page - end % page) % page, most));
-      entry->offset[t] = bytes > 0 ? end : 0;
+      parameter->tensor[t].offset = bytes > 0 ? end : 0;
       EQS_TRY(take_room(&end, bytes, most));
     }
   }
@@ -150,11 +150,11 @@ static eqs_status count_uses(const image_maker *maker, int64_t **uses, int64_t d
   const eqs_catalogue *catalogue = &maker->catalogue;
   eqs_status status = eqs_allocate(uses, catalogue->attribute.count, sizeof **uses);
   for (int64_t k = 0; status == EQS_OK && k < catalogue->kind.count; k++) {
-    const eqs_checkpoint_entry *entry = &maker->summary->entry[catalogue->entry_of[k]];
-    dtype_uses[entry->trainer_dtype - EQS_FLOAT32] += catalogue->entries[k];
-    if (!fit_in_header(entry->attributes, entry->attribute)) continue;
-    for (int a = 0; a < entry->attributes; a++)
-      (*uses)[catalogue->number[catalogue->first_number[k] + a]] += catalogue->entries[k];
+    const eqs_checkpoint_parameter *parameter = &maker->contents->parameter[catalogue->first[k]];
+    dtype_uses[parameter->trainer_dtype - EQS_FLOAT32] += catalogue->members[k];
+    if (!fit_in_header(parameter->attributes, parameter->attribute)) continue;
+    for (int a = 0; a < parameter->attributes; a++)
+      (*uses)[catalogue->number[catalogue->first_number[k] + a]] += catalogue->members[k];
   }
   return status;
 }
@@ -265,13 +265,13 @@ static eqs_status make_attributes(image_maker *maker)
   eqs_bytes scratch = {0};
   EQS_TRY(eqs_allocate(&maker->attributes, catalogue->kind.count, sizeof *maker->attributes));
   for (int64_t k = 0; k < catalogue->kind.count; k++) {
-    const eqs_checkpoint_entry *entry = &maker->summary->entry[catalogue->entry_of[k]];
+    const eqs_checkpoint_parameter *parameter = &maker->contents->parameter[catalogue->first[k]];
     eqs_bytes *messages = &maker->attributes[k];
-    if (entry->attributes == 0 || !fit_in_header(entry->attributes, entry->attribute)) continue;
+    if (parameter->attributes == 0 || !fit_in_header(parameter->attributes, parameter->attribute)) continue;
     add_attributes_in_header(messages);
-    for (int a = 0; a < entry->attributes; a++) {
+    for (int a = 0; a < parameter->attributes; a++) {
       int64_t number = catalogue->number[catalogue->first_number[k] + a];
-      add_attribute(messages, &entry->attribute[a], id_of(maker, maker->shared_attribute[number]), &scratch);
+      add_attribute(messages, &parameter->attribute[a], id_of(maker, maker->shared_attribute[number]), &scratch);
     }
     EQS_TRY(messages->status);
   }
@@ -343,32 +343,32 @@ typedef struct {
   link_list tensors;
 } parameter_room;
 
-static eqs_status put_parameter(image_maker *maker, int64_t e, parameter_room *room, uint64_t *address)
+static eqs_status put_parameter(image_maker *maker, int64_t p, parameter_room *room, uint64_t *address)
 {
   eqs_status status = EQS_OK;
-  const eqs_checkpoint_entry *entry = &maker->summary->entry[e];
-  const eqs_bytes *attributes = &maker->attributes[maker->catalogue.kind_of[e]];
-  int dtype = (int)(entry->trainer_dtype - EQS_FLOAT32);
+  const eqs_checkpoint_parameter *parameter = &maker->contents->parameter[p];
+  const eqs_bytes *attributes = &maker->attributes[maker->catalogue.kind_of[p]];
+  int dtype = (int)(parameter->trainer_dtype - EQS_FLOAT32);
   int64_t rows, cols;
-  eqs_tensor_rows_cols(entry->ndim, entry->shape, &rows, &cols);
+  eqs_tensor_rows_cols(parameter->ndim, parameter->shape, &rows, &cols);
   room->tensors.count = room->tensors.bodies.size = 0;
-  for (int t = 0; t < entry->tensors; t++) {
+  for (int t = 0; t < parameter->tensors; t++) {
     room->messages.size = 0;
-    eqs_hdf5_add_dataset(&room->messages, EQS_HDF5_FLOAT32, entry->ndim, entry->shape, (uint64_t)entry->offset[t],
-                         rows * cols * (int64_t)sizeof(float));
-    if (strcmp(entry->tensor_name[t], "weight") == 0) {
+    eqs_hdf5_add_dataset(&room->messages, EQS_HDF5_FLOAT32, parameter->ndim, parameter->shape,
+                         (uint64_t)parameter->tensor[t].offset, rows * cols * (int64_t)sizeof(float));
+    if (strcmp(parameter->tensor[t].name, "weight") == 0) {
       eqs_attribute attribute = dtype_attribute(dtype);
       add_attributes_in_header(&room->messages);
       add_attribute(&room->messages, &attribute, id_of(maker, maker->shared_dtype[dtype]), &room->scratch);
     }
-    add_link(&room->tensors, entry->tensor_name[t], eqs_hdf5_put_object(&maker->image->tail, &room->messages));
+    add_link(&room->tensors, parameter->tensor[t].name, eqs_hdf5_put_object(&maker->image->tail, &room->messages));
   }
   room->messages.size = 0;
   EQS_TRY(put_links(&maker->image->tail, &room->tensors, &room->messages));
   if (attributes->size > 0)
     eqs_bytes_add(&room->messages, attributes->bytes, attributes->size);
-  else if (entry->attributes > 0)
-    EQS_TRY(put_large_attributes(&maker->image->tail, entry->attributes, entry->attribute, &room->messages));
+  else if (parameter->attributes > 0)
+    EQS_TRY(put_large_attributes(&maker->image->tail, parameter->attributes, parameter->attribute, &room->messages));
   *address = eqs_hdf5_put_object(&maker->image->tail, &room->messages);
 cleanup:
   return status;
@@ -380,11 +380,11 @@ static eqs_status put_parameters(image_maker *maker, uint64_t *address)
   link_list parameters = {0};
   parameter_room room = {0};
   EQS_TRY(begin_links(&room.tensors, EQS_MAX_TENSORS));
-  EQS_TRY(begin_links(&parameters, maker->summary->entries));
-  for (int64_t e = 0; e < maker->summary->entries; e++) {
-    uint64_t parameter;
-    EQS_TRY(put_parameter(maker, e, &room, &parameter));
-    add_link(&parameters, maker->summary->entry[e].name, parameter);
+  EQS_TRY(begin_links(&parameters, maker->contents->parameters));
+  for (int64_t p = 0; p < maker->contents->parameters; p++) {
+    uint64_t address_of;
+    EQS_TRY(put_parameter(maker, p, &room, &address_of));
+    add_link(&parameters, maker->contents->parameter[p].name, address_of);
   }
   EQS_TRY(put_group(maker, &parameters, address));
 cleanup:
@@ -399,10 +399,10 @@ static eqs_status put_items(image_maker *maker, uint64_t *address)
 {
   eqs_status status = EQS_OK;
   link_list items;
-  EQS_TRY(begin_links(&items, maker->summary->items));
-  for (int i = 0; i < maker->summary->items; i++) {
-    int64_t size = (int64_t)maker->summary->item[i].size;
-    add_link(&items, maker->summary->item[i].key,
+  EQS_TRY(begin_links(&items, maker->contents->items));
+  for (int i = 0; i < maker->contents->items; i++) {
+    int64_t size = (int64_t)maker->contents->item[i].size;
+    add_link(&items, maker->contents->item[i].key,
              put_plain_dataset(maker, EQS_HDF5_UINT8, size, maker->item_offset[i], size));
   }
   EQS_TRY(put_group(maker, &items, address));
@@ -418,7 +418,7 @@ static eqs_status put_integrity(image_maker *maker, uint64_t *address)
   link_list datasets;
   eqs_bytes messages = {0}, scratch = {0};
   uint64_t checksum;
-  EQS_TRY(eqs_metadata_checksum(maker->summary, &checksum));
+  EQS_TRY(eqs_contents_checksum(maker->contents, &checksum));
   eqs_attribute metadata = {.name = "metadata", .kind = EQS_ATTRIBUTE_INTEGER, .integer = (int64_t)checksum};
   EQS_TRY(begin_links(&datasets, links));
   add_link(&datasets, "index",
@@ -436,14 +436,14 @@ cleanup:
   return status;
 }
 
-eqs_status eqs_image_make(eqs_checkpoint_summary *summary, int64_t most, eqs_image *image)
+eqs_status eqs_image_make(eqs_checkpoint_contents *contents, int64_t most, eqs_image *image)
 {
   eqs_status status = EQS_OK;
-  image_maker maker = {.summary = summary, .image = image};
+  image_maker maker = {.contents = contents, .image = image};
   *image = (eqs_image){0};
-  EQS_TRY(eqs_catalogue_make(summary, &maker.catalogue));
+  EQS_TRY(eqs_catalogue_make(contents, &maker.catalogue));
   EQS_TRY(make_head(&maker));
-  EQS_TRY(place_tensors(&maker, summary, most));
+  EQS_TRY(place_tensors(&maker, contents, most));
   EQS_TRY(put_shared_attributes(&maker, &image->extension));
   EQS_TRY(make_attributes(&maker));
   EQS_TRY(put_parameters(&maker, &image->parameters));
@@ -463,16 +463,16 @@ cleanup:
 }
 
 /* The attributes of the root; `created` is the last of them in the file. */
-static eqs_status put_root_attributes(eqs_image *image, const eqs_checkpoint_summary *summary, const char *created,
+static eqs_status put_root_attributes(eqs_image *image, const eqs_checkpoint_contents *contents, const char *created,
                                       eqs_bytes *messages)
 {
   const eqs_attribute attribute[] = {
       {.name = "format", .kind = EQS_ATTRIBUTE_TEXT, .text = EQS_CHECKPOINT_FORMAT},
-      {.name = "format_version", .kind = EQS_ATTRIBUTE_INTEGER, .integer = summary->version},
-      {.name = "step", .kind = EQS_ATTRIBUTE_INTEGER, .integer = summary->step},
-      {.name = "skipped", .kind = EQS_ATTRIBUTE_INTEGER, .integer = summary->skipped},
-      {.name = "equishard_version", .kind = EQS_ATTRIBUTE_TEXT, .text = summary->equishard_version},
-      {.name = "config", .kind = EQS_ATTRIBUTE_TEXT, .text = summary->config},
+      {.name = "format_version", .kind = EQS_ATTRIBUTE_INTEGER, .integer = contents->version},
+      {.name = "step", .kind = EQS_ATTRIBUTE_INTEGER, .integer = contents->step},
+      {.name = "skipped", .kind = EQS_ATTRIBUTE_INTEGER, .integer = contents->skipped},
+      {.name = "equishard_version", .kind = EQS_ATTRIBUTE_TEXT, .text = contents->equishard_version},
+      {.name = "config", .kind = EQS_ATTRIBUTE_TEXT, .text = contents->config},
       {.name = "complete", .kind = EQS_ATTRIBUTE_INTEGER, .integer = 1},
       {.name = "created", .kind = EQS_ATTRIBUTE_TEXT, .text = created}};
   enum { attributes = sizeof attribute / sizeof *attribute };
@@ -484,7 +484,7 @@ static eqs_status put_root_attributes(eqs_image *image, const eqs_checkpoint_sum
   return messages->status;
 }
 
-eqs_status eqs_image_finish(const eqs_checkpoint_summary *summary, const char created[EQS_CREATED_SIZE + 1],
+eqs_status eqs_image_finish(const eqs_checkpoint_contents *contents, const char created[EQS_CREATED_SIZE + 1],
                             eqs_image *image)
 {
   enum { links_of_root = 3 };
@@ -497,7 +497,7 @@ eqs_status eqs_image_finish(const eqs_checkpoint_summary *summary, const char cr
   add_link(&links, "parameters", image->parameters);
   add_link(&links, "trainer", image->trainer);
   EQS_TRY(put_links(&image->tail, &links, &messages));
-  EQS_TRY(put_root_attributes(image, summary, created, &messages));
+  EQS_TRY(put_root_attributes(image, contents, created, &messages));
   uint64_t root = eqs_hdf5_put_object(&image->tail, &messages);
   EQS_TRY(image->tail.bytes.status);
   eqs_hdf5_make_superblock((unsigned char *)image->head.bytes, image->extension, root, eqs_image_size(image));
@@ -537,7 +537,7 @@ cleanup:
   return status;
 }
 
-eqs_status eqs_image_create(const char *path, eqs_checkpoint_summary *summary)
+eqs_status eqs_image_create(const char *path, eqs_checkpoint_contents *contents)
 {
   eqs_status status = EQS_OK;
   eqs_image image = {0};
@@ -545,8 +545,8 @@ eqs_status eqs_image_create(const char *path, eqs_checkpoint_summary *summary)
   time_t now = time(NULL);
   struct tm utc;
   strftime(created, sizeof created, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
-  EQS_TRY(eqs_image_make(summary, INT64_MAX / 2, &image));
-  EQS_TRY(eqs_image_finish(summary, created, &image));
+  EQS_TRY(eqs_image_make(contents, INT64_MAX / 2, &image));
+  EQS_TRY(eqs_image_finish(contents, created, &image));
   EQS_TRY(write_image(path, &image));
 cleanup:
   eqs_image_free(&image);
@@ -577,7 +577,7 @@ typedef struct {
 } image_reader;
 
 /* What the index says; the bytes of the trainer's data are read and compared with it. EQS_DAMAGED: there is none. */
-static eqs_status read_index(const image_reader *reader, eqs_checkpoint_summary *summary)
+static eqs_status read_index(const image_reader *reader, eqs_checkpoint_contents *contents)
 {
   eqs_status status = EQS_OK;
   struct {
@@ -595,17 +595,17 @@ static eqs_status read_index(const image_reader *reader, eqs_checkpoint_summary 
   EQS_TRY(eqs_file_read(reader->file, reader->path, index, head.size, at));
   if (XXH3_64bits(index, (size_t)head.size) != head.checksum) EQS_TRY(eqs_bytes_garbled());
   eqs_bytes_left left = {index, index + head.size};
-  EQS_TRY(eqs_index_take(&left, reader->bytes, summary, &checksum));
-  if (left.next != left.end || summary->version != EQS_CHECKPOINT_VERSION) EQS_TRY(eqs_bytes_garbled());
-  at += head.size + index_padding(summary, head.size);
-  for (int i = 0; i < summary->items; i++) {
-    eqs_checkpoint_item *item = &summary->item[i];
+  EQS_TRY(eqs_index_take(&left, reader->bytes, contents, &checksum));
+  if (left.next != left.end || contents->version != EQS_CHECKPOINT_VERSION) EQS_TRY(eqs_bytes_garbled());
+  at += head.size + index_padding(contents, head.size);
+  for (int i = 0; i < contents->items; i++) {
+    const eqs_checkpoint_item *item = &contents->item[i];
     EQS_TRY(eqs_file_read(reader->file, reader->path, (void *)item->bytes, (int64_t)item->size, at));
     if (XXH3_64bits(item->bytes, item->size) != checksum[i]) EQS_TRY(eqs_bytes_garbled());
     at += (int64_t)item->size;
   }
 cleanup:
-  if (status != EQS_OK) eqs_checkpoint_summary_free(summary);
+  if (status != EQS_OK) eqs_contents_free(contents);
   free(checksum);
   free(index);
   return status;
@@ -637,36 +637,38 @@ static int64_t find_created(const eqs_image *image)
 }
 
 /* The time is a text of the file's own: the rest is compared. */
-static eqs_status compare_image(const image_reader *reader, eqs_checkpoint_summary *summary)
+static eqs_status compare_image(const image_reader *reader, eqs_checkpoint_contents *contents)
 {
   eqs_status status = EQS_OK;
   eqs_image image = {0};
-  char created[EQS_CREATED_SIZE + 1] = "";
-  EQS_TRY(eqs_image_make(summary, reader->bytes, &image));
-  EQS_TRY(eqs_image_finish(summary, no_time, &image));
+  char created[EQS_CREATED_SIZE + 1] = "", *kept;
+  EQS_TRY(eqs_image_make(contents, reader->bytes, &image));
+  EQS_TRY(eqs_image_finish(contents, no_time, &image));
   if (eqs_image_size(&image) > reader->bytes) EQS_TRY(eqs_fail(EQS_DAMAGED, "cut off"));
   EQS_TRY(eqs_file_read(reader->file, reader->path, created, EQS_CREATED_SIZE, image.tail.base + find_created(&image)));
   if (strlen(created) != EQS_CREATED_SIZE) EQS_TRY(eqs_bytes_garbled());
-  EQS_TRY(eqs_image_finish(summary, created, &image));
+  EQS_TRY(eqs_image_finish(contents, created, &image));
   EQS_TRY(compare_bytes(reader, &image.head, 0));
   EQS_TRY(compare_bytes(reader, &image.tail.bytes, image.tail.base));
-  EQS_TRY(eqs_copy_text(&summary->created, created));
+  EQS_TRY(eqs_contents_allocate(contents, &kept, sizeof created, 1));
+  memcpy(kept, created, sizeof created);
+  contents->created = kept;
 cleanup:
   eqs_image_free(&image);
   return status == EQS_USAGE ? eqs_bytes_garbled() : status;
 }
 
-eqs_status eqs_image_summarize(const char *path, eqs_checkpoint_summary *summary, bool *as_we_write)
+eqs_status eqs_image_contents(const char *path, eqs_checkpoint_contents *contents, bool *as_we_write)
 {
   eqs_status status = EQS_OK;
   image_reader reader = {.path = path, .file = -1};
-  *summary = (eqs_checkpoint_summary){0};
+  *contents = (eqs_checkpoint_contents){0};
   EQS_TRY(eqs_file_open_input(path, &reader.file, &reader.bytes));
-  EQS_TRY(read_index(&reader, summary));
-  EQS_TRY(compare_image(&reader, summary));
+  EQS_TRY(read_index(&reader, contents));
+  EQS_TRY(compare_image(&reader, contents));
 cleanup:
   eqs_file_close(reader.file);
   *as_we_write = status == EQS_OK;
-  if (status != EQS_OK) eqs_checkpoint_summary_free(summary);
+  if (status != EQS_OK) eqs_contents_free(contents);
   return status == EQS_DAMAGED ? EQS_OK : status;
 }

@@ -5,7 +5,7 @@
  *     (tiles' checksums, tensors)
  *     HDF5's objects                        to the end
  *
- * All of it follows from a summary, so that a file is whole if its bytes are those that the index in it leads to.
+ * All of it follows from a contents, so that a file is whole if its bytes are those that the index in it leads to.
  * Whatever would change a byte of it is a new format version, beside this one: else readers would take older files for
  * changed by another program.
  */
@@ -26,16 +26,16 @@ enum { EQS_CREATED_SIZE = 20 }; /* "2026-11-26T22:00:00Z" */
 /*
  * All but the root, which has the time in it.
  *
- * summary  [in, out] of format version EQS_CHECKPOINT_VERSION; on return with offsets
+ * contents  [in, out] of format version EQS_CHECKPOINT_VERSION; on return with offsets
  * most     [in]      bytes that the file may have
  * image    [out]     free with eqs_image_free, after a failure too
  *
  * EQS_DAMAGED: it would be larger. EQS_USAGE: names that are too long for HDF5. EQS_FAILED.
  */
-eqs_status eqs_image_make(eqs_checkpoint_summary *summary, int64_t most, eqs_image *image);
+eqs_status eqs_image_make(eqs_checkpoint_contents *contents, int64_t most, eqs_image *image);
 
 /* The rest; it can be done again with another time. */
-eqs_status eqs_image_finish(const eqs_checkpoint_summary *summary, const char created[EQS_CREATED_SIZE + 1],
+eqs_status eqs_image_finish(const eqs_checkpoint_contents *contents, const char created[EQS_CREATED_SIZE + 1],
                             eqs_image *image);
 
 /* Size of the file. */
@@ -45,19 +45,19 @@ void eqs_image_free(eqs_image *image);
 
 /*
  * Make a file with all but the values of tensors and checksums of tiles; and without HDF5's signature, so that nobody
- * takes it for a file yet. `path` must not exist. The bytes depend on the summary (and the clock) alone.
+ * takes it for a file yet. `path` must not exist. The bytes depend on the contents (and the clock) alone.
  *
- * summary  [in, out] on return with offsets
+ * contents  [in, out] on return with offsets
  *
  * EQS_IO, EQS_USAGE.
  */
-eqs_status eqs_image_create(const char *path, eqs_checkpoint_summary *summary);
+eqs_status eqs_image_create(const char *path, eqs_checkpoint_contents *contents);
 
 /* Write the signature and bring the file to the disk. EQS_IO. */
 eqs_status eqs_image_complete(const char *path);
 
-/* What /integrity/index is for a summary: allocated in `block`. EQS_FAILED. */
-eqs_status eqs_image_index(const eqs_checkpoint_summary *summary, eqs_bytes *block);
+/* What /integrity/index is for a contents: allocated in `block`. EQS_FAILED. */
+eqs_status eqs_image_index(const eqs_checkpoint_contents *contents, eqs_bytes *block);
 
 /*
  * What is in a file that has every byte as we write it; *as_we_write tells. Nothing in it is trusted, and HDF5 is not
@@ -65,6 +65,6 @@ eqs_status eqs_image_index(const eqs_checkpoint_summary *summary, eqs_bytes *blo
  *
  * EQS_IO, EQS_FAILED.
  */
-eqs_status eqs_image_summarize(const char *path, eqs_checkpoint_summary *summary, bool *as_we_write);
+eqs_status eqs_image_contents(const char *path, eqs_checkpoint_contents *contents, bool *as_we_write);
 
 #endif

@@ -33,9 +33,9 @@ struct eqs_saver {
   eqs_status status; /* of this owner in the save under way, or the last one */
   char *message;     /* if it failed */
 
-  eqs_checkpoint_place place;
-  char *directory;
-  eqs_unfinished_file unfinished;
+  eqs_checkpoint_directory to;
+  char *directory; /* its path */
+  eqs_partial_file partial;
   int64_t tiles;
   kept_tile *tile;
   int64_t capacity, copied; /* floats that `copy` has room for, and has */
@@ -57,7 +57,7 @@ eqs_status eqs_saver_create(MPI_Comm owners, eqs_saver **result)
 {
   eqs_status status = EQS_OK;
   eqs_saver *saver = NULL;
-  EQS_TRY(eqs_checkpoint_agree(owners, eqs_allocate(&saver, 1, sizeof *saver)));
+  EQS_TRY(eqs_agree(owners, eqs_allocate(&saver, 1, sizeof *saver)));
   saver->owners = MPI_COMM_NULL;
   saver->agreement = MPI_REQUEST_NULL;
   EQS_TRY(eqs_check_mpi(MPI_Comm_dup(owners, &saver->owners), "MPI_Comm_dup"));
@@ -72,7 +72,7 @@ cleanup:
 /* What belongs to one save; the copy's memory stays. */
 static void forget_save(eqs_saver *saver, bool remove)
 {
-  eqs_unfinished_end(&saver->unfinished, remove && saver->rank == 0);
+  eqs_partial_end(&saver->partial, remove && saver->rank == 0);
   free(saver->tile);
   free(saver->directory);
   saver->tile = NULL;
@@ -101,14 +101,14 @@ static eqs_status write_tiles(eqs_saver *saver)
 {
   eqs_status status = EQS_OK;
   int file = -1;
-  const eqs_unfinished_file *unfinished = &saver->unfinished;
+  const eqs_partial_file *partial = &saver->partial;
   if (saver->tiles == 0) return EQS_OK;
-  EQS_TRY(eqs_file_open(unfinished->partial, O_WRONLY, &file));
+  EQS_TRY(eqs_file_open(partial->partial, O_WRONLY, &file));
   for (int64_t i = 0; i < saver->tiles; i++) {
-    EQS_TRY(eqs_unfinished_write(file, unfinished, &saver->tile[i].tile, saver->tile[i].rows));
+    EQS_TRY(eqs_tile_write(file, partial->partial, &saver->tile[i].tile, saver->tile[i].rows));
     atomic_fetch_add(&saver->written, 1);
   }
-  EQS_TRY(eqs_file_sync(file, unfinished->partial));
+  EQS_TRY(eqs_file_sync(file, partial->partial));
 cleanup:
   eqs_file_close(file);
   return status;
@@ -117,8 +117,8 @@ cleanup:
 static eqs_status commit(eqs_saver *saver)
 {
   eqs_status status = EQS_OK;
-  EQS_TRY(eqs_unfinished_commit(&saver->unfinished));
-  EQS_TRY(eqs_directory_publish(&saver->place, saver->unfinished.path));
+  EQS_TRY(eqs_partial_commit(&saver->partial));
+  EQS_TRY(eqs_directory_publish(&saver->to, saver->partial.path));
 cleanup:
   return status;
 }
@@ -185,7 +185,7 @@ static eqs_status make_room(eqs_saver *saver)
 {
   eqs_status status = EQS_OK;
   int64_t tiles = 0, elements = 0;
-  eqs_tile_walk walk = {.table = &saver->unfinished.table};
+  eqs_tile_walk walk = {.table = &saver->partial.table};
   for (eqs_tile tile; eqs_tile_next(&walk, &tile);) {
     if (tile.rank != saver->rank) continue;
     tiles++;
@@ -203,34 +203,35 @@ cleanup:
   return status;
 }
 
-static eqs_status prepare(eqs_saver *saver, const eqs_checkpoint_place *place, int64_t step)
+static eqs_status prepare(eqs_saver *saver, const eqs_checkpoint_directory *to, int64_t step)
 {
   eqs_status status = EQS_OK;
-  saver->place = *place;
-  EQS_TRY(eqs_copy_text(&saver->directory, place->directory));
-  saver->place.directory = saver->directory;
+  saver->to = *to;
+  EQS_TRY(eqs_copy_text(&saver->directory, to->path));
+  saver->to.path = saver->directory;
   if (saver->rank == 0) EQS_TRY(eqs_directory_prepare(saver->directory, step));
 cleanup:
   return status;
 }
 
-eqs_status eqs_saver_begin(eqs_saver *saver, const eqs_checkpoint_place *place, const eqs_checkpoint_contents *contents)
+eqs_status eqs_saver_begin(eqs_saver *saver, const eqs_checkpoint_directory *to,
+                           const eqs_checkpoint_contents *contents)
 {
   eqs_status status = EQS_OK;
   char *path = NULL;
   bool started = false;
   saver->status = EQS_OK;
-  EQS_TRY(eqs_checkpoint_agree(saver->owners, prepare(saver, place, contents->step)));
-  EQS_TRY(eqs_checkpoint_agree(saver->owners, eqs_directory_path(saver->directory, contents->step, &path)));
-  EQS_TRY(eqs_unfinished_begin(saver->owners, path, contents, &saver->unfinished));
-  EQS_TRY(eqs_checkpoint_agree(saver->owners, make_room(saver)));
-  EQS_TRY(eqs_checkpoint_agree(saver->owners, eqs_exchange_collect(saver->unfinished.exchange, keep_tile, saver)));
-  eqs_exchange_destroy(&saver->unfinished.exchange);
+  EQS_TRY(eqs_agree(saver->owners, prepare(saver, to, contents->step)));
+  EQS_TRY(eqs_agree(saver->owners, eqs_directory_file(saver->directory, contents->step, &path)));
+  EQS_TRY(eqs_partial_begin(saver->owners, path, contents, &saver->partial));
+  EQS_TRY(eqs_agree(saver->owners, make_room(saver)));
+  EQS_TRY(eqs_agree(saver->owners, eqs_transfer_gather(saver->partial.transfer, keep_tile, saver)));
+  eqs_transfer_destroy(&saver->partial.transfer);
   atomic_store(&saver->written, 0);
   saver->seen = 0;
   status = start_thread(saver, write_tiles);
   started = status == EQS_OK;
-  EQS_TRY(eqs_checkpoint_agree(saver->owners, status));
+  EQS_TRY(eqs_agree(saver->owners, status));
 cleanup:
   free(path);
   if (started && (status == EQS_OK || status == EQS_PEER_LOST)) {

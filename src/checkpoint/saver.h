@@ -1,14 +1,14 @@
 /*
  * Writes checkpoints in the background, one at a time: the owners wait for one copy of the shards in memory; a thread
  * of each writes its tiles, and when all have done so, one of the first owner gives the file its name. The threads call
- * neither MPI nor HDF5, which allow for no more than one here; the owners agree through eqs_saver_advance.
+ * neither MPI nor HDF5, which allow only one thread here; the owners agree through eqs_saver_advance.
  */
 #ifndef EQS_CHECKPOINT_SAVER_H
 #define EQS_CHECKPOINT_SAVER_H
 
 #include <stdbool.h>
 
-#include "checkpoint/checkpoint.h"
+#include "checkpoint/directory.h"
 
 typedef struct eqs_saver eqs_saver;
 
@@ -25,7 +25,7 @@ void eqs_saver_destroy(eqs_saver **saver);
  * Begin to write step-<step>.h5, as eqs_checkpoint_save does: on return the contents may change. The saver is idle on
  * all owners. The memory of the copy is kept for the next. Collective over owners. EQS_IO, EQS_USAGE.
  */
-eqs_status eqs_saver_begin(eqs_saver *saver, const eqs_checkpoint_place *place,
+eqs_status eqs_saver_begin(eqs_saver *saver, const eqs_checkpoint_directory *to,
                            const eqs_checkpoint_contents *contents);
 
 /* Go on without waiting; *moved is set if anything happened. Not collective. */

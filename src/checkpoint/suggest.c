@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "checkpoint/tiles.h"
 #include "model/rename.h"
 
 enum {
@@ -25,9 +24,9 @@ typedef struct {
   bool taken; /* an entry has its name, as it is or by the rules found so far */
 } target;
 
-/* An entry of the checkpoint. */
+/* A parameter of the checkpoint, an entry. */
 typedef struct {
-  const eqs_checkpoint_entry *entry;
+  const eqs_checkpoint_parameter *entry;
   target *found; /* the parameter that it is; NULL: none so far */
 } source;
 
@@ -67,23 +66,21 @@ static target *find_target(const search *all, const char *name)
   return NULL;
 }
 
-static eqs_status begin(const eqs_checkpoint_summary *summary, int64_t parameters,
-                        const eqs_checkpoint_parameter *parameter, search *all)
+/* `model` is sorted. */
+static eqs_status begin(const eqs_checkpoint_contents *stored, const eqs_checkpoint_contents *model, search *all)
 {
   eqs_status status = EQS_OK;
-  const eqs_checkpoint_parameter **order = NULL;
-  EQS_TRY(eqs_parameter_order(parameters, parameter, &order));
-  EQS_TRY(eqs_allocate(&all->target, parameters, sizeof *all->target));
-  EQS_TRY(eqs_allocate(&all->source, summary->entries, sizeof *all->source));
-  for (; all->targets < parameters; all->targets++) all->target[all->targets].parameter = order[all->targets];
-  for (; all->sources < summary->entries; all->sources++) {
+  EQS_TRY(eqs_allocate(&all->target, model->parameters, sizeof *all->target));
+  EQS_TRY(eqs_allocate(&all->source, stored->parameters, sizeof *all->source));
+  for (; all->targets < model->parameters; all->targets++)
+    all->target[all->targets].parameter = &model->parameter[all->targets];
+  for (; all->sources < stored->parameters; all->sources++) {
     source *next = &all->source[all->sources];
-    next->entry = &summary->entry[all->sources];
+    next->entry = &stored->parameter[all->sources];
     next->found = find_target(all, next->entry->name);
     if (next->found != NULL) next->found->taken = true;
   }
 cleanup:
-  free(order);
   return status;
 }
 
@@ -201,7 +198,7 @@ static void write_side(const segments *parts, overlap common, int kept, bool any
 static bool takes(const search *all, const source *from, target *to, target *const *hit)
 {
   const eqs_checkpoint_parameter *parameter = to->parameter;
-  if (to->taken || !eqs_checkpoint_entry_has_shape(from->entry, parameter->ndim, parameter->shape)) return false;
+  if (to->taken || !eqs_parameter_has_shape(from->entry, parameter->ndim, parameter->shape)) return false;
   for (int64_t s = 0; s < from - all->source; s++)
     if (hit[s] == to) return false;
   return true;
@@ -345,9 +342,9 @@ static bool has_rival(const search *all, const source *from, const trial *best)
   const target *to = best->hit[from - all->source];
   if (to == NULL || !split(to->parameter->name, &wanted) || !split(from->entry->name, &mine)) return true;
   for (int64_t s = 0; s < all->sources; s++) {
-    const eqs_checkpoint_entry *entry = all->source[s].entry;
+    const eqs_checkpoint_parameter *entry = all->source[s].entry;
     if (all->source[s].found != NULL || best->hit[s] != NULL || !split(entry->name, &other)) continue;
-    if (eqs_checkpoint_entry_has_shape(entry, to->parameter->ndim, to->parameter->shape) &&
+    if (eqs_parameter_has_shape(entry, to->parameter->ndim, to->parameter->shape) &&
         similarity(&other, &wanted) >= similarity(&mine, &wanted))
       return true;
   }
@@ -365,7 +362,7 @@ static eqs_status best_rule(search *all, const source *from, trial *best, trial 
   EQS_TRY(eqs_allocate(&list, 1, sizeof *list));
   for (int64_t t = 0; t < all->targets; t++) {
     const eqs_checkpoint_parameter *parameter = all->target[t].parameter;
-    if (all->target[t].taken || !eqs_checkpoint_entry_has_shape(from->entry, parameter->ndim, parameter->shape) ||
+    if (all->target[t].taken || !eqs_parameter_has_shape(from->entry, parameter->ndim, parameter->shape) ||
         !split(parameter->name, &other))
       continue;
     if (similarity(&mine, &other) > 0) add_similar(list, &other, similarity(&mine, &other));
@@ -450,16 +447,18 @@ static void print_rules(const search *all, char *text, size_t size)
   if (length >= size) text[0] = '\0'; /* half a rule is none */
 }
 
-eqs_status eqs_checkpoint_suggest_renames(const eqs_checkpoint_summary *summary, int64_t parameters,
-                                          const eqs_checkpoint_parameter *parameter, char *text, size_t size)
+eqs_status eqs_suggest_renames(const eqs_checkpoint_contents *stored, const eqs_checkpoint_contents *model, char *text,
+                               size_t size)
 {
   eqs_status status = EQS_OK;
+  eqs_checkpoint_contents sorted = {0};
   search all = {0};
   int64_t missing = 0, still_missing = 0;
   bool good;
   text[0] = '\0';
-  if (summary->entries == 0 || summary->entries > largest_model || parameters > largest_model) return EQS_OK;
-  EQS_TRY(begin(summary, parameters, parameter, &all));
+  if (stored->parameters == 0 || stored->parameters > largest_model || model->parameters > largest_model) return EQS_OK;
+  EQS_TRY(eqs_contents_sort(model, &sorted));
+  EQS_TRY(begin(stored, &sorted, &all));
   for (int64_t t = 0; t < all.targets; t++) missing += !all.target[t].taken;
   EQS_TRY(find_rules(&all));
   for (int64_t t = 0; t < all.targets; t++) still_missing += !all.target[t].taken;
@@ -469,5 +468,6 @@ eqs_status eqs_checkpoint_suggest_renames(const eqs_checkpoint_summary *summary,
 cleanup:
   free(all.target);
   free(all.source);
+  eqs_contents_free(&sorted);
   return status;
 }

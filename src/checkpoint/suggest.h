@@ -2,7 +2,7 @@
 #ifndef EQS_CHECKPOINT_SUGGEST_H
 #define EQS_CHECKPOINT_SUGGEST_H
 
-#include "checkpoint/checkpoint.h"
+#include "checkpoint/contents.h"
 
 /*
  * The patterns that give parameters of the checkpoint which the model does not have the names of parameters of the same
@@ -11,7 +11,7 @@
  *
  * text  [out] as in the configuration, {"old.*": "new.*"}; "" where nothing fits, or several renamings fit alike
  */
-eqs_status eqs_checkpoint_suggest_renames(const eqs_checkpoint_summary *summary, int64_t parameters,
-                                          const eqs_checkpoint_parameter *parameter, char *text, size_t size);
+eqs_status eqs_suggest_renames(const eqs_checkpoint_contents *stored, const eqs_checkpoint_contents *model, char *text,
+                               size_t size);
 
 #endif

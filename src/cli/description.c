@@ -43,9 +43,9 @@ json_t *eqs_json_attribute(const eqs_attribute *attribute)
   return json_null();
 }
 
-json_t *eqs_json_shape(const eqs_checkpoint_entry *entry)
+json_t *eqs_json_shape(const eqs_checkpoint_parameter *parameter)
 {
   json_t *shape = json_array();
-  for (int d = 0; d < entry->ndim; d++) json_array_append_new(shape, json_integer(entry->shape[d]));
+  for (int d = 0; d < parameter->ndim; d++) json_array_append_new(shape, json_integer(parameter->shape[d]));
   return shape;
 }

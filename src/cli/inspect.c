@@ -8,7 +8,8 @@
 #include <sys/stat.h>
 
 #include "base/arguments.h"
-#include "checkpoint/checkpoint.h"
+#include "checkpoint/directory.h"
+#include "checkpoint/read_contents.h"
 #include "cli/command.h"
 #include "cli/description.h"
 #include "cli/inspect_diff.h"
@@ -45,99 +46,102 @@ static error_t parse(int key, char *argument, struct argp_state *state)
   }
 }
 
-static int64_t elements_of(const eqs_checkpoint_entry *entry)
+static int64_t elements_of(const eqs_checkpoint_parameter *parameter)
 {
   int64_t elements = 1;
-  for (int d = 0; d < entry->ndim; d++) elements *= entry->shape[d];
+  for (int d = 0; d < parameter->ndim; d++) elements *= parameter->shape[d];
   return elements;
 }
 
-static const eqs_attribute *find_attribute(const eqs_checkpoint_entry *entry, const char *name)
+static const eqs_attribute *find_attribute(const eqs_checkpoint_parameter *parameter, const char *name)
 {
-  for (int a = 0; a < entry->attributes; a++)
-    if (strcmp(entry->attribute[a].name, name) == 0) return &entry->attribute[a];
+  for (int a = 0; a < parameter->attributes; a++)
+    if (strcmp(parameter->attribute[a].name, name) == 0) return &parameter->attribute[a];
   return NULL;
 }
 
 /* An attribute's value in words; "-" if there is none. */
-static const char *describe_attribute(const eqs_checkpoint_entry *entry, const char *name, char *text, size_t size)
+static const char *describe_attribute(const eqs_checkpoint_parameter *parameter, const char *name, char *text,
+                                      size_t size)
 {
-  eqs_describe_attribute(find_attribute(entry, name), text, size);
+  eqs_describe_attribute(find_attribute(parameter, name), text, size);
   return text;
 }
 
-static bool is_frozen(const eqs_checkpoint_entry *entry)
+static bool is_frozen(const eqs_checkpoint_parameter *parameter)
 {
-  const eqs_attribute *frozen = find_attribute(entry, "frozen");
+  const eqs_attribute *frozen = find_attribute(parameter, "frozen");
   return frozen != NULL && frozen->kind == EQS_ATTRIBUTE_INTEGER && frozen->integer != 0;
 }
 
-static void print_tensors(const eqs_checkpoint_entry *entry)
+static void print_tensors(const eqs_checkpoint_parameter *parameter)
 {
-  for (int t = 0; t < entry->tensors; t++) printf("%s%s", t > 0 ? " " : "", entry->tensor_name[t]);
+  for (int t = 0; t < parameter->tensors; t++) printf("%s%s", t > 0 ? " " : "", parameter->tensor[t].name);
   printf("\n");
 }
 
-static void print_table(const char *file, int64_t bytes, int64_t elements, const eqs_checkpoint_summary *summary)
+static void print_table(const char *file, int64_t bytes, int64_t elements, const eqs_checkpoint_contents *contents)
 {
   int width = (int)strlen("parameter");
-  for (int64_t e = 0; e < summary->entries; e++) {
-    int length = (int)strlen(summary->entry[e].name);
+  for (int64_t p = 0; p < contents->parameters; p++) {
+    int length = (int)strlen(contents->parameter[p].name);
     if (length > width) width = length;
   }
   printf("file        %s\n", file);
-  printf("step        %" PRId64 " (%" PRId64 " skipped)\n", summary->step, summary->skipped);
-  printf("created     %s\n", summary->created);
-  printf("version     format %" PRId64 ", Equishard %s\n", summary->version, summary->equishard_version);
+  printf("step        %" PRId64 " (%" PRId64 " skipped)\n", contents->step, contents->skipped);
+  printf("created     %s\n", contents->created);
+  printf("version     format %" PRId64 ", Equishard %s\n", contents->version, contents->equishard_version);
   printf("size        %.1f MiB\n", (double)bytes / (1 << 20));
-  printf("parameters  %" PRId64 ", %" PRId64 " elements\n", summary->entries, elements);
+  printf("parameters  %" PRId64 ", %" PRId64 " elements\n", contents->parameters, elements);
   printf("trainer    ");
-  for (int i = 0; i < summary->items; i++)
-    printf(" %s (%zu bytes)%s", summary->item[i].key, summary->item[i].size, i + 1 < summary->items ? "," : "");
-  printf("%s\n\n", summary->items == 0 ? " -" : "");
+  for (int i = 0; i < contents->items; i++)
+    printf(" %s (%zu bytes)%s", contents->item[i].key, contents->item[i].size, i + 1 < contents->items ? "," : "");
+  printf("%s\n\n", contents->items == 0 ? " -" : "");
 
   printf("%-*s  %-16s %-16s %-14s %-10s %s\n", width, "parameter", "shape", "role", "rule", "lr", "tensors");
-  for (int64_t e = 0; e < summary->entries; e++) {
-    const eqs_checkpoint_entry *entry = &summary->entry[e];
+  for (int64_t p = 0; p < contents->parameters; p++) {
+    const eqs_checkpoint_parameter *parameter = &contents->parameter[p];
     char shape[192], role[32], rule[32], lr[32];
-    eqs_shape_brief(entry->ndim, entry->shape, shape, sizeof shape);
-    printf("%-*s  %-16s %-16s %-14s %-10s ", width, entry->name, shape,
-           describe_attribute(entry, "role", role, sizeof role), describe_attribute(entry, "rule", rule, sizeof rule),
-           is_frozen(entry) ? "frozen" : describe_attribute(entry, "lr", lr, sizeof lr));
-    print_tensors(entry);
+    eqs_shape_brief(parameter->ndim, parameter->shape, shape, sizeof shape);
+    printf("%-*s  %-16s %-16s %-14s %-10s ", width, parameter->name, shape,
+           describe_attribute(parameter, "role", role, sizeof role),
+           describe_attribute(parameter, "rule", rule, sizeof rule),
+           is_frozen(parameter) ? "frozen" : describe_attribute(parameter, "lr", lr, sizeof lr));
+    print_tensors(parameter);
   }
 }
 
-static json_t *json_entry(const eqs_checkpoint_entry *entry)
+static json_t *json_parameter(const eqs_checkpoint_parameter *parameter)
 {
   json_t *attributes = json_object(), *tensors = json_array(), *object = json_object();
-  for (int a = 0; a < entry->attributes; a++)
-    json_object_set_new_nocheck(attributes, entry->attribute[a].name, eqs_json_attribute(&entry->attribute[a]));
-  for (int t = 0; t < entry->tensors; t++) json_array_append_new(tensors, eqs_json_text(entry->tensor_name[t]));
-  json_object_set_new(object, "name", eqs_json_text(entry->name));
-  json_object_set_new(object, "shape", eqs_json_shape(entry));
-  json_object_set_new(object, "trainer_dtype", eqs_json_text(eqs_dtype_name(entry->trainer_dtype)));
+  for (int a = 0; a < parameter->attributes; a++)
+    json_object_set_new_nocheck(attributes, parameter->attribute[a].name, eqs_json_attribute(&parameter->attribute[a]));
+  for (int t = 0; t < parameter->tensors; t++) json_array_append_new(tensors, eqs_json_text(parameter->tensor[t].name));
+  json_object_set_new(object, "name", eqs_json_text(parameter->name));
+  json_object_set_new(object, "shape", eqs_json_shape(parameter));
+  json_object_set_new(object, "trainer_dtype", eqs_json_text(eqs_dtype_name(parameter->trainer_dtype)));
   json_object_set_new(object, "tensors", tensors);
   json_object_set_new(object, "attributes", attributes);
   return object;
 }
 
-static void print_json(const char *file, int64_t bytes, int64_t elements, const eqs_checkpoint_summary *summary)
+static void print_json(const char *file, int64_t bytes, int64_t elements, const eqs_checkpoint_contents *contents)
 {
   json_t *object = json_object(), *trainer = json_object(), *parameters = json_array();
-  for (int i = 0; i < summary->items; i++)
-    json_object_set_new_nocheck(trainer, summary->item[i].key, json_integer((json_int_t)summary->item[i].size));
-  for (int64_t e = 0; e < summary->entries; e++) json_array_append_new(parameters, json_entry(&summary->entry[e]));
+  for (int i = 0; i < contents->items; i++)
+    json_object_set_new_nocheck(trainer, contents->item[i].key, json_integer((json_int_t)contents->item[i].size));
+  for (int64_t p = 0; p < contents->parameters; p++)
+    json_array_append_new(parameters, json_parameter(&contents->parameter[p]));
   json_object_set_new(object, "file", eqs_json_text(file));
-  json_object_set_new(object, "step", json_integer(summary->step));
-  json_object_set_new(object, "skipped", json_integer(summary->skipped));
-  json_object_set_new(object, "created", eqs_json_text(summary->created));
-  json_object_set_new(object, "format_version", json_integer(summary->version));
-  json_object_set_new(object, "equishard_version", eqs_json_text(summary->equishard_version));
+  json_object_set_new(object, "step", json_integer(contents->step));
+  json_object_set_new(object, "skipped", json_integer(contents->skipped));
+  json_object_set_new(object, "created", eqs_json_text(contents->created));
+  json_object_set_new(object, "format_version", json_integer(contents->version));
+  json_object_set_new(object, "equishard_version", eqs_json_text(contents->equishard_version));
   json_object_set_new(object, "bytes", json_integer(bytes));
   json_object_set_new(object, "elements", json_integer(elements));
   json_object_set_new(object, "trainer", trainer);
-  json_object_set_new(object, "config", eqs_json_text(summary->config));
+  json_object_set_new(object, "config", eqs_json_text(contents->config));
   json_object_set_new(object, "parameters", parameters);
   json_dumpf(object, stdout, JSON_INDENT(2));
   printf("\n");
@@ -147,18 +151,18 @@ static void print_json(const char *file, int64_t bytes, int64_t elements, const 
 static eqs_status inspect(const char *path, bool json)
 {
   char *file = NULL;
-  eqs_checkpoint_summary summary = {0};
+  eqs_checkpoint_contents contents = {0};
   struct stat about = {0};
   int64_t elements = 0;
   eqs_status status = eqs_checkpoint_find(path, &file);
-  if (status == EQS_OK) status = eqs_checkpoint_summarize(file, &summary);
+  if (status == EQS_OK) status = eqs_contents_read(file, &contents);
   if (status == EQS_OK) {
-    eqs_checkpoint_warn_if_changed(file, &summary);
+    eqs_contents_warn_if_changed(file, &contents);
     stat(file, &about);
-    for (int64_t e = 0; e < summary.entries; e++) elements += elements_of(&summary.entry[e]);
-    (json ? print_json : print_table)(file, about.st_size, elements, &summary);
+    for (int64_t p = 0; p < contents.parameters; p++) elements += elements_of(&contents.parameter[p]);
+    (json ? print_json : print_table)(file, about.st_size, elements, &contents);
   }
-  eqs_checkpoint_summary_free(&summary);
+  eqs_contents_free(&contents);
   free(file);
   return status;
 }

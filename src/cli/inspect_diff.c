@@ -6,17 +6,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/comparison.h"
+#include "checkpoint/difference.h"
 #include "cli/description.h"
 #include "model/layout.h"
 
 enum { shown = 20 }; /* of a list */
-static const char side_name[EQS_SIDES] = {'A', 'B'};
+static const char file_name[EQS_COMPARED] = {'A', 'B'};
 
-static void print_line_of(char side, const char *text, int64_t line)
+static void print_line_of(char name, const char *text, int64_t line)
 {
   for (int64_t i = 1; i < line && (text = strchr(text, '\n')) != NULL; i++) text++;
-  printf("  %c  %.*s\n", side, text ? (int)strcspn(text, "\n") : 0, text ? text : "");
+  printf("  %c  %.*s\n", name, text ? (int)strcspn(text, "\n") : 0, text ? text : "");
 }
 
 static void print_more(int64_t count)
@@ -24,9 +24,9 @@ static void print_more(int64_t count)
   if (count > shown) printf("  ... and %" PRId64 " more: --format json has all\n", count - shown);
 }
 
-static void print_head(const eqs_comparison *found)
+static void print_head(const eqs_checkpoint_difference *found)
 {
-  const eqs_checkpoint_summary *a = &found->summary[0], *b = &found->summary[1];
+  const eqs_checkpoint_contents *a = &found->contents[0], *b = &found->contents[1];
   printf("A           %s\nB           %s\n", found->file[0], found->file[1]);
   if (a->step == b->step && a->skipped == b->skipped)
     printf("step        %" PRId64 " (%" PRId64 " skipped) in both\n", a->step, a->skipped);
@@ -43,38 +43,38 @@ static void print_head(const eqs_comparison *found)
   if (found->items > 0) printf("\n");
 }
 
-static void print_forms(const eqs_comparison *found)
+static void print_forms(const eqs_checkpoint_difference *found)
 {
-  for (int side = 0; side < EQS_SIDES; side++) {
-    if (found->singles[side] > 0) printf("only in %c   %" PRId64 ":\n", side_name[side], found->singles[side]);
-    for (int64_t i = 0; i < found->singles[side] && i < shown; i++) {
-      const eqs_single *alone = &found->single[side][i];
-      printf("  %s%s%s\n", alone->parameter, alone->tensor ? "/" : "", alone->tensor ? alone->tensor : "");
+  for (int file = 0; file < EQS_COMPARED; file++) {
+    if (found->only_count[file] > 0) printf("only in %c   %" PRId64 ":\n", file_name[file], found->only_count[file]);
+    for (int64_t i = 0; i < found->only_count[file] && i < shown; i++) {
+      const eqs_only_difference *only = &found->only[file][i];
+      printf("  %s%s%s\n", only->parameter, only->tensor ? "/" : "", only->tensor ? only->tensor : "");
     }
-    print_more(found->singles[side]);
+    print_more(found->only_count[file]);
   }
-  if (found->reshapes > 0) printf("reshaped    %" PRId64 ":\n", found->reshapes);
-  for (int64_t i = 0; i < found->reshapes && i < shown; i++) {
-    const eqs_checkpoint_entry *a = found->reshaped[i].side[0], *b = found->reshaped[i].side[1];
+  if (found->shapes > 0) printf("reshaped    %" PRId64 ":\n", found->shapes);
+  for (int64_t i = 0; i < found->shapes && i < shown; i++) {
+    const eqs_checkpoint_parameter *a = found->shape[i].in[0], *b = found->shape[i].in[1];
     char shape_a[192], shape_b[192];
     eqs_shape_brief(a->ndim, a->shape, shape_a, sizeof shape_a);
     eqs_shape_brief(b->ndim, b->shape, shape_b, sizeof shape_b);
     printf("  %s  A: %s, B: %s\n", a->name, shape_a, shape_b);
   }
-  print_more(found->reshapes);
+  print_more(found->shapes);
 }
 
-static void describe_pair(const eqs_attribute_pair *pair, char *text, size_t size)
+static void describe_pair(const eqs_attribute_difference *pair, char *text, size_t size)
 {
   char a[80], b[80];
-  eqs_describe_attribute(pair->side[0], a, sizeof a);
-  eqs_describe_attribute(pair->side[1], b, sizeof b);
+  eqs_describe_attribute(pair->in[0], a, sizeof a);
+  eqs_describe_attribute(pair->in[1], b, sizeof b);
   snprintf(text, size, "%s  A: %s, B: %s", pair->name, a, b);
 }
 
 static int by_description(const void *a, const void *b)
 {
-  const eqs_attribute_pair *left = a, *right = b;
+  const eqs_attribute_difference *left = a, *right = b;
   char left_text[256], right_text[256];
   describe_pair(left, left_text, sizeof left_text);
   describe_pair(right, right_text, sizeof right_text);
@@ -83,7 +83,7 @@ static int by_description(const void *a, const void *b)
 }
 
 /* One line for all parameters in which an attribute differs in the same way. */
-static void print_attributes(eqs_comparison *found)
+static void print_attributes(eqs_checkpoint_difference *found)
 {
   if (found->attributes == 0) return;
   qsort(found->attribute, (size_t)found->attributes, sizeof *found->attribute, by_description);
@@ -101,7 +101,7 @@ static void print_attributes(eqs_comparison *found)
   }
 }
 
-static void print_values(const eqs_comparison *found)
+static void print_values(const eqs_checkpoint_difference *found)
 {
   int width = (int)strlen("tensor");
   int64_t differing = 0;
@@ -124,60 +124,60 @@ static void print_values(const eqs_comparison *found)
   printf("\n%" PRId64 " tensors are equal in both\n", found->values - differing);
 }
 
-static void print_table(eqs_comparison *found)
+static void print_table(eqs_checkpoint_difference *found)
 {
   print_head(found);
   print_forms(found);
   print_attributes(found);
   print_values(found);
-  if (eqs_comparison_same(found))
+  if (eqs_difference_none(found))
     printf("the same\n");
   else
     printf("%" PRId64 " of %" PRId64 " tensors differ\n", found->differing, found->tensors);
 }
 
-static json_t *json_singles(const eqs_comparison *found, int side)
+static json_t *json_only(const eqs_checkpoint_difference *found, int file)
 {
   json_t *array = json_array();
-  for (int64_t i = 0; i < found->singles[side]; i++) {
-    const eqs_single *alone = &found->single[side][i];
+  for (int64_t i = 0; i < found->only_count[file]; i++) {
+    const eqs_only_difference *only = &found->only[file][i];
     json_t *object = json_object();
-    json_object_set_new(object, "parameter", eqs_json_text(alone->parameter));
-    json_object_set_new(object, "tensor", alone->tensor ? eqs_json_text(alone->tensor) : json_null());
+    json_object_set_new(object, "parameter", eqs_json_text(only->parameter));
+    json_object_set_new(object, "tensor", only->tensor ? eqs_json_text(only->tensor) : json_null());
     json_array_append_new(array, object);
   }
   return array;
 }
 
-static json_t *json_reshaped(const eqs_comparison *found)
+static json_t *json_reshaped(const eqs_checkpoint_difference *found)
 {
   json_t *array = json_array();
-  for (int64_t i = 0; i < found->reshapes; i++) {
+  for (int64_t i = 0; i < found->shapes; i++) {
     json_t *object = json_object();
-    json_object_set_new(object, "parameter", eqs_json_text(found->reshaped[i].side[0]->name));
-    json_object_set_new(object, "a", eqs_json_shape(found->reshaped[i].side[0]));
-    json_object_set_new(object, "b", eqs_json_shape(found->reshaped[i].side[1]));
+    json_object_set_new(object, "parameter", eqs_json_text(found->shape[i].in[0]->name));
+    json_object_set_new(object, "a", eqs_json_shape(found->shape[i].in[0]));
+    json_object_set_new(object, "b", eqs_json_shape(found->shape[i].in[1]));
     json_array_append_new(array, object);
   }
   return array;
 }
 
-static json_t *json_attributes(const eqs_comparison *found)
+static json_t *json_attributes(const eqs_checkpoint_difference *found)
 {
   json_t *array = json_array();
   for (int64_t i = 0; i < found->attributes; i++) {
-    const eqs_attribute_pair *pair = &found->attribute[i];
+    const eqs_attribute_difference *pair = &found->attribute[i];
     json_t *object = json_object();
     json_object_set_new(object, "parameter", eqs_json_text(pair->parameter));
     json_object_set_new(object, "attribute", eqs_json_text(pair->name));
-    json_object_set_new(object, "a", eqs_json_attribute(pair->side[0]));
-    json_object_set_new(object, "b", eqs_json_attribute(pair->side[1]));
+    json_object_set_new(object, "a", eqs_json_attribute(pair->in[0]));
+    json_object_set_new(object, "b", eqs_json_attribute(pair->in[1]));
     json_array_append_new(array, object);
   }
   return array;
 }
 
-static json_t *json_values(const eqs_comparison *found)
+static json_t *json_values(const eqs_checkpoint_difference *found)
 {
   json_t *array = json_array();
   for (int64_t i = 0; i < found->values; i++) {
@@ -196,25 +196,25 @@ static json_t *json_values(const eqs_comparison *found)
   return array;
 }
 
-static json_t *json_side(const eqs_comparison *found, int side)
+static json_t *json_file(const eqs_checkpoint_difference *found, int file)
 {
   json_t *object = json_object();
-  json_object_set_new(object, "file", eqs_json_text(found->file[side]));
-  json_object_set_new(object, "step", json_integer(found->summary[side].step));
-  json_object_set_new(object, "skipped", json_integer(found->summary[side].skipped));
-  json_object_set_new(object, "only", json_singles(found, side));
+  json_object_set_new(object, "file", eqs_json_text(found->file[file]));
+  json_object_set_new(object, "step", json_integer(found->contents[file].step));
+  json_object_set_new(object, "skipped", json_integer(found->contents[file].skipped));
+  json_object_set_new(object, "only", json_only(found, file));
   return object;
 }
 
-static void print_json(eqs_comparison *found)
+static void print_json(eqs_checkpoint_difference *found)
 {
   json_t *object = json_object(), *items = json_array();
   for (int64_t i = 0; i < found->items; i++) json_array_append_new(items, eqs_json_text(found->item[i]));
-  json_object_set_new(object, "same", json_boolean(eqs_comparison_same(found)));
+  json_object_set_new(object, "same", json_boolean(eqs_difference_none(found)));
   json_object_set_new(object, "tensors", json_integer(found->tensors));
   json_object_set_new(object, "tensors_differing", json_integer(found->differing));
-  json_object_set_new(object, "a", json_side(found, 0));
-  json_object_set_new(object, "b", json_side(found, 1));
+  json_object_set_new(object, "a", json_file(found, 0));
+  json_object_set_new(object, "b", json_file(found, 1));
   json_object_set_new(object, "config_line", found->config_line > 0 ? json_integer(found->config_line) : json_null());
   json_object_set_new(object, "trainer", items);
   json_object_set_new(object, "reshaped", json_reshaped(found));
@@ -227,9 +227,9 @@ static void print_json(eqs_comparison *found)
 
 eqs_status eqs_inspect_difference(const char *path_a, const char *path_b, bool json)
 {
-  eqs_comparison found = {0};
-  eqs_status status = eqs_comparison_make(path_a, path_b, &found);
+  eqs_checkpoint_difference found = {0};
+  eqs_status status = eqs_difference_find(path_a, path_b, &found);
   if (status == EQS_OK) (json ? print_json : print_table)(&found);
-  eqs_comparison_free(&found);
+  eqs_difference_free(&found);
   return status;
 }

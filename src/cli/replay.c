@@ -4,7 +4,7 @@
 
 #include "base/arguments.h"
 #include "base/memory.h"
-#include "checkpoint/optimizer_state.h"
+#include "checkpoint/save_optimizer.h"
 #include "cli/command.h"
 #include "cli/recording.h"
 #include "dist/communicator.h"
@@ -176,7 +176,7 @@ eqs_status eqs_command_replay(int argc, char **argv)
   EQS_TRY(eqs_agree(owners, status));
   EQS_TRY(eqs_optimizer_create(config, plan, owners, &optimizer));
   EQS_TRY(take_steps(&recording, optimizer));
-  EQS_TRY(eqs_optimizer_write(optimizer, given.output));
+  EQS_TRY(eqs_checkpoint_write_optimizer(optimizer, given.output));
 cleanup:
   eqs_optimizer_destroy(&optimizer);
   eqs_plan_free(&plan);

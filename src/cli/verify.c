@@ -2,7 +2,7 @@
 #include <stdio.h>
 
 #include "base/arguments.h"
-#include "checkpoint/checkpoint.h"
+#include "checkpoint/verify.h"
 #include "cli/command.h"
 #include "dist/communicator.h"
 

@@ -57,7 +57,7 @@ cleanup:
   return status;
 }
 
-eqs_status eqs_optimizer_keep(eqs_optimizer *optimizer, int64_t p, int states, char *const *name, int attributes,
+eqs_status eqs_optimizer_keep(eqs_optimizer *optimizer, int64_t p, int states, const char *const *name, int attributes,
                               const eqs_attribute *attribute)
 {
   eqs_status status = EQS_OK;

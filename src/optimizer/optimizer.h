@@ -78,7 +78,7 @@ static inline eqs_matrix *eqs_owned_state(eqs_owned_matrix *matrix, int index)
  * Have a frozen parameter keep states of these names, zeros for now, and these attributes, instead of what it keeps.
  * At most EQS_MAX_KEPT states. Not collective. Forget: keep nothing.
  */
-eqs_status eqs_optimizer_keep(eqs_optimizer *optimizer, int64_t p, int states, char *const *name, int attributes,
+eqs_status eqs_optimizer_keep(eqs_optimizer *optimizer, int64_t p, int states, const char *const *name, int attributes,
                               const eqs_attribute *attribute);
 void eqs_optimizer_forget_kept(eqs_optimizer *optimizer, int64_t p);
 void eqs_kept_state_free(eqs_kept_state *kept);

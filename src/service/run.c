@@ -6,7 +6,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/memory.h"
-#include "checkpoint/optimizer_state.h"
+#include "checkpoint/save_optimizer.h"
 #include "dist/communicator.h"
 #include "service/session.h"
 
@@ -276,14 +276,14 @@ static eqs_status save(eqs_session *session, const eqs_checkpoint_item *items, i
 {
   eqs_status status = session->late;
   const eqs_config *config = session->config;
-  eqs_checkpoint_place place = {.directory = config->checkpoint.directory,
-                                .keep = config->checkpoint.keep,
-                                .keep_every = config->checkpoint.keep_every};
+  const eqs_checkpoint_directory to = {.path = config->checkpoint.directory,
+                                       .keep = config->checkpoint.keep,
+                                       .keep_every = config->checkpoint.keep_every};
   double begin = eqs_clock();
   if (status != EQS_OK) return status;
   EQS_TRY(settle_save(session));
   EQS_TRY(eqs_agree(session->roster.owner_comm, eqs_directory_lock_renew(session->lock)));
-  EQS_TRY(eqs_optimizer_save(session->optimizer, &place, session->saver, items, count));
+  EQS_TRY(eqs_checkpoint_save_optimizer(session->optimizer, &to, session->saver, items, count));
 cleanup:
   session->seconds[EQS_PHASE_CHECKPOINT] += eqs_clock() - begin;
   return status;

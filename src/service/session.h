@@ -194,7 +194,7 @@ eqs_status eqs_share_own_items(eqs_session *session, eqs_wire *all);
 eqs_status eqs_unpack_items(eqs_wire *shared, eqs_wire *own, eqs_checkpoint_item **items, int *count);
 
 /* What a restored checkpoint has, into session->trainer_data; and the settings from there. Not collective. */
-eqs_status eqs_keep_restored_items(eqs_session *session, const eqs_checkpoint_summary *summary);
+eqs_status eqs_keep_restored_items(eqs_session *session, const eqs_checkpoint_contents *contents);
 eqs_status eqs_restore_settings(eqs_session *session);
 
 /* ----- run.c ----- */

@@ -4,7 +4,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
-#include "checkpoint/optimizer_state.h"
+#include "checkpoint/restore_optimizer.h"
 #include "dist/communicator.h"
 #include "optimizer/warnings.h"
 #include "service/session.h"
@@ -334,13 +334,13 @@ cleanup:
 }
 
 /* The number of a parameter's group in the file; -1: it is not in it, or was in none. */
-static int group_in_file(const eqs_checkpoint_summary *summary, const char *name, const char *rule)
+static int group_in_file(const eqs_checkpoint_contents *contents, const char *name, const char *rule)
 {
-  const eqs_checkpoint_entry *entry = eqs_checkpoint_entry_find(summary, name);
+  const eqs_checkpoint_parameter *parameter = eqs_contents_find(contents, name);
   int64_t group = -1;
   bool same_rule = false;
-  for (int a = 0; entry != NULL && a < entry->attributes; a++) {
-    const eqs_attribute *attribute = &entry->attribute[a];
+  for (int a = 0; parameter != NULL && a < parameter->attributes; a++) {
+    const eqs_attribute *attribute = &parameter->attribute[a];
     if (attribute->kind == EQS_ATTRIBUTE_INTEGER && strcmp(attribute->name, "group") == 0) group = attribute->integer;
     if (attribute->kind == EQS_ATTRIBUTE_TEXT && strcmp(attribute->name, "rule") == 0)
       same_rule = attribute->text != NULL && strcmp(attribute->text, rule) == 0;
@@ -352,7 +352,7 @@ static int group_in_file(const eqs_checkpoint_summary *summary, const char *name
  * Which group of the file every group is: that of all its parameters which the file has. A file of an older version
  * does not tell: then the number decides. Every rank has restored_group afterwards. Collective over the session.
  */
-static eqs_status find_restored_groups(eqs_session *session, const eqs_checkpoint_summary *summary)
+static eqs_status find_restored_groups(eqs_session *session, const eqs_checkpoint_contents *contents)
 {
   enum { unseen = -2, none = -1 };
   eqs_status status = EQS_OK;
@@ -367,7 +367,8 @@ static eqs_status find_restored_groups(eqs_session *session, const eqs_checkpoin
   for (int64_t p = 0; session->roster.owner == 0 && p < plan->parameters; p++) {
     int group = plan->parameter[p].assignment.group;
     if (group < 0) continue;
-    int before = group_in_file(summary, plan->parameter[p].info.name, session->config->group[group].options.rule->name);
+    int before =
+        group_in_file(contents, plan->parameter[p].info.name, session->config->group[group].options.rule->name);
     int *known = &session->restored_group[group];
     if (before < 0) continue;
     told = true;
@@ -388,24 +389,25 @@ cleanup:
 static eqs_status restore(eqs_session *session)
 {
   eqs_status status = EQS_OK;
-  eqs_checkpoint_summary summary = {0};
+  eqs_checkpoint_contents contents = {0};
   bool *absent = NULL;
   EQS_TRY(eqs_allocate(&absent, session->plan->parameters, sizeof *absent));
-  if (eqs_owns(session)) status = eqs_optimizer_restore(session->optimizer, session->resume_path, &summary, absent);
+  if (eqs_owns(session))
+    status = eqs_checkpoint_restore_optimizer(session->optimizer, session->resume_path, &contents, absent);
   EQS_TRY(eqs_share_outcome(session, status));
   EQS_TRY(share_restored_steps(session, absent));
   EQS_TRY(move_absent_weights(session));
   if (session->roster.owner == 0) {
-    EQS_TRY(eqs_keep_restored_items(session, &summary));
-    eqs_log(EQS_LOG_INFO, "restored step %lld from %s", (long long)summary.step, session->resume_path);
+    EQS_TRY(eqs_keep_restored_items(session, &contents));
+    eqs_log(EQS_LOG_INFO, "restored step %lld from %s", (long long)contents.step, session->resume_path);
   }
   EQS_TRY(eqs_session_broadcast(session, session->roster.owner_rank[0], &session->trainer_data, "the trainer's data"));
-  EQS_TRY(find_restored_groups(session, &summary));
+  EQS_TRY(find_restored_groups(session, &contents));
   EQS_TRY(eqs_agree(session->roster.comm, eqs_restore_settings(session)));
   if (eqs_owns(session)) eqs_optimizer_set(session->optimizer, session->settings);
   session->resumed = true;
 cleanup:
-  eqs_checkpoint_summary_free(&summary);
+  eqs_contents_free(&contents);
   free(absent);
   return status;
 }
@@ -417,7 +419,7 @@ static eqs_status look_for_checkpoint(eqs_session *session)
   eqs_wire answer = {0};
   int64_t any = 1;
   if (!session->if_any) return EQS_OK;
-  if (session->roster.owner == 0) EQS_TRY(eqs_wire_put_integer(&answer, eqs_checkpoint_is_there(session->resume_path)));
+  if (session->roster.owner == 0) EQS_TRY(eqs_wire_put_integer(&answer, eqs_checkpoint_exists(session->resume_path)));
   EQS_TRY(eqs_session_broadcast(session, session->roster.owner_rank[0], &answer, "whether there is a checkpoint"));
   EQS_TRY(eqs_wire_get_integer(&answer, &any));
   session->resumes = any != 0;

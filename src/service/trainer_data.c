@@ -151,11 +151,11 @@ cleanup:
   return status;
 }
 
-eqs_status eqs_keep_restored_items(eqs_session *session, const eqs_checkpoint_summary *summary)
+eqs_status eqs_keep_restored_items(eqs_session *session, const eqs_checkpoint_contents *contents)
 {
   eqs_status status = EQS_OK;
-  for (int i = 0; i < summary->items; i++)
-    EQS_TRY(put_item(&session->trainer_data, summary->item[i].key, summary->item[i].bytes, summary->item[i].size));
+  for (int i = 0; i < contents->items; i++)
+    EQS_TRY(put_item(&session->trainer_data, contents->item[i].key, contents->item[i].bytes, contents->item[i].size));
 cleanup:
   return status;
 }

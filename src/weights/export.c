@@ -6,44 +6,46 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/numbers.h"
-#include "checkpoint/compare.h"
+#include "checkpoint/directory.h"
+#include "checkpoint/match_model.h"
+#include "checkpoint/read_contents.h"
 #include "checkpoint/tiles.h"
 #include "weights/export.h"
 #include "weights/safetensors.h"
 
 /* The chosen weights: where they are in the checkpoint, and as what they go out; in the same order. */
 typedef struct {
-  eqs_tensor_table table;
+  eqs_tile_table table;
   eqs_safetensors content;
 } chosen_weights;
 
-static eqs_status add_weight(const eqs_checkpoint_entry *entry, const eqs_stored_tensor *stored, eqs_dtype dtype,
+static eqs_status add_weight(const eqs_checkpoint_parameter *parameter, const eqs_tiled_tensor *stored, eqs_dtype dtype,
                              chosen_weights *chosen)
 {
   eqs_status status = EQS_OK;
   eqs_safetensor *tensor = &chosen->content.tensor[chosen->content.tensors];
-  EQS_TRY(eqs_copy_text(&tensor->name, entry->name));
+  EQS_TRY(eqs_copy_text(&tensor->name, parameter->name));
   tensor->dtype = eqs_safetensors_dtype(dtype);
-  tensor->ndim = entry->ndim;
-  memcpy(tensor->shape, entry->shape, sizeof tensor->shape);
+  tensor->ndim = parameter->ndim;
+  memcpy(tensor->shape, parameter->shape, sizeof tensor->shape);
   chosen->table.tensor[chosen->content.tensors++] = *stored;
 cleanup:
   return status;
 }
 
-static eqs_status choose_weights(const char *file, const eqs_checkpoint_summary *summary, const eqs_name_choice *choice,
-                                 eqs_dtype dtype, chosen_weights *chosen)
+static eqs_status choose_weights(const char *file, const eqs_checkpoint_contents *contents,
+                                 const eqs_name_choice *choice, eqs_dtype dtype, chosen_weights *chosen)
 {
   eqs_status status = EQS_OK;
   int64_t i = 0;
-  EQS_TRY(eqs_table_of_file(summary, &chosen->table));
-  EQS_TRY(eqs_allocate(&chosen->content.tensor, summary->entries, sizeof *chosen->content.tensor));
-  for (int64_t e = 0; e < summary->entries; e++) {
-    const eqs_checkpoint_entry *entry = &summary->entry[e];
-    bool wanted = eqs_name_chosen(choice, entry->name);
-    for (int t = 0; t < entry->tensors; t++, i++)
-      if (wanted && strcmp(entry->tensor_name[t], "weight") == 0)
-        EQS_TRY(add_weight(entry, &chosen->table.tensor[i], dtype, chosen));
+  EQS_TRY(eqs_tile_table_make(contents, &chosen->table));
+  EQS_TRY(eqs_allocate(&chosen->content.tensor, contents->parameters, sizeof *chosen->content.tensor));
+  for (int64_t p = 0; p < contents->parameters; p++) {
+    const eqs_checkpoint_parameter *parameter = &contents->parameter[p];
+    bool wanted = eqs_name_chosen(choice, parameter->name);
+    for (int t = 0; t < parameter->tensors; t++, i++)
+      if (wanted && strcmp(parameter->tensor[t].name, "weight") == 0)
+        EQS_TRY(add_weight(parameter, &chosen->table.tensor[i], dtype, chosen));
   }
   chosen->table.tensors = chosen->content.tensors;
   if (chosen->content.tensors == 0) status = eqs_fail(EQS_USAGE, "%s: no parameter of it is chosen", file);
@@ -71,7 +73,7 @@ static eqs_status check_range(export_files *files, const eqs_tile *tile, const e
         EQS_USAGE,
         "%s: parameter %.500s: element %lld is %g, and %s ends at %g: take another --dtype; --saturate takes "
         "the largest number instead, --exclude leaves the parameter out",
-        files->from_path, tensor->name, (long long)(tile->first_row * tile->stored->cols + found),
+        files->from_path, tensor->name, (long long)(tile->first_row * tile->tensor->cols + found),
         (double)files->rows[found], eqs_dtype_name(dtype), (double)eqs_dtype_largest(dtype));
   files->saturated += eqs_saturate(dtype, files->rows, elements);
   return EQS_OK;
@@ -83,8 +85,8 @@ static eqs_status copy_tiles(export_files *files, const chosen_weights *chosen, 
   int64_t size = (int64_t)eqs_dtype_size(dtype);
   eqs_tile_walk walk = {.table = &chosen->table};
   for (eqs_tile tile; eqs_tile_next(&walk, &tile);) {
-    const eqs_safetensor *tensor = &chosen->content.tensor[tile.stored - chosen->table.tensor];
-    int64_t cols = tile.stored->cols, elements = eqs_tile_elements(&tile);
+    const eqs_safetensor *tensor = &chosen->content.tensor[tile.tensor - chosen->table.tensor];
+    int64_t cols = tile.tensor->cols, elements = eqs_tile_elements(&tile);
     EQS_TRY(eqs_tile_read(files->from, files->from_path, &tile, files->rows));
     EQS_TRY(check_range(files, &tile, tensor, dtype));
     eqs_from_float(dtype, files->rows, files->converted, elements);
@@ -143,14 +145,14 @@ eqs_status eqs_weights_export(const char *checkpoint, const char *output, eqs_dt
   eqs_status status = EQS_OK;
   char *file = NULL, *head = NULL;
   int64_t length;
-  eqs_checkpoint_summary summary = {0};
+  eqs_checkpoint_contents contents = {0};
   chosen_weights chosen = {0};
   EQS_TRY(eqs_checkpoint_find(checkpoint, &file));
-  EQS_TRY(eqs_checkpoint_summarize(file, &summary));
-  EQS_TRY(eqs_checkpoint_rename(NULL, &summary));
-  EQS_TRY(choose_weights(file, &summary, choice, dtype, &chosen));
-  EQS_TRY(eqs_safetensors_make_head(&chosen.content, summary.step, &head, &length));
-  *moved = (eqs_weights_moved){.step = summary.step, .tensors = chosen.content.tensors};
+  EQS_TRY(eqs_contents_read(file, &contents));
+  EQS_TRY(eqs_match_rename(NULL, &contents));
+  EQS_TRY(choose_weights(file, &contents, choice, dtype, &chosen));
+  EQS_TRY(eqs_safetensors_make_head(&chosen.content, contents.step, &head, &length));
+  *moved = (eqs_weights_moved){.step = contents.step, .tensors = chosen.content.tensors};
   EQS_TRY(write_and_rename(file, output, head, length, &chosen, dtype, saturate, &moved->saturated));
   for (int64_t i = 0; i < chosen.content.tensors; i++) {
     moved->elements += chosen.content.tensor[i].elements;
@@ -158,8 +160,8 @@ eqs_status eqs_weights_export(const char *checkpoint, const char *output, eqs_dt
   }
 cleanup:
   eqs_safetensors_free(&chosen.content);
-  eqs_table_free(&chosen.table);
-  eqs_checkpoint_summary_free(&summary);
+  eqs_tile_table_free(&chosen.table);
+  eqs_contents_free(&contents);
   free(head);
   free(file);
   return status;

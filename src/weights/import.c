@@ -5,8 +5,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
-#include "checkpoint/checkpoint.h"
-#include "checkpoint/tiles.h"
+#include "checkpoint/write.h"
 #include "dist/communicator.h"
 #include "model/layout.h"
 #include "model/parameter_name.h"
@@ -207,13 +206,10 @@ static eqs_status describe(import_job *job)
                                             .ndim = from->tensor->ndim,
                                             .attributes = 1,
                                             .attribute = &no_steps,
-                                            .tensors = 1,
-                                            .tensor_name = {"weight"}};
+                                            .tensors = 1};
     memcpy(parameter->shape, from->tensor->shape, sizeof parameter->shape);
-    eqs_tensor *tensor = &parameter->tensor[0];
-    eqs_tensor_rows_cols(parameter->ndim, parameter->shape, &tensor->rows, &tensor->cols);
-    tensor->matrices = &from->matrix;
-    tensor->count = from->view != NULL;
+    parameter->tensor[0] =
+        (eqs_checkpoint_tensor){.name = "weight", .matrices = from->view != NULL, .matrix = &from->matrix};
   }
 cleanup:
   return status;

@@ -11,7 +11,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/numbers.h"
-#include "checkpoint/tiles.h"
+#include "checkpoint/contents.h"
 
 enum { length_bytes = 8, longest_name = 4096, most_values = 2 << 20 }; /* some 250,000 tensors */
 static const char metadata_key[] = "__metadata__";

@@ -14,7 +14,12 @@
 #include <unistd.h>
 
 #include "base/memory.h"
-#include "checkpoint/compare.h"
+#include "checkpoint/directory.h"
+#include "checkpoint/match_model.h"
+#include "checkpoint/read.h"
+#include "checkpoint/read_contents.h"
+#include "checkpoint/verify.h"
+#include "checkpoint/write.h"
 #include "dist/block_cyclic.h"
 #include "harness.h"
 
@@ -160,9 +165,8 @@ static void make_model(model *made, MPI_Comm comm, int variant)
     int64_t rows = cols > 0 ? elements_of(form) / cols : 0;
     for (int m = 0; m < form->matrices; m++) made->view[p][m] = make_view(form, rows, cols, m);
     for (int t = 0; t < form->tensors; t++) {
-      parameter->tensor_name[t] = form->tensors == 3 ? three[t] : two[t];
-      parameter->tensor[t] =
-          (eqs_tensor){.rows = rows, .cols = cols, .count = form->matrices, .matrices = made->matrix[p][t]};
+      parameter->tensor[t] = (eqs_checkpoint_tensor){
+          .name = form->tensors == 3 ? three[t] : two[t], .matrices = form->matrices, .matrix = made->matrix[p][t]};
       for (int m = 0; m < form->matrices; m++) {
         eqs_tensor_matrix *matrix = &made->matrix[p][t][m];
         int64_t local_rows, local_cols;
@@ -217,7 +221,7 @@ static int64_t visit(model *made, int set, int only_tensor)
   return wrong;
 }
 
-static eqs_checkpoint_contents contents_of(const model *made, int64_t step)
+static eqs_checkpoint_contents contents_of(model *made, int64_t step)
 {
   return (eqs_checkpoint_contents){.step = step,
                                    .skipped = 3,
@@ -268,6 +272,19 @@ static void write_on(int ranks, int variant, const char *path)
   write_part_on(ranks, variant, 0, path);
 }
 
+/* As every rank sees the file. Collective. */
+static eqs_status read_model(MPI_Comm comm, const char *path, model *into, int first)
+{
+  eqs_status status = EQS_OK;
+  eqs_checkpoint_contents stored = {0};
+  const eqs_checkpoint_contents wanted = {.parameters = parameters - first, .parameter = into->parameter + first};
+  EQS_TRY(eqs_contents_read(path, &stored));
+  EQS_TRY(eqs_checkpoint_read(comm, path, &stored, &wanted));
+cleanup:
+  eqs_contents_free(&stored);
+  return status;
+}
+
 /* Read parameters from `first` on, on some ranks; the status, which must be the same on all of them. */
 static eqs_status read_part_on(int ranks, int variant, int first, const char *path)
 {
@@ -277,7 +294,7 @@ static eqs_status read_part_on(int ranks, int variant, int first, const char *pa
     model made;
     make_model(&made, comm, variant);
     made.first = first;
-    status = eqs_checkpoint_read(comm, path, parameters - first, made.parameter + first);
+    status = read_model(comm, path, &made, first);
     if (status == EQS_OK) ck_assert_int_eq(visit(&made, 0, -1), 0);
     free_model(&made);
     MPI_Comm_free(&comm);
@@ -374,39 +391,39 @@ END_TEST
 
 START_TEST(summary_has_everything)
 {
-  const char *path = in_directory("summary.h5");
-  eqs_checkpoint_summary summary;
+  const char *path = in_directory("contents.h5");
+  eqs_checkpoint_contents contents;
   write_on(test_size(), 0, path);
-  ck_assert_ok(eqs_checkpoint_summarize(path, &summary));
-  ck_assert_int_eq(summary.step, 100);
-  ck_assert_int_eq(summary.skipped, 3);
-  ck_assert_int_eq(summary.version, EQS_CHECKPOINT_VERSION);
-  ck_assert_str_eq(summary.equishard_version, EQS_VERSION);
-  ck_assert_str_eq(summary.config, "groups:\n  - match: {}\n    rule: muon\n");
-  ck_assert_int_eq(strlen(summary.created), strlen("2000-01-01T00:00:00Z"));
-  ck_assert_int_eq(summary.entries, parameters);
-  ck_assert_int_eq(summary.items, 2);
-  ck_assert_str_eq(summary.item[0].key, "nothing");
-  ck_assert_int_eq(summary.item[0].size, 0);
-  ck_assert_str_eq(summary.item[1].key, "state");
-  ck_assert_int_eq(summary.item[1].size, 8);
-  ck_assert_int_eq(memcmp(summary.item[1].bytes, items[0].bytes, 8), 0);
+  ck_assert_ok(eqs_contents_read(path, &contents));
+  ck_assert_int_eq(contents.step, 100);
+  ck_assert_int_eq(contents.skipped, 3);
+  ck_assert_int_eq(contents.version, EQS_CHECKPOINT_VERSION);
+  ck_assert_str_eq(contents.equishard_version, EQS_VERSION);
+  ck_assert_str_eq(contents.config, "groups:\n  - match: {}\n    rule: muon\n");
+  ck_assert_int_eq(strlen(contents.created), strlen("2000-01-01T00:00:00Z"));
+  ck_assert_int_eq(contents.parameters, parameters);
+  ck_assert_int_eq(contents.items, 2);
+  ck_assert_str_eq(contents.item[0].key, "nothing");
+  ck_assert_int_eq(contents.item[0].size, 0);
+  ck_assert_str_eq(contents.item[1].key, "state");
+  ck_assert_int_eq(contents.item[1].size, 8);
+  ck_assert_int_eq(memcmp(contents.item[1].bytes, items[0].bytes, 8), 0);
   for (int p = 0; p < parameters; p++) {
-    const eqs_checkpoint_entry *entry = eqs_checkpoint_entry_find(&summary, forms[p].name);
-    ck_assert_ptr_nonnull(entry);
-    ck_assert_int_eq(entry->ndim, forms[p].ndim);
-    ck_assert_int_eq(memcmp(entry->shape, forms[p].shape, sizeof entry->shape), 0);
-    ck_assert_int_eq(entry->tensors, forms[p].tensors);
-    ck_assert_int_eq(entry->trainer_dtype, p % 2 ? EQS_BFLOAT16 : EQS_FLOAT32);
-    ck_assert_int_eq(entry->step, 100);
-    ck_assert_int_eq(entry->attributes, attribute_count);
-    ck_assert_str_eq(entry->attribute[0].name, "lr");
-    ck_assert(entry->attribute[0].number == 0.02);
-    ck_assert_str_eq(entry->attribute[1].text, "");
-    ck_assert_str_eq(entry->attribute[2].text, "lm_head");
+    const eqs_checkpoint_parameter *parameter = eqs_contents_find(&contents, forms[p].name);
+    ck_assert_ptr_nonnull(parameter);
+    ck_assert_int_eq(parameter->ndim, forms[p].ndim);
+    ck_assert_int_eq(memcmp(parameter->shape, forms[p].shape, sizeof parameter->shape), 0);
+    ck_assert_int_eq(parameter->tensors, forms[p].tensors);
+    ck_assert_int_eq(parameter->trainer_dtype, p % 2 ? EQS_BFLOAT16 : EQS_FLOAT32);
+    ck_assert_int_eq(eqs_parameter_step(parameter), 100);
+    ck_assert_int_eq(parameter->attributes, attribute_count);
+    ck_assert_str_eq(parameter->attribute[0].name, "lr");
+    ck_assert(parameter->attribute[0].number == 0.02);
+    ck_assert_str_eq(parameter->attribute[1].text, "");
+    ck_assert_str_eq(parameter->attribute[2].text, "lm_head");
   }
-  ck_assert_ptr_null(eqs_checkpoint_entry_find(&summary, "absent"));
-  eqs_checkpoint_summary_free(&summary);
+  ck_assert_ptr_null(eqs_contents_find(&contents, "absent"));
+  eqs_contents_free(&contents);
   stay_as_first();
 }
 END_TEST
@@ -433,11 +450,10 @@ static int64_t place_of(const char *path, const char *dataset)
 /* Position of a tensor's first checksum. */
 static int64_t place_of_checksum(const char *path, const char *parameter, const char *tensor)
 {
-  eqs_checkpoint_summary summary;
-  ck_assert_ok(eqs_checkpoint_summarize(path, &summary));
-  const eqs_checkpoint_entry *entry = eqs_checkpoint_entry_find(&summary, parameter);
-  int64_t place = entry->checksums[eqs_checkpoint_tensor_find(entry, tensor)];
-  eqs_checkpoint_summary_free(&summary);
+  eqs_checkpoint_contents contents;
+  ck_assert_ok(eqs_contents_read(path, &contents));
+  int64_t place = eqs_parameter_find_tensor(eqs_contents_find(&contents, parameter), tensor)->checksums;
+  eqs_contents_free(&contents);
   return place;
 }
 
@@ -473,12 +489,12 @@ START_TEST(damaged_data_is_named)
 }
 END_TEST
 
-/* Status and message of a summary, the same for all readers. */
+/* Status and message of a contents, the same for all readers. */
 static void assert_refused(const char *path, eqs_status expected, const char *words)
 {
-  eqs_checkpoint_summary summary;
+  eqs_checkpoint_contents contents;
   MPI_Barrier(MPI_COMM_WORLD);
-  ck_assert_int_eq(eqs_checkpoint_summarize(path, &summary), expected);
+  ck_assert_int_eq(eqs_contents_read(path, &contents), expected);
   ck_assert_msg(strstr(eqs_error_message(), words) != NULL, "\"%s\" does not say \"%s\"", eqs_error_message(), words);
   ck_assert_int_eq(read_on(test_size(), 0, path), expected);
   ck_assert_msg(strstr(eqs_error_message(), words) != NULL, "\"%s\" does not say \"%s\"", eqs_error_message(), words);
@@ -503,22 +519,26 @@ END_TEST
 START_TEST(another_model_is_named)
 {
   const char *path = in_directory("model.h5");
-  eqs_checkpoint_summary summary;
+  eqs_checkpoint_contents contents, other;
   model made;
   write_on(test_size(), 0, path);
-  ck_assert_ok(eqs_checkpoint_summarize(path, &summary));
+  ck_assert_ok(eqs_contents_read(path, &contents));
   make_model(&made, MPI_COMM_WORLD, 0);
-  ck_assert_ok(eqs_checkpoint_compare(&summary, false, false, parameters, made.parameter));
+  other = contents_of(&made, 1);
+  ck_assert_ok(eqs_match_check(&contents, false, false, &other));
   made.parameter[0].name = "renamed";
   made.parameter[9].shape[0] = 300, made.parameter[9].shape[1] = 3600;
-  made.parameter[9].tensor[0].rows = 300, made.parameter[9].tensor[0].cols = 3600;
-  ck_assert_int_eq(eqs_checkpoint_compare(&summary, false, false, parameters, made.parameter), EQS_USAGE);
-  ck_assert_ptr_nonnull(
-      strstr(eqs_error_message(), "1 parameter not in it (renamed), which `checkpoint: {partial: true}` would"));
+  ck_assert_int_eq(eqs_match_check(&contents, false, false, &other), EQS_USAGE);
+  ck_assert_ptr_nonnull(strstr(eqs_error_message(), "'lm_head.weight'"));
+  ck_assert_ptr_nonnull(strstr(eqs_error_message(), "600x1800, must be 300x3600"));
+  made.view[9][0].tensor_rows = 300, made.view[9][0].tensor_cols = 3600;
+  ck_assert_int_eq(eqs_match_check(&contents, false, false, &other), EQS_USAGE);
+  ck_assert_ptr_nonnull(strstr(eqs_error_message(), "1 parameter not in it (renamed)"));
+  ck_assert_ptr_nonnull(strstr(eqs_error_message(), "`checkpoint: {partial: true}`"));
   ck_assert_ptr_nonnull(strstr(eqs_error_message(), "1 parameter not in the model (zeta.out)"));
   ck_assert_ptr_nonnull(strstr(eqs_error_message(), "lm_head.weight: 600x1800, in the model 300x3600"));
-  ck_assert_int_eq(eqs_checkpoint_read(MPI_COMM_WORLD, path, parameters, made.parameter), EQS_USAGE);
-  eqs_checkpoint_summary_free(&summary);
+  ck_assert_int_eq(read_model(MPI_COMM_WORLD, path, &made, 0), EQS_USAGE);
+  eqs_contents_free(&contents);
   free_model(&made);
 }
 END_TEST
@@ -536,7 +556,7 @@ START_TEST(absent_tensors_are_left_alone)
   free_model(&made);
 
   make_model(&made, MPI_COMM_WORLD, 2);
-  ck_assert_ok(eqs_checkpoint_read(MPI_COMM_WORLD, path, parameters, made.parameter));
+  ck_assert_ok(read_model(MPI_COMM_WORLD, path, &made, 0));
   ck_assert_int_eq(visit(&made, 0, 0), 0);
   for (int p = 0; p < parameters; p++)
     for (int m = 0; m < forms[p].matrices; m++)
@@ -582,7 +602,7 @@ START_TEST(saves_keep_the_newest)
       snprintf(path, sizeof path, "%s/step-00000009.h5.partial", kept);
       write_bytes(path, "x", 1);
     }
-    ck_assert_ok(eqs_checkpoint_save(MPI_COMM_WORLD, &(eqs_checkpoint_place){.directory = kept, .keep = 2}, &contents));
+    ck_assert_ok(eqs_checkpoint_save(MPI_COMM_WORLD, &(eqs_checkpoint_directory){.path = kept, .keep = 2}, &contents));
   }
   ck_assert_int_eq(count_files(kept), 3);
   snprintf(path, sizeof path, "%s/latest", kept);
@@ -626,8 +646,8 @@ START_TEST(saves_keep_the_newest)
   /* the newest, and those of every third step */
   for (int64_t step = 5; step <= 8; step++) {
     eqs_checkpoint_contents contents = contents_of(&made, step);
-    ck_assert_ok(eqs_checkpoint_save(
-        MPI_COMM_WORLD, &(eqs_checkpoint_place){.directory = kept, .keep = 2, .keep_every = 3}, &contents));
+    ck_assert_ok(eqs_checkpoint_save(MPI_COMM_WORLD,
+                                     &(eqs_checkpoint_directory){.path = kept, .keep = 2, .keep_every = 3}, &contents));
   }
   ck_assert_int_eq(count_files(kept), 5); /* 3, 6, 7, 8, latest */
   snprintf(path, sizeof path, "%s/step-00000006.h5", kept);
@@ -636,7 +656,7 @@ START_TEST(saves_keep_the_newest)
   /* resumed from an earlier step: the one just written is the newest */
   MPI_Barrier(MPI_COMM_WORLD);
   eqs_checkpoint_contents contents = contents_of(&made, 2);
-  ck_assert_ok(eqs_checkpoint_save(MPI_COMM_WORLD, &(eqs_checkpoint_place){.directory = kept, .keep = 1}, &contents));
+  ck_assert_ok(eqs_checkpoint_save(MPI_COMM_WORLD, &(eqs_checkpoint_directory){.path = kept, .keep = 1}, &contents));
   ck_assert_int_eq(count_files(kept), 2);
   ck_assert_ok(eqs_checkpoint_find(kept, &file));
   ck_assert_str_eq(strrchr(file, '/'), "/step-00000002.h5");
@@ -676,10 +696,9 @@ START_TEST(failed_writes_change_nothing)
   ck_assert_int_eq(read_on(test_size(), 2, path), EQS_OK); /* step 100's values, as before */
 
   /* a directory that is a file, and one that cannot be made */
-  ck_assert_int_eq(eqs_checkpoint_save(MPI_COMM_WORLD, &(eqs_checkpoint_place){.directory = path}, &contents), EQS_IO);
+  ck_assert_int_eq(eqs_checkpoint_save(MPI_COMM_WORLD, &(eqs_checkpoint_directory){.path = path}, &contents), EQS_IO);
   ck_assert_int_eq(
-      eqs_checkpoint_save(MPI_COMM_WORLD, &(eqs_checkpoint_place){.directory = "/proc/checkpoints"}, &contents),
-      EQS_IO);
+      eqs_checkpoint_save(MPI_COMM_WORLD, &(eqs_checkpoint_directory){.path = "/proc/checkpoints"}, &contents), EQS_IO);
   ck_assert_int_eq(eqs_checkpoint_write(MPI_COMM_WORLD, in_directory("no/such/a.h5"), &contents), EQS_IO);
 
   visit(&made, 1, -1);

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "base/memory.h"
-#include "checkpoint/checkpoint.h"
+#include "checkpoint/read_contents.h"
 #include "folder.h"
 #include "harness.h"
 
@@ -241,30 +241,30 @@ static void freeze_and_train_again(const char *all_groups, const char *few_group
 static void check_files(int trainers)
 {
   char path[2][128];
-  eqs_checkpoint_summary summary[2];
+  eqs_checkpoint_contents contents[2];
   for (int i = 0; i < 2; i++) {
     snprintf(path[i], sizeof path[i], "%s/restart-%d/step-%08d.h5", folder, trainers, i == 0 ? 2 : 5);
-    ck_assert_ok(eqs_checkpoint_summarize(path[i], &summary[i]));
+    ck_assert_ok(eqs_contents_read(path[i], &contents[i]));
   }
-  ck_assert_int_eq(summary[0].entries, EXTRA);
-  ck_assert_int_eq(summary[1].entries, tensors);
-  for (int64_t e = 0; e < summary[1].entries; e++) {
-    const eqs_checkpoint_entry *entry = &summary[1].entry[e];
-    const eqs_checkpoint_entry *old = eqs_checkpoint_entry_find(&summary[0], entry->name);
+  ck_assert_int_eq(contents[0].parameters, EXTRA);
+  ck_assert_int_eq(contents[1].parameters, tensors);
+  for (int64_t p = 0; p < contents[1].parameters; p++) {
+    const eqs_checkpoint_parameter *parameter = &contents[1].parameter[p];
+    const eqs_checkpoint_parameter *old = eqs_contents_find(&contents[0], parameter->name);
     int marked = 0, grouped = 0;
-    for (int a = 0; a < entry->attributes; a++) marked += strcmp(entry->attribute[a].name, "frozen") == 0;
-    for (int a = 0; a < entry->attributes; a++) grouped += strcmp(entry->attribute[a].name, "group") == 0;
+    for (int a = 0; a < parameter->attributes; a++) marked += strcmp(parameter->attribute[a].name, "frozen") == 0;
+    for (int a = 0; a < parameter->attributes; a++) grouped += strcmp(parameter->attribute[a].name, "group") == 0;
     ck_assert_int_eq(grouped, !marked); /* frozen, it is in no group any more */
-    ck_assert_int_eq(marked, strcmp(entry->name, "embed.weight") != 0);
-    ck_assert((old == NULL) == (strcmp(entry->name, "extra.weight") == 0));
-    if (old == NULL) ck_assert_int_eq(entry->tensors, 1);
+    ck_assert_int_eq(marked, strcmp(parameter->name, "embed.weight") != 0);
+    ck_assert((old == NULL) == (strcmp(parameter->name, "extra.weight") == 0));
+    if (old == NULL) ck_assert_int_eq(parameter->tensors, 1);
     if (old == NULL || !marked) continue;
-    ck_assert_int_eq(entry->tensors, old->tensors);
-    ck_assert_int_eq(entry->attributes, old->attributes); /* one more, one less */
-    ck_assert_int_eq(entry->step, 2);
-    for (int t = 0; t < entry->tensors; t++) ck_assert_str_eq(entry->tensor_name[t], old->tensor_name[t]);
+    ck_assert_int_eq(parameter->tensors, old->tensors);
+    ck_assert_int_eq(parameter->attributes, old->attributes); /* one more, one less */
+    ck_assert_int_eq(eqs_parameter_step(parameter), 2);
+    for (int t = 0; t < parameter->tensors; t++) ck_assert_str_eq(parameter->tensor[t].name, old->tensor[t].name);
   }
-  for (int i = 0; i < 2; i++) eqs_checkpoint_summary_free(&summary[i]);
+  for (int i = 0; i < 2; i++) eqs_contents_free(&contents[i]);
 }
 
 START_TEST(test_restarts)

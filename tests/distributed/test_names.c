@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "checkpoint/checkpoint.h"
+#include "checkpoint/write.h"
 #include "folder.h"
 #include "harness.h"
 #include "model/layout.h"
@@ -91,8 +91,7 @@ static const char *write_old_file(int count, const char *const *names)
                                               .attributes = 1,
                                               .attribute = &step,
                                               .tensors = 1,
-                                              .tensor_name = {"weight"},
-                                              .tensor = {{rows, cols, 1, &matrix[p]}}};
+                                              .tensor = {{.name = "weight", .matrices = 1, .matrix = &matrix[p]}}};
   }
   eqs_checkpoint_contents contents = {.config = "", .parameters = count, .parameter = parameter};
   if (test_rank() == 0) ck_assert_ok(eqs_checkpoint_write(MPI_COMM_SELF, path, &contents));

@@ -13,7 +13,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "checkpoint/optimizer_state.h"
+#include "checkpoint/restore_optimizer.h"
+#include "checkpoint/save_optimizer.h"
 #include "dist/communicator.h"
 #include "harness.h"
 
@@ -100,8 +101,8 @@ static void finish(eqs_saver *saver)
 static eqs_status save(job *made, eqs_saver *saver, int64_t step)
 {
   made->optimizer->step = step;
-  return eqs_optimizer_save(made->optimizer, &(eqs_checkpoint_place){.directory = directory, .keep = 2}, saver, NULL,
-                            0);
+  return eqs_checkpoint_save_optimizer(made->optimizer, &(eqs_checkpoint_directory){.path = directory, .keep = 2},
+                                       saver, NULL, 0);
 }
 
 static int count_files(void)
@@ -120,13 +121,13 @@ static int count_files(void)
 static void expect(int64_t step, uint64_t seed)
 {
   job read;
-  eqs_checkpoint_summary summary;
+  eqs_checkpoint_contents contents;
   bool absent[parameters];
   open_job(&read);
-  ck_assert_ok(eqs_optimizer_restore(read.optimizer, directory, &summary, absent));
-  ck_assert_int_eq(summary.step, step);
+  ck_assert_ok(eqs_checkpoint_restore_optimizer(read.optimizer, directory, &contents, absent));
+  ck_assert_int_eq(contents.step, step);
   ck_assert_int_eq(visit(&read, seed, false), 0);
-  eqs_checkpoint_summary_free(&summary);
+  eqs_contents_free(&contents);
   close_job(&read);
 }
 

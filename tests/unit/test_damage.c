@@ -11,8 +11,11 @@
 #include <unistd.h>
 
 #include "base/memory.h"
-#include "checkpoint/checkpoint.h"
-#include "checkpoint/summary.h"
+#include "checkpoint/hdf5_contents.h"
+#include "checkpoint/read.h"
+#include "checkpoint/read_contents.h"
+#include "checkpoint/verify.h"
+#include "checkpoint/write.h"
 #include "harness.h"
 
 enum { parameters = 12, most_values = 40 };
@@ -76,9 +79,8 @@ static void make_model(model *made)
           .view = &made->view[p],
           .distribution = {.rows = rows, .cols = cols, .row_block = 8, .col_block = 8, .grid_rows = 1, .grid_cols = 1},
           .shard = made->values[p][t]};
-      parameter->tensor_name[t] = forms[p].tensor[t];
       parameter->tensor[t] =
-          (eqs_tensor){.rows = rows, .cols = cols, .count = rows > 0, .matrices = &made->matrix[p][t]};
+          (eqs_checkpoint_tensor){.name = forms[p].tensor[t], .matrices = rows > 0, .matrix = &made->matrix[p][t]};
     }
   }
 }
@@ -95,7 +97,7 @@ static char directory[256], good[300], bad[300];
 static const char old[] = "tests/unit/version-1.h5"; /* the first four parameters, in format version 1 */
 enum { old_parameters = 4 };
 static model written, found;
-static int64_t seen_changed; /* files of which a summary says that another program has changed them */
+static int64_t seen_changed; /* files of which a contents says that another program has changed them */
 
 static void write_file(const char *path, int64_t count)
 {
@@ -129,29 +131,30 @@ static void remove_all(void)
   rmdir(directory);
 }
 
-/* Everything that a summary says, `created` too, as one text; where data lies in the file aside. To be freed. */
-static char *describe(const eqs_checkpoint_summary *summary)
+/* Everything that a contents says, `created` too, as one text; where data lies in the file aside. To be freed. */
+static char *describe(const eqs_checkpoint_contents *contents)
 {
   char *text;
   size_t size;
   FILE *out = open_memstream(&text, &size);
-  fprintf(out, "%lld %lld %lld %s %s %s %lld %d\n", (long long)summary->step, (long long)summary->skipped,
-          (long long)summary->version, summary->created, summary->equishard_version, summary->config,
-          (long long)summary->entries, summary->items);
-  for (int64_t e = 0; e < summary->entries; e++) {
-    const eqs_checkpoint_entry *entry = &summary->entry[e];
-    fprintf(out, "%s %d %d %lld\n", entry->name, entry->ndim, (int)entry->trainer_dtype, (long long)entry->step);
-    for (int d = 0; d < entry->ndim; d++) fprintf(out, "%lld\n", (long long)entry->shape[d]);
-    for (int a = 0; a < entry->attributes; a++)
-      fprintf(out, "%s %d %lld %a %s\n", entry->attribute[a].name, (int)entry->attribute[a].kind,
-              (long long)entry->attribute[a].integer, entry->attribute[a].number,
-              entry->attribute[a].text ? entry->attribute[a].text : "");
-    for (int t = 0; t < entry->tensors; t++) fprintf(out, "%s\n", entry->tensor_name[t]);
+  fprintf(out, "%lld %lld %lld %s %s %s %lld %d\n", (long long)contents->step, (long long)contents->skipped,
+          (long long)contents->version, contents->created, contents->equishard_version, contents->config,
+          (long long)contents->parameters, contents->items);
+  for (int64_t e = 0; e < contents->parameters; e++) {
+    const eqs_checkpoint_parameter *parameter = &contents->parameter[e];
+    fprintf(out, "%s %d %d %lld\n", parameter->name, parameter->ndim, (int)parameter->trainer_dtype,
+            (long long)eqs_parameter_step(parameter));
+    for (int d = 0; d < parameter->ndim; d++) fprintf(out, "%lld\n", (long long)parameter->shape[d]);
+    for (int a = 0; a < parameter->attributes; a++)
+      fprintf(out, "%s %d %lld %a %s\n", parameter->attribute[a].name, (int)parameter->attribute[a].kind,
+              (long long)parameter->attribute[a].integer, parameter->attribute[a].number,
+              parameter->attribute[a].text ? parameter->attribute[a].text : "");
+    for (int t = 0; t < parameter->tensors; t++) fprintf(out, "%s\n", parameter->tensor[t].name);
   }
-  for (int i = 0; i < summary->items; i++) {
-    fprintf(out, "%s %zu ", summary->item[i].key, summary->item[i].size);
-    for (size_t b = 0; b < summary->item[i].size; b++)
-      fprintf(out, "%02x", ((const unsigned char *)summary->item[i].bytes)[b]);
+  for (int i = 0; i < contents->items; i++) {
+    fprintf(out, "%s %zu ", contents->item[i].key, contents->item[i].size);
+    for (size_t b = 0; b < contents->item[i].size; b++)
+      fprintf(out, "%02x", ((const unsigned char *)contents->item[i].bytes)[b]);
   }
   fclose(out);
   return text;
@@ -160,23 +163,23 @@ static char *describe(const eqs_checkpoint_summary *summary)
 /*
  * Read a file; whether it is damaged. If not, all is in it that was written.
  *
- * summarize  eqs_checkpoint_summarize, or what that does in a process apart, which is faster here
+ * summarize  eqs_contents_read, or what that does in a process apart, which is faster here
  */
-typedef eqs_status (*summarizer)(const char *file, eqs_checkpoint_summary *summary);
+typedef eqs_status (*summarizer)(const char *file, eqs_checkpoint_contents *contents);
 
 static bool summary_is_damaged(summarizer summarize, const char *path, const char *expected, const char *what,
                                int64_t at)
 {
-  eqs_checkpoint_summary summary;
+  eqs_checkpoint_contents contents;
   test_leaks_count(false); /* HDF5's own error paths lose some memory */
-  eqs_status status = summarize(path, &summary);
+  eqs_status status = summarize(path, &contents);
   test_leaks_count(true);
   ck_assert_msg(status == EQS_OK || status == EQS_DAMAGED, "%s %lld: status %d: %s", what, (long long)at, status,
                 eqs_error_message());
   if (status == EQS_DAMAGED) return true;
-  char *text = describe(&summary);
-  bool changed = summary.changed;
-  eqs_checkpoint_summary_free(&summary);
+  char *text = describe(&contents);
+  bool changed = contents.changed;
+  eqs_contents_free(&contents);
   ck_assert_msg(strcmp(text, expected) == 0, "%s %lld passes unseen:\n%s\ninstead of\n%s", what, (long long)at, text,
                 expected);
   free(text);
@@ -184,10 +187,22 @@ static bool summary_is_damaged(summarizer summarize, const char *path, const cha
   return false;
 }
 
+static eqs_status read_values(const char *path, const eqs_checkpoint_contents *into)
+{
+  eqs_status status = EQS_OK;
+  eqs_checkpoint_contents stored = {0};
+  EQS_TRY(eqs_contents_read(path, &stored));
+  EQS_TRY(eqs_checkpoint_read(MPI_COMM_SELF, path, &stored, into));
+cleanup:
+  eqs_contents_free(&stored);
+  return status;
+}
+
 static bool values_are_damaged(const char *path, int64_t count, const char *what, int64_t at)
 {
   memset(found.values, 0, sizeof found.values);
-  eqs_status status = eqs_checkpoint_read(MPI_COMM_SELF, path, count, found.parameter);
+  const eqs_checkpoint_contents into = {.parameters = count, .parameter = found.parameter};
+  eqs_status status = read_values(path, &into);
   ck_assert_msg(status == EQS_OK || status == EQS_DAMAGED, "%s %lld: status %d: %s", what, (long long)at, status,
                 eqs_error_message());
   if (status == EQS_OK)
@@ -203,10 +218,10 @@ static bool is_damaged(summarizer summarize, const char *path, const char *expec
 
 static char *describe_file(const char *path)
 {
-  eqs_checkpoint_summary summary;
-  ck_assert_ok(eqs_checkpoint_summarize(path, &summary));
-  char *text = describe(&summary);
-  eqs_checkpoint_summary_free(&summary);
+  eqs_checkpoint_contents contents;
+  ck_assert_ok(eqs_contents_read(path, &contents));
+  char *text = describe(&contents);
+  eqs_contents_free(&contents);
   return text;
 }
 
@@ -270,7 +285,7 @@ START_TEST(flipped_bits)
   unsigned char *bytes = load(good, &size);
   char *expected = describe_file(good);
   bool all = getenv("EQUISHARD_TEST_ALL") != NULL;
-  summarizer summarize = all ? eqs_checkpoint_summarize : eqs_checkpoint_summarize_here;
+  summarizer summarize = all ? eqs_contents_read : eqs_contents_read_unprotected;
   ck_assert(!is_damaged(summarize, good, expected, "nothing", 0));
   ck_assert_int_eq(seen_changed, 0);
   ck_assert_int_gt(size, 7000);
@@ -311,7 +326,7 @@ START_TEST(flipped_bits_in_version_1)
     unsigned char flipped = (unsigned char)(bytes[at] ^ 1 << (at + at / 8) % 8);
     ck_assert_int_eq(pwrite(file, &flipped, 1, at), 1);
     bool gap = in_gap(bytes, size, at);
-    bool noticed = summary_is_damaged(eqs_checkpoint_summarize_here, bad, expected, "flipped byte", at);
+    bool noticed = summary_is_damaged(eqs_contents_read_unprotected, bad, expected, "flipped byte", at);
     if (!noticed && (all || !gap)) noticed = values_are_damaged(bad, old_parameters, "flipped byte", at);
     ck_assert_msg(noticed || gap, "flipped byte %lld, %02x, is not noticed", (long long)at, bytes[at]);
     if (!noticed) unnoticed[at] = flipped;
@@ -320,7 +335,7 @@ START_TEST(flipped_bits_in_version_1)
   be_heard(heard);
   close(file);
   store(bad, unnoticed, size);
-  ck_assert(!summary_is_damaged(eqs_checkpoint_summarize, bad, expected, "all that is not noticed", 0));
+  ck_assert(!summary_is_damaged(eqs_contents_read, bad, expected, "all that is not noticed", 0));
   ck_assert(!values_are_damaged(bad, old_parameters, "all that is not noticed", 0));
   free(expected);
   free(unnoticed);
@@ -348,26 +363,29 @@ END_TEST
 /* What HDF5 finds in a file is what the index says, wherever that is from. */
 START_TEST(index_and_hdf5)
 {
-  eqs_checkpoint_summary by_index, by_hdf5;
-  ck_assert_ok(eqs_checkpoint_summarize(good, &by_index));
-  ck_assert_ok(eqs_hdf5_summarize(good, &by_hdf5));
+  eqs_checkpoint_contents by_index, by_hdf5;
+  ck_assert_ok(eqs_contents_read(good, &by_index));
+  ck_assert_ok(eqs_hdf5_contents(good, &by_hdf5));
   char *left = describe(&by_index), *right = describe(&by_hdf5);
   ck_assert_str_eq(left, right);
-  for (int64_t e = 0; e < parameters; e++) {
-    const eqs_checkpoint_entry *a = &by_index.entry[e], *b = &by_hdf5.entry[e];
-    ck_assert_int_eq(memcmp(a->offset, b->offset, sizeof a->offset), 0);
-    ck_assert_int_eq(memcmp(a->checksums, b->checksums, sizeof a->checksums), 0);
+  for (int64_t p = 0; p < parameters; p++) {
+    const eqs_checkpoint_parameter *a = &by_index.parameter[p], *b = &by_hdf5.parameter[p];
+    ck_assert_int_eq(a->tensors, b->tensors);
+    for (int t = 0; t < a->tensors; t++) {
+      ck_assert_int_eq(a->tensor[t].offset, b->tensor[t].offset);
+      ck_assert_int_eq(a->tensor[t].checksums, b->tensor[t].checksums);
+    }
   }
   free(left);
   free(right);
-  eqs_checkpoint_summary_free(&by_index);
-  eqs_checkpoint_summary_free(&by_hdf5);
+  eqs_contents_free(&by_index);
+  eqs_contents_free(&by_hdf5);
 }
 END_TEST
 
 static void assert_damaged(const char *what, int64_t at, const char *expected)
 {
-  ck_assert_msg(is_damaged(eqs_checkpoint_summarize_here, bad, expected, what, at), "%s %lld: passes for whole", what,
+  ck_assert_msg(is_damaged(eqs_contents_read_unprotected, bad, expected, what, at), "%s %lld: passes for whole", what,
                 (long long)at);
 }
 
@@ -402,7 +420,7 @@ START_TEST(garbage_behind)
   int file = open(bad, O_WRONLY | O_APPEND);
   for (int i = 0; i < 3; i++) {
     ck_assert_int_eq(write(file, bytes + 100, 1234), 1234);
-    ck_assert(!is_damaged(eqs_checkpoint_summarize, bad, expected, "garbage behind", i));
+    ck_assert(!is_damaged(eqs_contents_read, bad, expected, "garbage behind", i));
   }
   close(file);
   free(expected);
@@ -413,11 +431,11 @@ END_TEST
 /* The status must be EQS_DAMAGED, and the message name the file and say these words. */
 static void assert_refused(const char *what, const char *words)
 {
-  eqs_checkpoint_summary summary;
+  eqs_checkpoint_contents contents;
   test_leaks_count(false);
-  eqs_status here = eqs_checkpoint_summarize_here(bad, &summary);
+  eqs_status here = eqs_contents_read_unprotected(bad, &contents);
   test_leaks_count(true);
-  eqs_status status = eqs_checkpoint_summarize(bad, &summary);
+  eqs_status status = eqs_contents_read(bad, &contents);
   ck_assert_int_eq(here, status);
   ck_assert_msg(status == EQS_DAMAGED, "%s: status %d: %s", what, status, eqs_error_message());
   ck_assert_msg(strncmp(eqs_error_message(), bad, strlen(bad)) == 0 && strstr(eqs_error_message(), words) != NULL,
@@ -795,11 +813,11 @@ START_TEST(right_checksums_wrong_contents)
       uint32_t checksum = H5_checksum_metadata(changed + at, (size_t)end, 0);
       memcpy(changed + at + end, &checksum, sizeof checksum);
       store(bad, changed, size);
-      eqs_checkpoint_summary summary;
-      eqs_status status = eqs_checkpoint_summarize(bad, &summary);
+      eqs_checkpoint_contents contents;
+      eqs_status status = eqs_contents_read(bad, &contents);
       ck_assert_msg(status == EQS_OK || status == EQS_DAMAGED, "header at %lld, %d: status %d: %s", (long long)at, i,
                     status, eqs_error_message());
-      if (status == EQS_OK) eqs_checkpoint_summary_free(&summary);
+      if (status == EQS_OK) eqs_contents_free(&contents);
       memcpy(changed + at, bytes + at, (size_t)end + 4);
     }
   }

@@ -12,9 +12,10 @@
 #include <xxhash.h>
 
 #include "base/memory.h"
+#include "checkpoint/hdf5_contents.h"
 #include "checkpoint/image.h"
-#include "checkpoint/packed.h"
-#include "checkpoint/summary.h"
+#include "checkpoint/serialize.h"
+#include "checkpoint/write.h"
 #include "harness.h"
 
 static char path[300];
@@ -71,9 +72,8 @@ static void make_scalars(scalars *made, int64_t count)
                                                     .attributes = own_attributes,
                                                     .attribute = attribute,
                                                     .tensors = 1,
-                                                    .tensor_name = {"weight"},
-                                                    .tensor = {{.rows = 1, .cols = 1, .count = 1}}};
-    made->parameter[p].tensor[0].matrices = &made->matrix;
+                                                    .tensor = {{.name = "weight", .matrices = 1}}};
+    made->parameter[p].tensor[0].matrix = &made->matrix;
   }
 }
 
@@ -92,20 +92,20 @@ static void write_scalars(const scalars *made, const char *config)
 }
 
 /* What the index says, and what HDF5 finds by itself; both packed are the same bytes, offsets in the file too. */
-static void assert_hdf5_agrees(eqs_checkpoint_summary *by_index)
+static void assert_hdf5_agrees(eqs_checkpoint_contents *by_index)
 {
-  eqs_checkpoint_summary by_hdf5;
+  eqs_checkpoint_contents by_hdf5;
   char *left, *right;
   int64_t left_size, right_size;
   bool as_we_write;
-  ck_assert_ok(eqs_image_summarize(path, by_index, &as_we_write));
+  ck_assert_ok(eqs_image_contents(path, by_index, &as_we_write));
   ck_assert(as_we_write);
-  ck_assert_ok(eqs_hdf5_summarize(path, &by_hdf5));
-  ck_assert_ok(eqs_summary_pack(by_index, &left, &left_size));
-  ck_assert_ok(eqs_summary_pack(&by_hdf5, &right, &right_size));
+  ck_assert_ok(eqs_hdf5_contents(path, &by_hdf5));
+  ck_assert_ok(eqs_contents_serialize(by_index, &left, &left_size));
+  ck_assert_ok(eqs_contents_serialize(&by_hdf5, &right, &right_size));
   ck_assert_int_eq(left_size, right_size);
   ck_assert_int_eq(memcmp(left, right, (size_t)left_size), 0);
-  eqs_checkpoint_summary_free(&by_hdf5);
+  eqs_contents_free(&by_hdf5);
   free(right);
   free(left);
 }
@@ -117,22 +117,22 @@ START_TEST(any_number_of_parameters)
   static const int64_t counts[] = {0, 1, 8, 9, 45, 46, 700, 1104, 6000};
   int64_t count = counts[_i];
   scalars made;
-  eqs_checkpoint_summary summary;
+  eqs_checkpoint_contents contents;
   make_scalars(&made, count);
   write_scalars(&made, "");
-  assert_hdf5_agrees(&summary);
-  ck_assert_int_eq(summary.entries, count);
+  assert_hdf5_agrees(&contents);
+  ck_assert_int_eq(contents.parameters, count);
   hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT), group = H5Gopen2(file, "parameters", H5P_DEFAULT);
   for (int64_t p = 0; p < count; p++) { /* by name: the way through the tree */
-    const eqs_checkpoint_entry *entry = eqs_checkpoint_entry_find(&summary, made.name[p]);
-    ck_assert_ptr_nonnull(entry);
-    ck_assert_int_eq(entry->step, p / 2);
+    const eqs_checkpoint_parameter *parameter = eqs_contents_find(&contents, made.name[p]);
+    ck_assert_ptr_nonnull(parameter);
+    ck_assert_int_eq(eqs_parameter_step(parameter), p / 2);
     ck_assert_int_eq(H5Lexists(group, made.name[p], H5P_DEFAULT), 1);
   }
   ck_assert_int_eq(H5Lexists(group, "model.norm.weight", H5P_DEFAULT), 0);
   H5Gclose(group);
   H5Fclose(file);
-  eqs_checkpoint_summary_free(&summary);
+  eqs_contents_free(&contents);
   free_scalars(&made);
 }
 END_TEST
@@ -160,19 +160,19 @@ START_TEST(any_checksum)
   scalars made;
   make_scalars(&made, 1);
   for (int64_t step = 0; step < 1500; step++) {
-    eqs_checkpoint_contents contents = {.step = step, .config = "", .parameters = 1, .parameter = made.parameter};
-    eqs_checkpoint_summary summary;
+    const eqs_checkpoint_contents given = {.step = step, .config = "", .parameters = 1, .parameter = made.parameter};
+    eqs_checkpoint_contents contents;
     bool as_we_write;
     unlink(path);
-    ck_assert_ok(eqs_checkpoint_describe(&contents, &summary));
-    ck_assert_ok(eqs_image_create(path, &summary));
-    eqs_checkpoint_summary_free(&summary);
+    ck_assert_ok(eqs_contents_sort(&given, &contents));
+    ck_assert_ok(eqs_image_create(path, &contents));
+    eqs_contents_free(&contents);
     int file = open(path, O_WRONLY);
     ck_assert_int_eq(pwrite(file, "\211HDF\r\n\032\n", 8, 0), 8); /* without its way to the disk */
     close(file);
-    ck_assert_ok(eqs_image_summarize(path, &summary, &as_we_write));
+    ck_assert_ok(eqs_image_contents(path, &contents, &as_we_write));
     ck_assert_msg(as_we_write, "step %lld is not as we write it", (long long)step);
-    eqs_checkpoint_summary_free(&summary);
+    eqs_contents_free(&contents);
   }
   free_scalars(&made);
 }
@@ -183,7 +183,7 @@ START_TEST(long_texts)
 {
   enum { config_size = 300000, text_size = 70000 };
   scalars made;
-  eqs_checkpoint_summary summary;
+  eqs_checkpoint_contents contents;
   char *config = malloc(config_size + 1), *text = malloc(text_size + 1);
   memset(config, '0', config_size); /* as in the place of the time before it is known */
   memset(text, 'x', text_size);
@@ -191,11 +191,11 @@ START_TEST(long_texts)
   make_scalars(&made, 3);
   made.attribute[0].text = text;
   write_scalars(&made, config);
-  assert_hdf5_agrees(&summary);
-  ck_assert_str_eq(summary.config, config);
-  ck_assert_str_eq(summary.entry[0].attribute[2].text, text);
-  ck_assert_int_eq(summary.created[10], 'T');
-  eqs_checkpoint_summary_free(&summary);
+  assert_hdf5_agrees(&contents);
+  ck_assert_str_eq(contents.config, config);
+  ck_assert_str_eq(contents.parameter[0].attribute[2].text, text);
+  ck_assert_int_eq(contents.created[10], 'T');
+  eqs_contents_free(&contents);
   free_scalars(&made);
   free(text);
   free(config);
@@ -228,7 +228,7 @@ START_TEST(index_of_an_attacker)
 {
   enum { index_begin = 48, head = 24, times = 20 };
   scalars made;
-  eqs_checkpoint_summary summary;
+  eqs_checkpoint_contents contents;
   bool as_we_write;
   int64_t size;
   make_scalars(&made, 12);
@@ -248,7 +248,7 @@ START_TEST(index_of_an_attacker)
     uint64_t checksum = XXH3_64bits(index, (size_t)size);
     ck_assert_int_eq(pwrite(file, &checksum, sizeof checksum, index_begin + 16), sizeof checksum);
     ck_assert_int_eq(pwrite(file, index, (size_t)size, index_begin + head), size);
-    ck_assert_ok(eqs_image_summarize(path, &summary, &as_we_write));
+    ck_assert_ok(eqs_image_contents(path, &contents, &as_we_write));
     ck_assert(!as_we_write);
     index[at] = before;
   }

@@ -5,9 +5,8 @@
 
 #include "base/clock.h"
 #include "base/memory.h"
-#include "checkpoint/compare.h"
+#include "checkpoint/match_model.h"
 #include "checkpoint/suggest.h"
-#include "checkpoint/summary.h"
 #include "harness.h"
 #include "model/config.h"
 
@@ -19,11 +18,13 @@ typedef struct {
   char text[most][128];
   eqs_attribute attribute[most];
   eqs_checkpoint_parameter parameter[most];
+  eqs_checkpoint_contents contents;
 } model;
 
 static void make_model(model *made, int count, const char *const *described)
 {
   *made = (model){.count = count};
+  made->contents = (eqs_checkpoint_contents){.parameters = count, .parameter = made->parameter};
   for (int p = 0; p < count; p++) {
     eqs_checkpoint_parameter *parameter = &made->parameter[p];
     char *rest;
@@ -33,16 +34,15 @@ static void make_model(model *made, int count, const char *const *described)
                                             .shape = {2, 3},
                                             .attribute = &made->attribute[p],
                                             .tensors = 1,
-                                            .tensor_name = {"weight"}};
+                                            .tensor = {{.name = "weight"}}};
     for (const char *word = strtok_r(NULL, " ", &rest); word != NULL; word = strtok_r(NULL, " ", &rest)) {
       if (strncmp(word, "momentum=", 9) == 0) {
         made->attribute[p] = (eqs_attribute){.name = "momentum", .kind = EQS_ATTRIBUTE_TEXT, .text = word + 9};
         parameter->attributes = 1;
         word = "momentum";
       }
-      parameter->tensor_name[parameter->tensors++] = word;
+      parameter->tensor[parameter->tensors++].name = word;
     }
-    for (int t = 0; t < parameter->tensors; t++) parameter->tensor[t] = (eqs_tensor){.rows = 2, .cols = 3};
   }
 }
 
@@ -52,19 +52,18 @@ static void make_model(model *made, int count, const char *const *described)
     make_model((made), sizeof described / sizeof *described, described);                                               \
   } while (0)
 
-/* The summary of a checkpoint of a model. */
-static eqs_checkpoint_summary checkpoint_of(const model *made)
+/* What a checkpoint of a model has in it. */
+static eqs_checkpoint_contents checkpoint_of(const model *made)
 {
-  eqs_checkpoint_summary summary;
-  eqs_checkpoint_contents contents = {.parameters = made->count, .parameter = made->parameter};
-  ck_assert_ok(eqs_checkpoint_describe(&contents, &summary));
-  return summary;
+  eqs_checkpoint_contents stored;
+  ck_assert_ok(eqs_contents_sort(&made->contents, &stored));
+  return stored;
 }
 
-static void assert_compared(const eqs_checkpoint_summary *summary, const model *other, bool partial,
+static void assert_compared(const eqs_checkpoint_contents *stored, const model *other, bool partial,
                             const char *message)
 {
-  eqs_status status = eqs_checkpoint_compare(summary, partial, false, other->count, other->parameter);
+  eqs_status status = eqs_match_check(stored, partial, false, &other->contents);
   ck_assert_int_eq(status, message ? EQS_USAGE : EQS_OK);
   if (message != NULL) ck_assert_str_eq(eqs_error_message(), message);
 }
@@ -73,32 +72,31 @@ START_TEST(parts_of_a_model)
 {
   model all, some, none = {0};
   MAKE_MODEL(&all, "f", "e", "d", "c", "b", "a");
-  eqs_checkpoint_summary summary = checkpoint_of(&all);
-  assert_compared(&summary, &all, false, NULL);
+  eqs_checkpoint_contents stored = checkpoint_of(&all);
+  assert_compared(&stored, &all, false, NULL);
   MAKE_MODEL(&some, "c", "b");
-  assert_compared(&summary, &some, false, NULL); /* four stay in the file */
-  assert_compared(&summary, &none, true,
+  assert_compared(&stored, &some, false, NULL); /* four stay in the file */
+  assert_compared(&stored, &none, true,
                   "the checkpoint is of another model, with nothing in common: "
                   "6 parameters not in the model (a, b, c, d, ...)");
   MAKE_MODEL(&some, "b", "x");
-  assert_compared(&summary, &some, true, NULL);
-  assert_compared(&summary, &some, false,
+  assert_compared(&stored, &some, true, NULL);
+  assert_compared(&stored, &some, false,
                   "the checkpoint is of another model: 1 parameter not in it (x), which `checkpoint: {partial: true}` "
-                  "would let begin anew; 5 parameters not in the model (a, c, d, e, ...)");
+                  "initializes afresh; 5 parameters not in the model (a, c, d, e, ...)");
   MAKE_MODEL(&some, "x");
-  assert_compared(&summary, &some, true,
+  assert_compared(&stored, &some, true,
                   "the checkpoint is of another model, with nothing in common: 1 parameter not in it (x); "
                   "6 parameters not in the model (a, b, c, d, ...)");
   MAKE_MODEL(&some, "a", "b", "c", "d", "e", "f");
   some.parameter[4].ndim = 1;
   some.parameter[4].shape[0] = 6;
-  some.parameter[4].tensor[0] = (eqs_tensor){.rows = 6, .cols = 1};
-  assert_compared(&summary, &some, true,
+  assert_compared(&stored, &some, true,
                   "the checkpoint is of another model: 1 parameter of another shape (e: 2x3, in the model 6)");
-  eqs_checkpoint_summary_free(&summary);
-  summary = checkpoint_of(&none);
-  assert_compared(&summary, &none, false, NULL);
-  eqs_checkpoint_summary_free(&summary);
+  eqs_contents_free(&stored);
+  stored = checkpoint_of(&none);
+  assert_compared(&stored, &none, false, NULL);
+  eqs_contents_free(&stored);
 }
 END_TEST
 
@@ -129,15 +127,15 @@ START_TEST(state_is_taken_where_it_means_the_same)
     model before, after;
     MAKE_MODEL(&before, states[i].file);
     MAKE_MODEL(&after, states[i].model);
-    eqs_checkpoint_summary summary = checkpoint_of(&before);
+    eqs_checkpoint_contents stored = checkpoint_of(&before);
     const eqs_checkpoint_parameter *parameter = &after.parameter[0];
     ck_assert_int_eq(parameter->tensors, strlen(states[i].taken));
     for (int t = 0; t < parameter->tensors; t++) {
-      ck_assert_msg(eqs_checkpoint_takes(&summary.entry[0], parameter, t) == (states[i].taken[t] == 'y'), "%s: %s: %s",
-                    states[i].file, states[i].model, parameter->tensor_name[t]);
-      ck_assert(!eqs_checkpoint_takes(NULL, parameter, t));
+      ck_assert_msg(eqs_match_takes(&stored.parameter[0], parameter, t) == (states[i].taken[t] == 'y'), "%s: %s: %s",
+                    states[i].file, states[i].model, parameter->tensor[t].name);
+      ck_assert(!eqs_match_takes(NULL, parameter, t));
     }
-    eqs_checkpoint_summary_free(&summary);
+    eqs_contents_free(&stored);
   }
 }
 END_TEST
@@ -147,14 +145,14 @@ static void assert_message_has(const char *part)
   ck_assert_msg(strstr(eqs_error_message(), part) != NULL, "\"%s\" is not in \"%s\"", part, eqs_error_message());
 }
 
-static eqs_status rename_in(eqs_checkpoint_summary *summary, const char *renames)
+static eqs_status rename_in(eqs_checkpoint_contents *stored, const char *renames)
 {
   char text[256];
   snprintf(text, sizeof text, "groups: [{rule: adamw, lr: 1}]\ncheckpoint: {rename: {%s}}\n", renames);
   eqs_source source = {"c.yaml", text};
   eqs_config *config;
   ck_assert_ok(eqs_config_parse(&(eqs_sources){1, &source}, &config));
-  eqs_status status = eqs_checkpoint_rename(config->checkpoint.rename, summary);
+  eqs_status status = eqs_match_rename(config->checkpoint.rename, stored);
   eqs_config_free(&config);
   return status;
 }
@@ -164,20 +162,20 @@ START_TEST(wrappers_are_no_part_of_names)
 {
   model made;
   MAKE_MODEL(&made, "module.a", "module.b._orig_mod.c s", "z");
-  eqs_checkpoint_summary summary = checkpoint_of(&made);
-  ck_assert_ok(eqs_checkpoint_rename(NULL, &summary));
+  eqs_checkpoint_contents stored = checkpoint_of(&made);
+  ck_assert_ok(eqs_match_rename(NULL, &stored));
   const char *const names[] = {"a", "b.c", "z"};
-  for (int e = 0; e < 3; e++) ck_assert_str_eq(summary.entry[e].name, names[e]);
-  ck_assert_int_eq(summary.entry[1].tensors, 2);
-  eqs_checkpoint_summary_free(&summary);
+  for (int p = 0; p < 3; p++) ck_assert_str_eq(stored.parameter[p].name, names[p]);
+  ck_assert_int_eq(stored.parameter[1].tensors, 2);
+  eqs_contents_free(&stored);
 
   MAKE_MODEL(&made, "a", "module.a");
-  summary = checkpoint_of(&made);
-  ck_assert_int_eq(eqs_checkpoint_rename(NULL, &summary), EQS_USAGE);
-  assert_message_has("the parameters a and module.a of the checkpoint are both taken as a");
-  ck_assert_ok(rename_in(&summary, "'module.*': 'b.*'"));
-  ck_assert_str_eq(summary.entry[1].name, "b.a");
-  eqs_checkpoint_summary_free(&summary);
+  stored = checkpoint_of(&made);
+  ck_assert_int_eq(eqs_match_rename(NULL, &stored), EQS_USAGE);
+  assert_message_has("parameters 'a' and 'module.a' of the checkpoint are both taken as 'a'");
+  ck_assert_ok(rename_in(&stored, "'module.*': 'b.*'"));
+  ck_assert_str_eq(stored.parameter[1].name, "b.a");
+  eqs_contents_free(&stored);
 }
 END_TEST
 
@@ -185,21 +183,22 @@ START_TEST(entries_are_renamed)
 {
   model made;
   MAKE_MODEL(&made, "a", "b s", "c t", "m.d u");
-  eqs_checkpoint_summary summary = checkpoint_of(&made);
-  ck_assert_ok(rename_in(&summary, "a: z, 'm.*': '*', b: c, c: b"));
+  eqs_checkpoint_contents stored = checkpoint_of(&made);
+  ck_assert_ok(rename_in(&stored, "a: z, 'm.*': '*', b: c, c: b"));
   const char *const names[] = {"b", "c", "d", "z"}, *const states_of[] = {"t", "s", "u", NULL};
-  for (int e = 0; e < 4; e++) {
-    ck_assert_str_eq(summary.entry[e].name, names[e]);
-    ck_assert_int_eq(summary.entry[e].tensors, states_of[e] ? 2 : 1);
-    if (states_of[e] != NULL) ck_assert_str_eq(summary.entry[e].tensor_name[0], states_of[e]);
-    ck_assert_ptr_eq(eqs_checkpoint_entry_find(&summary, names[e]), &summary.entry[e]);
+  for (int p = 0; p < 4; p++) {
+    ck_assert_str_eq(stored.parameter[p].name, names[p]);
+    ck_assert_int_eq(stored.parameter[p].tensors, states_of[p] ? 2 : 1);
+    if (states_of[p] != NULL) ck_assert_str_eq(stored.parameter[p].tensor[0].name, states_of[p]);
+    ck_assert_ptr_eq(eqs_contents_find(&stored, names[p]), &stored.parameter[p]);
   }
-  ck_assert_int_eq(rename_in(&summary, "'[bz]': same"), EQS_USAGE);
-  assert_message_has("the parameters b and z of the checkpoint are both taken as same: give one of them another name");
-  ck_assert_int_eq(rename_in(&summary, "b: c"), EQS_USAGE);
-  assert_message_has("the parameters b and c of the checkpoint are both taken as c");
-  for (int e = 0; e < 4; e++) ck_assert_str_eq(summary.entry[e].name, names[e]);
-  eqs_checkpoint_summary_free(&summary);
+  ck_assert_int_eq(rename_in(&stored, "'[bz]': same"), EQS_USAGE);
+  assert_message_has(
+      "parameters 'b' and 'z' of the checkpoint are both taken as 'same': give one of them another name");
+  ck_assert_int_eq(rename_in(&stored, "b: c"), EQS_USAGE);
+  assert_message_has("parameters 'b' and 'c' of the checkpoint are both taken as 'c'");
+  for (int p = 0; p < 4; p++) ck_assert_str_eq(stored.parameter[p].name, names[p]);
+  eqs_contents_free(&stored);
 }
 END_TEST
 
@@ -254,13 +253,13 @@ START_TEST(renames_are_proposed)
     char text[400];
     name_model(&file, proposals[i].file);
     name_model(&other, proposals[i].model);
-    eqs_checkpoint_summary summary = checkpoint_of(&file);
-    ck_assert_ok(eqs_checkpoint_suggest_renames(&summary, other.count, other.parameter, text, sizeof text));
+    eqs_checkpoint_contents stored = checkpoint_of(&file);
+    ck_assert_ok(eqs_suggest_renames(&stored, &other.contents, text, sizeof text));
     ck_assert_msg(strcmp(text, proposals[i].proposed) == 0, "%s ...: %s, not %s", proposals[i].file[0], text,
                   proposals[i].proposed);
-    ck_assert_ok(eqs_checkpoint_suggest_renames(&summary, other.count, other.parameter, text, 8));
+    ck_assert_ok(eqs_suggest_renames(&stored, &other.contents, text, 8));
     ck_assert_str_eq(text, ""); /* no room */
-    eqs_checkpoint_summary_free(&summary);
+    eqs_contents_free(&stored);
   }
 }
 END_TEST
@@ -272,14 +271,11 @@ START_TEST(shapes_decide_between_names)
   char text[400];
   MAKE_MODEL(&file, "h.0.q.w", "h.0.k.w", "h.1.q.w", "h.1.k.w");
   MAKE_MODEL(&other, "h.0.wq.w", "h.0.wk.w", "h.1.wq.w", "h.1.wk.w");
-  for (int p = 0; p < 4; p += 2) {
-    file.parameter[p].shape[0] = other.parameter[p].shape[0] = 4;
-    file.parameter[p].tensor[0].rows = other.parameter[p].tensor[0].rows = 4;
-  }
-  eqs_checkpoint_summary summary = checkpoint_of(&file);
-  ck_assert_ok(eqs_checkpoint_suggest_renames(&summary, 4, other.parameter, text, sizeof text));
+  for (int p = 0; p < 4; p += 2) file.parameter[p].shape[0] = other.parameter[p].shape[0] = 4;
+  eqs_checkpoint_contents stored = checkpoint_of(&file);
+  ck_assert_ok(eqs_suggest_renames(&stored, &other.contents, text, sizeof text));
   ck_assert_str_eq(text, "{\"*.q.*\": \"*.wq.*\", \"*.k.*\": \"*.wk.*\"}");
-  eqs_checkpoint_summary_free(&summary);
+  eqs_contents_free(&stored);
 }
 END_TEST
 
@@ -296,18 +292,18 @@ START_TEST(large_models_take_seconds)
   for (int p = 0; p < count; p++) {
     snprintf(names[p][0], sizeof names[p][0], "model.layers.%d.part%d.weight", p / 8, p % 8);
     snprintf(names[p][1], sizeof names[p][1], "net.blocks.%d.piece.%d.kernel", p / 8, p % 8 + p % 3);
-    const eqs_checkpoint_parameter one = {
-        .ndim = 2, .shape = {2, 3}, .tensors = 1, .tensor_name = {"weight"}, .tensor = {{.rows = 2, .cols = 3}}};
+    const eqs_checkpoint_parameter one = {.ndim = 2, .shape = {2, 3}, .tensors = 1, .tensor = {{.name = "weight"}}};
     file[p] = other[p] = one;
     file[p].name = names[p][0];
     other[p].name = names[p][1];
   }
-  eqs_checkpoint_summary summary;
-  ck_assert_ok(eqs_checkpoint_describe(&(eqs_checkpoint_contents){.parameters = count, .parameter = file}, &summary));
+  eqs_checkpoint_contents stored;
+  ck_assert_ok(eqs_contents_sort(&(eqs_checkpoint_contents){.parameters = count, .parameter = file}, &stored));
+  const eqs_checkpoint_contents half = {.parameters = count / 2, .parameter = other};
   double began = eqs_clock();
-  ck_assert_ok(eqs_checkpoint_suggest_renames(&summary, count / 2, other, text, sizeof text));
+  ck_assert_ok(eqs_suggest_renames(&stored, &half, text, sizeof text));
   ck_assert_at_most(eqs_clock() - began, 20); /* one of the processor's; others may want it too */
-  eqs_checkpoint_summary_free(&summary);
+  eqs_contents_free(&stored);
   free(names);
   free(other);
   free(file);
@@ -316,8 +312,8 @@ END_TEST
 
 Suite *make_suite(void)
 {
-  Suite *suite = suite_create("compare");
-  TCase *cases = tcase_create("compare");
+  Suite *suite = suite_create("match_model");
+  TCase *cases = tcase_create("match_model");
   tcase_add_test(cases, parts_of_a_model);
   tcase_add_test(cases, state_is_taken_where_it_means_the_same);
   tcase_add_test(cases, wrappers_are_no_part_of_names);

@@ -1,4 +1,4 @@
-#include "checkpoint/exchange.h"
+#include "checkpoint/transfer.h"
 
 #include <stdlib.h>
 
@@ -13,10 +13,10 @@ typedef struct {
   MPI_Request *request; /* room for one per rank */
 } send_buffer;
 
-struct eqs_exchange {
+struct eqs_transfer {
   MPI_Comm comm;
   int rank, ranks;
-  const eqs_tensor_table *table;
+  const eqs_tile_table *table;
   send_buffer buffer[send_buffers];
   int next_buffer;
   float *rows;          /* of one tile */
@@ -27,10 +27,10 @@ struct eqs_exchange {
   int64_t *count, *start; /* by rank: elements of the tile, and where they begin in a message buffer */
 };
 
-eqs_status eqs_exchange_create(MPI_Comm comm, const eqs_tensor_table *table, eqs_exchange **exchange)
+eqs_status eqs_transfer_create(MPI_Comm comm, const eqs_tile_table *table, eqs_transfer **transfer)
 {
   eqs_status status = EQS_OK;
-  eqs_exchange *x = NULL;
+  eqs_transfer *x = NULL;
   int64_t elements = eqs_tile_largest(table);
   EQS_TRY(eqs_allocate(&x, 1, sizeof *x));
   x->comm = comm;
@@ -48,16 +48,16 @@ eqs_status eqs_exchange_create(MPI_Comm comm, const eqs_tensor_table *table, eqs
   EQS_TRY(eqs_allocate(&x->count, x->ranks, sizeof *x->count));
   EQS_TRY(eqs_allocate(&x->start, x->ranks, sizeof *x->start));
   for (int r = 0; r < x->ranks; r++) x->request[r] = MPI_REQUEST_NULL;
-  *exchange = x;
+  *transfer = x;
   x = NULL;
 cleanup:
-  eqs_exchange_destroy(&x);
+  eqs_transfer_destroy(&x);
   return status;
 }
 
-void eqs_exchange_destroy(eqs_exchange **exchange)
+void eqs_transfer_destroy(eqs_transfer **transfer)
 {
-  eqs_exchange *x = *exchange;
+  eqs_transfer *x = *transfer;
   if (x == NULL) return;
   for (int b = 0; b < send_buffers; b++) {
     if (x->buffer[b].requests > 0) continue;
@@ -75,7 +75,7 @@ void eqs_exchange_destroy(eqs_exchange **exchange)
   free(x->count);
   free(x->start);
   free(x);
-  *exchange = NULL;
+  *transfer = NULL;
 }
 
 static eqs_fragment fragment_at(const eqs_tile *tile, const eqs_tensor_matrix *matrix, int position)
@@ -99,12 +99,12 @@ static bool grid_has(const eqs_tensor_matrix *matrix, int rank)
 }
 
 /* How many elements of a tile the shards of this rank have. */
-static int64_t own_elements(const eqs_exchange *x, const eqs_tile *tile)
+static int64_t own_elements(const eqs_transfer *x, const eqs_tile *tile)
 {
-  const eqs_tensor *tensor = tile->stored->tensor;
+  const eqs_checkpoint_tensor *tensor = &tile->tensor->stored;
   int64_t elements = 0;
-  for (int64_t m = 0; m < tensor->count; m++) {
-    const eqs_tensor_matrix *matrix = &tensor->matrices[m];
+  for (int64_t m = 0; m < tensor->matrices; m++) {
+    const eqs_tensor_matrix *matrix = &tensor->matrix[m];
     if (!grid_has(matrix, x->rank)) continue;
     eqs_fragment fragment = fragment_at(tile, matrix, x->rank - matrix->first_owner);
     elements += eqs_fragment_count(&fragment);
@@ -115,11 +115,11 @@ static int64_t own_elements(const eqs_exchange *x, const eqs_tile *tile)
 typedef enum { SHARDS_TO_MESSAGE, MESSAGE_TO_SHARDS } shard_direction;
 
 /* Between the shards of this rank and a message: fragments in the order of the tensor's matrices. */
-static void move_shards(const eqs_exchange *x, const eqs_tile *tile, shard_direction direction, float *message)
+static void move_shards(const eqs_transfer *x, const eqs_tile *tile, shard_direction direction, float *message)
 {
-  const eqs_tensor *tensor = tile->stored->tensor;
-  for (int64_t m = 0; m < tensor->count; m++) {
-    const eqs_tensor_matrix *matrix = &tensor->matrices[m];
+  const eqs_checkpoint_tensor *tensor = &tile->tensor->stored;
+  for (int64_t m = 0; m < tensor->matrices; m++) {
+    const eqs_tensor_matrix *matrix = &tensor->matrix[m];
     if (!grid_has(matrix, x->rank)) continue;
     eqs_fragment fragment = fragment_at(tile, matrix, x->rank - matrix->first_owner);
     int64_t elements = eqs_fragment_count(&fragment);
@@ -133,13 +133,13 @@ static void move_shards(const eqs_exchange *x, const eqs_tile *tile, shard_direc
 }
 
 /* Find the ranks that have elements of a tile, and where their messages begin in a buffer. */
-static void find_peers(eqs_exchange *x, const eqs_tile *tile)
+static void find_peers(eqs_transfer *x, const eqs_tile *tile)
 {
-  const eqs_tensor *tensor = tile->stored->tensor;
+  const eqs_checkpoint_tensor *tensor = &tile->tensor->stored;
   for (int p = 0; p < x->peers; p++) x->count[x->peer[p]] = 0;
   x->peers = 0;
-  for (int64_t m = 0; m < tensor->count; m++) {
-    const eqs_tensor_matrix *matrix = &tensor->matrices[m];
+  for (int64_t m = 0; m < tensor->matrices; m++) {
+    const eqs_tensor_matrix *matrix = &tensor->matrix[m];
     for (int position = 0; position < grid_size(matrix); position++) {
       eqs_fragment fragment = fragment_at(tile, matrix, position);
       int64_t elements = eqs_fragment_count(&fragment);
@@ -158,11 +158,11 @@ static void find_peers(eqs_exchange *x, const eqs_tile *tile)
 typedef enum { ROWS_TO_MESSAGES, MESSAGES_TO_ROWS } rows_direction;
 
 /* Between the rows of a tile and the messages of all its ranks, which follow each other in a buffer. */
-static void move_rows(eqs_exchange *x, const eqs_tile *tile, rows_direction direction, float *messages)
+static void move_rows(eqs_transfer *x, const eqs_tile *tile, rows_direction direction, float *messages)
 {
-  const eqs_tensor *tensor = tile->stored->tensor;
-  for (int64_t m = 0; m < tensor->count; m++) {
-    const eqs_tensor_matrix *matrix = &tensor->matrices[m];
+  const eqs_checkpoint_tensor *tensor = &tile->tensor->stored;
+  for (int64_t m = 0; m < tensor->matrices; m++) {
+    const eqs_tensor_matrix *matrix = &tensor->matrix[m];
     for (int position = 0; position < grid_size(matrix); position++) {
       eqs_fragment fragment = fragment_at(tile, matrix, position);
       int64_t elements = eqs_fragment_count(&fragment);
@@ -187,7 +187,7 @@ cleanup:
 }
 
 /* Whether the next send buffer can be used without waiting. */
-static eqs_status send_buffer_free(eqs_exchange *x, bool *is_free)
+static eqs_status send_buffer_free(eqs_transfer *x, bool *is_free)
 {
   eqs_status status = EQS_OK;
   send_buffer *buffer = &x->buffer[x->next_buffer];
@@ -200,14 +200,14 @@ cleanup:
   return status;
 }
 
-static eqs_status take_send_buffer(eqs_exchange *x, send_buffer **buffer)
+static eqs_status take_send_buffer(eqs_transfer *x, send_buffer **buffer)
 {
   *buffer = &x->buffer[x->next_buffer];
   x->next_buffer = (x->next_buffer + 1) % send_buffers;
   return wait_for_sends(x->comm, *buffer);
 }
 
-static eqs_status send(eqs_exchange *x, send_buffer *buffer, const float *message, int64_t elements, int to)
+static eqs_status send(eqs_transfer *x, send_buffer *buffer, const float *message, int64_t elements, int to)
 {
   eqs_status status = EQS_OK;
   EQS_TRY(
@@ -218,19 +218,19 @@ cleanup:
   return status;
 }
 
-static eqs_status receive(eqs_exchange *x, float *message, int64_t elements, int from)
+static eqs_status receive(eqs_transfer *x, float *message, int64_t elements, int from)
 {
   return eqs_check_mpi(MPI_Irecv(message, (int)elements, MPI_FLOAT, from, tag, x->comm, &x->request[from]),
                        "MPI_Irecv");
 }
 
-static eqs_status wait_for_receive(eqs_exchange *x, int from)
+static eqs_status wait_for_receive(eqs_transfer *x, int from)
 {
   return eqs_wait(x->comm, &x->request[from], "a piece of a checkpoint's tile");
 }
 
 typedef struct {
-  eqs_exchange *exchange;
+  eqs_transfer *transfer;
   eqs_tile_action action;
   void *job;
 } tile_context;
@@ -238,7 +238,7 @@ typedef struct {
 static eqs_status send_shards(const tile_context *context, const eqs_tile *tile)
 {
   eqs_status status = EQS_OK;
-  eqs_exchange *x = context->exchange;
+  eqs_transfer *x = context->transfer;
   send_buffer *buffer;
   if (tile->rank == x->rank) return EQS_OK;
   int64_t elements = own_elements(x, tile);
@@ -251,19 +251,19 @@ cleanup:
 }
 
 /* If a shard of this rank has a tile as it is in the tensor, do what there is to do with it there. */
-static bool act_in_place(const tile_context *context, const eqs_tile *tile)
+static bool act_in_shard(const tile_context *context, const eqs_tile *tile)
 {
-  eqs_tile_place place = eqs_tile_find(tile);
-  bool here = place.rank == context->exchange->rank;
-  if (here) context->action(context->job, tile, place.matrix->shard + place.element);
+  eqs_tile_shard shard = eqs_tile_find_shard(tile);
+  bool here = shard.rank == context->transfer->rank;
+  if (here) context->action(context->job, tile, shard.matrix->shard + shard.element);
   return here;
 }
 
 static eqs_status receive_rows(const tile_context *context, const eqs_tile *tile)
 {
   eqs_status status = EQS_OK;
-  eqs_exchange *x = context->exchange;
-  if (tile->rank != x->rank || act_in_place(context, tile)) return EQS_OK;
+  eqs_transfer *x = context->transfer;
+  if (tile->rank != x->rank || act_in_shard(context, tile)) return EQS_OK;
   find_peers(x, tile);
   for (int p = 0; p < x->peers; p++) {
     int from = x->peer[p];
@@ -281,9 +281,9 @@ cleanup:
 static eqs_status send_rows(const tile_context *context, const eqs_tile *tile)
 {
   eqs_status status = EQS_OK;
-  eqs_exchange *x = context->exchange;
+  eqs_transfer *x = context->transfer;
   send_buffer *buffer;
-  if (tile->rank != x->rank || act_in_place(context, tile)) return EQS_OK;
+  if (tile->rank != x->rank || act_in_shard(context, tile)) return EQS_OK;
   EQS_TRY(take_send_buffer(x, &buffer));
   context->action(context->job, tile, x->rows);
   find_peers(x, tile);
@@ -303,7 +303,7 @@ cleanup:
 static eqs_status receive_shards(const tile_context *context, const eqs_tile *tile)
 {
   eqs_status status = EQS_OK;
-  eqs_exchange *x = context->exchange;
+  eqs_transfer *x = context->transfer;
   if (tile->rank == x->rank) return EQS_OK;
   int64_t elements = own_elements(x, tile);
   if (elements == 0) return EQS_OK;
@@ -319,15 +319,15 @@ typedef eqs_status (*tile_step)(const tile_context *context, const eqs_tile *til
 static eqs_status walk_tiles(const tile_context *context, tile_step produce, tile_step consume)
 {
   eqs_status status = EQS_OK;
-  eqs_exchange *x = context->exchange;
+  eqs_transfer *x = context->transfer;
   eqs_tile_walk producing = {.table = x->table}, consuming = producing;
   eqs_tile ahead, tile;
   bool more = eqs_tile_next(&producing, &ahead);
   while (eqs_tile_next(&consuming, &tile)) {
     while (more) {
-      bool at_once = true;
-      if (ahead.number > tile.number) EQS_TRY(send_buffer_free(x, &at_once));
-      if (!at_once) break;
+      bool ready = true;
+      if (ahead.number > tile.number) EQS_TRY(send_buffer_free(x, &ready));
+      if (!ready) break;
       EQS_TRY(produce(context, &ahead));
       more = eqs_tile_next(&producing, &ahead);
     }
@@ -338,14 +338,14 @@ cleanup:
   return status;
 }
 
-eqs_status eqs_exchange_collect(eqs_exchange *exchange, eqs_tile_action action, void *job)
+eqs_status eqs_transfer_gather(eqs_transfer *transfer, eqs_tile_action action, void *job)
 {
-  tile_context context = {.exchange = exchange, .action = action, .job = job};
+  tile_context context = {.transfer = transfer, .action = action, .job = job};
   return walk_tiles(&context, send_shards, receive_rows);
 }
 
-eqs_status eqs_exchange_distribute(eqs_exchange *exchange, eqs_tile_action action, void *job)
+eqs_status eqs_transfer_scatter(eqs_transfer *transfer, eqs_tile_action action, void *job)
 {
-  tile_context context = {.exchange = exchange, .action = action, .job = job};
+  tile_context context = {.transfer = transfer, .action = action, .job = job};
   return walk_tiles(&context, send_rows, receive_shards);
 }
