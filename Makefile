@@ -29,7 +29,7 @@ COMMAND = $(BUILD)/equishard
 TESTS = $(patsubst tests/%.c,$(BUILD)/tests/%,$(TEST_SOURCES))
 EXAMPLES = $(patsubst tests/examples/%.c,$(BUILD)/%,$(wildcard tests/examples/*.c))
 
-.PHONY: all run test test-all lint format check-memory fuzz bench clean help bootstrap tests examples
+.PHONY: all run test test-all lint format check-memory tests-memory fuzz bench clean help bootstrap tests examples
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -45,13 +45,13 @@ run: all ## train the example model; RUN='--name x --trainers 2' passes options 
 tests: $(TESTS) examples $(LIBRARY) $(COMMAND)
 examples: $(EXAMPLES)
 
-test: bootstrap ## every test, in less than 10 minutes on 2 cores
+test: bootstrap ## every test, in 15 minutes on 2 cores; ONLY='service polar': those with such names
 	@$(MAKE) --no-print-directory tests
-	tests/run --build $(BUILD)
+	tests/run --build $(BUILD) $(ONLY)
 
 test-all: bootstrap ## the slow tests too
 	@$(MAKE) --no-print-directory tests
-	tests/run --build $(BUILD) --all
+	tests/run --build $(BUILD) --all $(ONLY)
 
 # Parsers of untrusted text, under clang's fuzzer: the rooms that read it and plan with it, with sanitizers.
 FUZZERS = $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
@@ -65,10 +65,12 @@ fuzz: bootstrap ## fuzz what reads untrusted text, FUZZ_SECONDS each
 bench: all ## measure against the machine's peak; BENCH='--repeat 3' passes options on
 	launch/bench.sh $(BENCH)
 
-check-memory: bootstrap ## the C suites with AddressSanitizer, UBSan and a leak check
+check-memory: tests-memory ## the C suites with AddressSanitizer, UBSan and a leak check; ONLY as above
+	tests/run --build $(BUILD)-memory --memory $(ONLY)
+
+tests-memory: bootstrap
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)-memory OPTIMIZE="-O1 -march=$(ARCH) -fno-omit-frame-pointer" \
 	  SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all" tests
-	tests/run --build $(BUILD)-memory --memory
 
 lint: ## clang-format, cppcheck, shellcheck
 	@launch/bootstrap.sh lint

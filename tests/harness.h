@@ -31,6 +31,16 @@ int test_size(void);
 /* Whether memory that is allocated from now on counts as lost if nobody frees it, where a program is built to look. */
 void test_leaks_count(bool count);
 
+/* Add a test that needs so many ranks. On fewer it is left out, and the line of the suite says how many are. */
+#define tcase_add_test_from(tcase, ranks, test)                                                                        \
+  do {                                                                                                                 \
+    if (test_size() >= (ranks))                                                                                        \
+      tcase_add_test(tcase, test);                                                                                     \
+    else                                                                                                               \
+      test_leave_out();                                                                                                \
+  } while (0)
+void test_leave_out(void);
+
 /* Assert that a call returns EQS_OK; shows the message if not. */
 #define ck_assert_ok(call)                                                                                             \
   do {                                                                                                                 \

@@ -744,7 +744,7 @@ Suite *make_suite(void)
   tcase_add_test(tests, test_diagnostics);
   tcase_add_test(tests, test_nonfinite);
   tcase_add_test(tests, test_ties);
-  tcase_add_test(tests, test_trainers_disagree);
+  tcase_add_test_from(tests, 2, test_trainers_disagree);
   tcase_add_test(tests, test_wrong_mode);
   tcase_add_test(tests, test_resume);
   suite_add_tcase(suite, tests);
