@@ -1,5 +1,6 @@
 """The program of the README's section on PyTorch, as it stands there: in service mode, interrupted in the middle of an
-epoch and started again, it comes to the same bits; and as one plain process."""
+epoch and started again, it comes to the same bits; and as one plain process. Then the README's commands on checkpoints,
+as written, on what that program wrote."""
 import itertools
 import os
 import pathlib
@@ -8,6 +9,7 @@ import tempfile
 
 import h5py
 import numpy as np
+import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import job
@@ -62,6 +64,21 @@ def main(directory):
     configuration.write_text(text.replace("mode: service", "mode: embedded").replace("checkpoints", "alone"))
     alone = run([job.PYTHON, program])
     checks.that(len(alone) == 12 and float(alone[-1].split()[-1]) < 0.3, f"one plain process trains: {alone}")
+    commands_on_checkpoints(directory)
+
+
+def commands_on_checkpoints(directory):
+    (directory / "build").symlink_to(job.BUILD)
+    (directory / "src").symlink_to(job.ROOT / "src")
+    for name, checkpoints in ("first", "checkpoints"), ("second", "alone"):
+        (directory / "runs" / name).mkdir(parents=True)
+        (directory / "runs" / name / "checkpoints").symlink_to(directory / checkpoints)
+    torch.save({"weight": torch.ones(2, 3)}, directory / "model.pt")
+    lines = [line for line in block("build/equishard inspect runs/first/checkpoints     # what is in it, at a glance")
+             .splitlines() if line]
+    checks.that(len(lines) == 6, f"six commands on checkpoints: {lines}")
+    for line in lines:
+        run(["bash", "-c", line.replace("python3", job.PYTHON)])
 
 
 with tempfile.TemporaryDirectory() as temporary:
