@@ -31,11 +31,10 @@ TABLES = {"cli/command.h", "bench/bench.h", "rules/rules.h"}
 
 # What is still to be put right: files and circles that are not checked.
 OPEN = {
-    "dist/flops.h", "dist/symmetric_set_kind.h", "model/config.h", "model/group.h", "optimizer/damping.c",
-    "optimizer/diagnostics.c",
+    "dist/symmetric_set_kind.h", "model/config.h", "optimizer/damping.c", "optimizer/diagnostics.c",
     "optimizer/optimizer.h", "optimizer/step.c", "service/handles.h", "service/session.h", "weights/import.c",
 }
-OPEN_CIRCLES = {"dist", "model", "optimizer", "service"}
+OPEN_CIRCLES = {"dist", "model", "optimizer"}
 
 checks = job.Checks()
 sources = {path.relative_to(job.ROOT / "src").as_posix(): path for path in sorted((job.ROOT / "src").glob("*/*.[ch]"))}
