@@ -70,12 +70,33 @@ eqs_status eqs_bytes_garbled(void)
   return eqs_fail(EQS_DAMAGED, "what is in a checkpoint is garbled");
 }
 
+eqs_bytes_left eqs_bytes_reader(const void *bytes, int64_t size)
+{
+  const char *first = bytes;
+  return (eqs_bytes_left){.next = first, .end = size > 0 ? first + size : first};
+}
+
+static eqs_status fail(eqs_bytes_left *from)
+{
+  if (from->status == EQS_OK) from->status = eqs_bytes_garbled();
+  return from->status;
+}
+
+const char *eqs_bytes_skip(eqs_bytes_left *from, int64_t size)
+{
+  if (from->status != EQS_OK || size < 0 || size > from->end - from->next) {
+    fail(from);
+    return NULL;
+  }
+  from->next += size;
+  return from->next - size;
+}
+
 eqs_status eqs_bytes_take(eqs_bytes_left *from, void *to, int64_t size)
 {
-  if (size > from->end - from->next) return eqs_bytes_garbled();
-  if (size > 0) memcpy(to, from->next, (size_t)size);
-  from->next += size;
-  return EQS_OK;
+  const char *bytes = eqs_bytes_skip(from, size);
+  if (bytes != NULL && size > 0) memcpy(to, bytes, (size_t)size);
+  return from->status;
 }
 
 eqs_status eqs_bytes_take_number(eqs_bytes_left *from, int64_t *number)
@@ -90,12 +111,13 @@ eqs_status eqs_bytes_take_count(eqs_bytes_left *from, int64_t least, int64_t mos
   unsigned char byte = 0x80;
   *count = 0;
   for (int shift = 0; byte & 0x80; shift += 7) {
-    if (shift > 56 || from->next == from->end) return eqs_bytes_garbled();
-    byte = (unsigned char)*from->next++;
+    const char *next = shift > 56 ? NULL : eqs_bytes_skip(from, 1);
+    if (next == NULL) return fail(from);
+    byte = (unsigned char)*next;
     number |= (uint64_t)(byte & 0x7f) << shift;
   }
   if (most < 0 || number > (uint64_t)most || (least > 0 && number > (uint64_t)((from->end - from->next) / least)))
-    return eqs_bytes_garbled();
+    return fail(from);
   *count = (int64_t)number;
   return EQS_OK;
 }
@@ -103,8 +125,9 @@ eqs_status eqs_bytes_take_count(eqs_bytes_left *from, int64_t least, int64_t mos
 eqs_status eqs_bytes_take_block(eqs_bytes_left *from, char **bytes, int64_t *size)
 {
   eqs_status status = EQS_OK;
+  *bytes = NULL;
   EQS_TRY(eqs_bytes_take_count(from, 1, INT64_MAX, size));
-  EQS_TRY(eqs_allocate(bytes, *size + 1, 1));
+  EQS_TRY(from->status = eqs_allocate(bytes, *size + 1, 1));
   EQS_TRY(eqs_bytes_take(from, *bytes, *size));
 cleanup:
   return status;
@@ -115,7 +138,12 @@ eqs_status eqs_bytes_take_text(eqs_bytes_left *from, char **text)
   eqs_status status = EQS_OK;
   int64_t size;
   EQS_TRY(eqs_bytes_take_block(from, text, &size));
-  if ((int64_t)strlen(*text) != size) status = eqs_bytes_garbled();
+  if ((int64_t)strlen(*text) != size) status = fail(from);
 cleanup:
   return status;
+}
+
+eqs_status eqs_bytes_end(eqs_bytes_left *from)
+{
+  return from->next == from->end ? from->status : fail(from);
 }

@@ -5,7 +5,8 @@
 #ifndef EQS_BASE_LOG_H
 #define EQS_BASE_LOG_H
 
-typedef enum { EQS_LOG_INFO, EQS_LOG_WARNING, EQS_LOG_ERROR } eqs_log_level;
+/* EQS_LOG_DEBUG: printed only where the environment has EQUISHARD_LOG=debug. */
+typedef enum { EQS_LOG_DEBUG, EQS_LOG_INFO, EQS_LOG_WARNING, EQS_LOG_ERROR } eqs_log_level;
 
 /* One write(2) per message, so that lines of several ranks do not mix. */
 void eqs_log(eqs_log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));

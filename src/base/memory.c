@@ -12,7 +12,7 @@ bool eqs_multiply_sizes(int64_t a, int64_t b, int64_t *product)
   return a >= 0 && b >= 0 && !__builtin_mul_overflow(a, b, product);
 }
 
-eqs_status eqs_allocate_raw(void *pointer, int64_t count, size_t size)
+eqs_status eqs_allocate_unset(void *pointer, int64_t count, size_t size)
 {
   void *memory = NULL;
   int64_t bytes;
@@ -27,9 +27,9 @@ eqs_status eqs_allocate_raw(void *pointer, int64_t count, size_t size)
   return EQS_OK;
 }
 
-eqs_status eqs_allocate(void *pointer, int64_t count, size_t size)
+eqs_status eqs_allocate_zeroed(void *pointer, int64_t count, size_t size)
 {
-  eqs_status status = eqs_allocate_raw(pointer, count, size);
+  eqs_status status = eqs_allocate_unset(pointer, count, size);
   if (status == EQS_OK && count > 0) {
     void *memory;
     memcpy(&memory, pointer, sizeof memory);
@@ -38,7 +38,7 @@ eqs_status eqs_allocate(void *pointer, int64_t count, size_t size)
   return status;
 }
 
-eqs_status eqs_grow(void *pointer, int64_t count, size_t size)
+eqs_status eqs_grow_array(void *pointer, int64_t count, size_t size)
 {
   if (count > 0 && (count & (count - 1)) != 0) return EQS_OK; /* there is room up to the next power of two */
   int64_t room = count == 0 ? 1 : 2 * count, bytes;

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/log.h"
+
 static _Thread_local char message[2048]; /* a thread that writes a checkpoint has its own failures */
 
 eqs_status eqs_fail(eqs_status status, const char *format, ...)
@@ -30,4 +32,9 @@ eqs_status eqs_fail_in(eqs_status status, const char *format, ...)
 const char *eqs_error_message(void)
 {
   return message;
+}
+
+void eqs_trace(const char *file, int line, const char *function, eqs_status status)
+{
+  eqs_log(EQS_LOG_DEBUG, "%s:%d: %s: status %d: %s", file, line, function, (int)status, message);
 }

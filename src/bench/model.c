@@ -45,7 +45,7 @@ static eqs_status list_matrices(const eqs_bench_matrices *matrices, eqs_bench_mo
 {
   enum { name_size = 32 };
   eqs_status status = EQS_OK;
-  EQS_TRY(eqs_allocate(&model->names, matrices->count, name_size));
+  EQS_TRY(eqs_allocate(&model->names, matrices->count * name_size, 1));
   EQS_TRY(eqs_allocate(&model->info, matrices->count, sizeof *model->info));
   for (int64_t p = 0; p < matrices->count; p++) {
     char *name = model->names + p * name_size;

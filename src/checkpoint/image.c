@@ -198,7 +198,7 @@ static eqs_status put_shared_attributes(image_maker *maker, uint64_t *extension)
     shared->message[i].body = shared->bodies.bytes + begin;
   *extension = EQS_HDF5_NOWHERE;
   if (shared->count == 0) goto cleanup;
-  EQS_TRY(eqs_allocate(&maker->shared, shared->count, EQS_HDF5_HEAP_ID));
+  EQS_TRY(eqs_allocate(&maker->shared, shared->count * EQS_HDF5_HEAP_ID, 1));
   EQS_TRY(
       eqs_hdf5_put_shared(&maker->image->tail, shared->count, shared->message, shared->uses, maker->shared, &table));
   *extension = eqs_hdf5_put_extension(&maker->image->tail, table);
@@ -594,7 +594,7 @@ static eqs_status read_index(const image_reader *reader, eqs_checkpoint_contents
   EQS_TRY(eqs_allocate_raw(&index, head.size, 1));
   EQS_TRY(eqs_file_read(reader->file, reader->path, index, head.size, at));
   if (XXH3_64bits(index, (size_t)head.size) != head.checksum) EQS_TRY(eqs_bytes_garbled());
-  eqs_bytes_left left = {index, index + head.size};
+  eqs_bytes_left left = eqs_bytes_reader(index, head.size);
   EQS_TRY(eqs_index_take(&left, reader->bytes, contents, &checksum));
   if (left.next != left.end || contents->version != EQS_CHECKPOINT_VERSION) EQS_TRY(eqs_bytes_garbled());
   at += head.size + index_padding(contents, head.size);

@@ -124,7 +124,7 @@ cleanup:
 eqs_status eqs_contents_deserialize(const char *bytes, int64_t size, eqs_checkpoint_contents *contents)
 {
   eqs_status status = EQS_OK;
-  eqs_bytes_left from = {bytes, bytes + size};
+  eqs_bytes_left from = eqs_bytes_reader(bytes, size);
   uint64_t *checksum = NULL;
   EQS_TRY(eqs_index_take(&from, INT64_MAX, contents, &checksum));
   status = take_rest(&from, contents);

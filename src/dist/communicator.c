@@ -63,16 +63,14 @@ cleanup:
   return status;
 }
 
-eqs_status eqs_broadcast_block(MPI_Comm comm, void *block, int64_t *bytes, int root, const char *what)
+eqs_status eqs_broadcast_block(MPI_Comm comm, char **block, int64_t *bytes, int root, const char *what)
 {
   eqs_status status = EQS_OK;
-  void *data;
   int rank;
   EQS_TRY(eqs_check_mpi(MPI_Comm_rank(comm, &rank), "MPI_Comm_rank"));
   EQS_TRY(eqs_broadcast(comm, bytes, sizeof *bytes, root, what));
   EQS_TRY(eqs_agree(comm, rank == root ? EQS_OK : eqs_allocate_raw(block, *bytes, 1)));
-  memcpy(&data, block, sizeof data);
-  EQS_TRY(eqs_broadcast(comm, data, *bytes, root, what));
+  EQS_TRY(eqs_broadcast(comm, *block, *bytes, root, what));
 cleanup:
   return status;
 }

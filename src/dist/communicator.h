@@ -26,10 +26,10 @@ eqs_status eqs_check_mpi(int code, const char *call);
 
 /*
  * Collective operations over comm that wait as eqs_wait does; counts are checked against int. A block is allocated on
- * all ranks but the root: `block` is a `T **`, passed as void *; with its size.
+ * all ranks but the root, with its size.
  */
 eqs_status eqs_broadcast(MPI_Comm comm, void *data, int64_t bytes, int root, const char *what);
-eqs_status eqs_broadcast_block(MPI_Comm comm, void *block, int64_t *bytes, int root, const char *what);
+eqs_status eqs_broadcast_block(MPI_Comm comm, char **block, int64_t *bytes, int root, const char *what);
 eqs_status eqs_sum(MPI_Comm comm, double *values, int count, const char *what);      /* in place */
 eqs_status eqs_minimum(MPI_Comm comm, int64_t *values, int count, const char *what); /* in place */
 

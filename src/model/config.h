@@ -89,7 +89,7 @@ eqs_status eqs_sources_read_text(const char *text, const char *name, eqs_sources
 void eqs_sources_free(eqs_sources *sources);
 
 /* Sources as one block of bytes, for a broadcast, and back. `bytes` is allocated. */
-eqs_status eqs_sources_pack(const eqs_sources *sources, void **bytes, int64_t *size);
+eqs_status eqs_sources_pack(const eqs_sources *sources, char **bytes, int64_t *size);
 eqs_status eqs_sources_unpack(const void *bytes, int64_t size, eqs_sources *sources);
 
 /* Parse. EQS_USAGE: an error, with file and line. The sources may be freed afterwards. */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/memory.h"
 #include "base/text_file.h"
 #include "model/config.h"
@@ -182,45 +183,35 @@ void eqs_sources_free(eqs_sources *sources)
   *sources = (eqs_sources){0};
 }
 
-/* Packed: path, text, path, text ..., each with its final zero byte. */
-eqs_status eqs_sources_pack(const eqs_sources *sources, void **bytes, int64_t *size)
+/* Packed: path, text, path, text ... */
+eqs_status eqs_sources_pack(const eqs_sources *sources, char **bytes, int64_t *size)
 {
-  *size = 0;
-  for (int i = 0; i < sources->count; i++)
-    *size += (int64_t)(strlen(sources->sources[i].path) + strlen(sources->sources[i].text)) + 2;
-  eqs_status status = eqs_allocate_raw(bytes, *size, 1);
-  if (status != EQS_OK) return status;
-  char *end = *bytes;
+  eqs_bytes packed = {0};
   for (int i = 0; i < sources->count; i++) {
-    end = stpcpy(end, sources->sources[i].path) + 1;
-    end = stpcpy(end, sources->sources[i].text) + 1;
+    eqs_bytes_add_text(&packed, sources->sources[i].path);
+    eqs_bytes_add_text(&packed, sources->sources[i].text);
   }
-  return EQS_OK;
-}
-
-/* The next text of packed bytes. */
-static eqs_status unpack_text(const char **bytes, const char *end, char **text)
-{
-  const char *zero = *bytes < end ? memchr(*bytes, '\0', (size_t)(end - *bytes)) : NULL;
-  if (zero == NULL) return eqs_fail(EQS_FAILED, "the configuration arrived incomplete");
-  eqs_status status = eqs_copy_text(text, *bytes);
-  *bytes = zero + 1;
+  eqs_status status = packed.status;
+  if (status != EQS_OK) eqs_bytes_free(&packed);
+  *bytes = packed.bytes;
+  *size = packed.size;
   return status;
 }
 
 eqs_status eqs_sources_unpack(const void *bytes, int64_t size, eqs_sources *sources)
 {
   eqs_status status = EQS_OK;
-  const char *next = bytes, *end = next + size;
+  eqs_bytes_left from = eqs_bytes_reader(bytes, size);
   *sources = (eqs_sources){0};
-  while (next < end) {
+  while (from.next < from.end) {
     EQS_TRY(eqs_grow(&sources->sources, sources->count, sizeof *sources->sources));
     eqs_source *source = &sources->sources[sources->count++];
     *source = (eqs_source){0};
-    EQS_TRY(unpack_text(&next, end, &source->path));
-    EQS_TRY(unpack_text(&next, end, &source->text));
+    EQS_TRY(eqs_bytes_take_text(&from, &source->path));
+    EQS_TRY(eqs_bytes_take_text(&from, &source->text));
   }
 cleanup:
   if (status != EQS_OK) eqs_sources_free(sources);
+  if (status == EQS_DAMAGED) status = eqs_fail(EQS_FAILED, "the configuration arrived incomplete");
   return status;
 }

@@ -39,7 +39,7 @@ static eqs_status share_config(eqs_session *session, MPI_Comm comm, int first_tr
 {
   eqs_status status = EQS_OK;
   eqs_sources sources = {0};
-  void *bytes = NULL;
+  char *bytes = NULL;
   int64_t size = 0;
   int rank;
   MPI_Comm_rank(comm, &rank);

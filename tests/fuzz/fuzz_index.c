@@ -33,7 +33,7 @@ static void read_again(const eqs_checkpoint_contents *contents)
   eqs_checkpoint_contents again;
   uint64_t *checksum;
   make_index(contents, &once);
-  eqs_bytes_left left = {once.bytes, once.bytes + once.size};
+  eqs_bytes_left left = eqs_bytes_reader(once.bytes, once.size);
   if (eqs_index_take(&left, INT64_MAX, &again, &checksum) != EQS_OK || left.next != left.end) abort();
   set_items(&again);
   make_index(&again, &twice);
@@ -49,7 +49,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
   eqs_checkpoint_contents contents;
   uint64_t *checksum;
   eqs_image image = {0};
-  eqs_bytes_left left = {(const char *)data, (const char *)data + size};
+  eqs_bytes_left left = eqs_bytes_reader(data, (int64_t)size);
   if (eqs_index_take(&left, file_size, &contents, &checksum) != EQS_OK) return 0;
   set_items(&contents);
   read_again(&contents);

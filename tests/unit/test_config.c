@@ -374,7 +374,7 @@ START_TEST(includes)
   snprintf(path, sizeof path, "%s/main.yaml", folder);
 
   eqs_sources sources, copy;
-  void *bytes;
+  char *bytes;
   int64_t size;
   ck_assert_ok(eqs_sources_read(path, &sources));
   ck_assert_int_eq(sources.count, 3);

@@ -11,6 +11,7 @@ int fuzz_manifest(const uint8_t *data, size_t size);
 int fuzz_calibration(const uint8_t *data, size_t size);
 int fuzz_safetensors(const uint8_t *data, size_t size);
 int fuzz_index(const uint8_t *data, size_t size);
+int fuzz_bytes(const uint8_t *data, size_t size);
 
 static void read_file(const char *folder, const char *name, int (*reader)(const uint8_t *, size_t))
 {
@@ -49,6 +50,7 @@ START_TEST(saved_inputs)
   read_corpus("tests/fuzz/corpus/calibration", fuzz_calibration);
   read_corpus("tests/fuzz/corpus/safetensors", fuzz_safetensors);
   read_corpus("tests/fuzz/corpus/index", fuzz_index);
+  read_corpus("tests/fuzz/corpus/bytes", fuzz_bytes);
 }
 END_TEST
 
