@@ -183,7 +183,7 @@ void eqs_matrix_update(double a, const eqs_matrix *x, double b, eqs_matrix *y, u
   *largest = found;
 }
 
-static uint32_t momentum_floats(eqs_momentum_factors factors, const float *g, float *m, float *d, int64_t size)
+static uint32_t momentum_floats(eqs_momentum_coefficients factors, const float *g, float *m, float *d, int64_t size)
 {
   float keep = (float)factors.keep, take = (float)factors.take, of_g = (float)factors.of_g, of_m = (float)factors.of_m;
   uint32_t largest = 0;
@@ -197,7 +197,7 @@ static uint32_t momentum_floats(eqs_momentum_factors factors, const float *g, fl
   return largest;
 }
 
-static uint32_t momentum_in_float64(eqs_momentum_factors factors, const float *g, float *m, float *d, int64_t size)
+static uint32_t momentum_in_float64(eqs_momentum_coefficients factors, const float *g, float *m, float *d, int64_t size)
 {
   uint32_t largest = 0;
   for (int64_t i = 0; i < size; i++) {
@@ -209,7 +209,7 @@ static uint32_t momentum_in_float64(eqs_momentum_factors factors, const float *g
   return largest;
 }
 
-void eqs_matrix_momentum(eqs_momentum_factors factors, const eqs_matrix *g, eqs_matrix *m, eqs_matrix *d,
+void eqs_matrix_momentum(eqs_momentum_coefficients factors, const eqs_matrix *g, eqs_matrix *m, eqs_matrix *d,
                          uint32_t *largest)
 {
   bool in_float32 =

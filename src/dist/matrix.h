@@ -83,8 +83,8 @@ void eqs_matrix_update(double a, const eqs_matrix *x, double b, eqs_matrix *y, u
  */
 typedef struct {
   double keep, take, of_g, of_m;
-} eqs_momentum_factors;
-void eqs_matrix_momentum(eqs_momentum_factors factors, const eqs_matrix *g, eqs_matrix *m, eqs_matrix *d,
+} eqs_momentum_coefficients;
+void eqs_matrix_momentum(eqs_momentum_coefficients factors, const eqs_matrix *g, eqs_matrix *m, eqs_matrix *d,
                          uint32_t *largest);
 
 void eqs_matrix_add_identity(eqs_matrix *x, double a); /* x <- x + a I, square or not */

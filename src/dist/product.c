@@ -46,7 +46,7 @@ static eqs_status shape_of_product(eqs_operation op_a, const eqs_matrix *a, eqs_
           l = op_b == EQS_AS_IS ? b->distribution.rows : b->distribution.cols;
   if (k != l || c->distribution.rows != m || c->distribution.cols != n || a->grid != b->grid || a->grid != c->grid ||
       a->element != b->element || a->element != c->element)
-    return eqs_fail(EQS_FAILED, "a product of matrices that do not fit: %lldx%lld by %lldx%lld into %lldx%lld",
+    return eqs_fail(EQS_FAILED, "the matrices of a product do not fit: %lldx%lld by %lldx%lld into %lldx%lld",
                     (long long)m, (long long)k, (long long)l, (long long)n, (long long)c->distribution.rows,
                     (long long)c->distribution.cols);
   EQS_TRY(eqs_to_int(m, &shape->m));

@@ -77,7 +77,7 @@ static bool matrix_may_overflow(eqs_optimizer *optimizer, int64_t p, int64_t i)
   double d = g, m = eqs_magnitude_value(matrix->largest.momentum), states[EQS_MAX_STATES];
   bool factor_first = options->momentum == EQS_MOMENTUM_POLAR_FIRST;
   if (options->momentum != EQS_MOMENTUM_NONE && !factor_first) {
-    eqs_momentum_factors factors = eqs_factors_of_momentum(options, 1);
+    eqs_momentum_coefficients factors = eqs_factors_of_momentum(options, 1);
     m = factors.keep * m + factors.take * g;
     d = factors.of_g * g + factors.of_m * m;
   }

@@ -25,13 +25,13 @@ static const eqs_rule_options *options_of(const eqs_optimizer *optimizer, int64_
   return &optimizer->parameter[p].options;
 }
 
-eqs_momentum_factors eqs_factors_of_momentum(const eqs_rule_options *options, double f)
+eqs_momentum_coefficients eqs_factors_of_momentum(const eqs_rule_options *options, double f)
 {
   switch (options->momentum) {
   case EQS_MOMENTUM_NESTEROV:
-    return (eqs_momentum_factors){.keep = options->beta, .take = f, .of_g = f, .of_m = options->beta};
-  case EQS_MOMENTUM_HEAVY_BALL: return (eqs_momentum_factors){.keep = options->beta, .take = f, .of_m = 1};
-  default: return (eqs_momentum_factors){.keep = options->beta, .take = (1 - options->beta) * f, .of_m = 1};
+    return (eqs_momentum_coefficients){.keep = options->beta, .take = f, .of_g = f, .of_m = options->beta};
+  case EQS_MOMENTUM_HEAVY_BALL: return (eqs_momentum_coefficients){.keep = options->beta, .take = f, .of_m = 1};
+  default: return (eqs_momentum_coefficients){.keep = options->beta, .take = (1 - options->beta) * f, .of_m = 1};
   }
 }
 
@@ -190,7 +190,7 @@ static void direct_block_again(const row_pass *pass, row_block *block)
     eqs_matrix_combine(f, &block->gradient, 0, &block->u);
     return;
   }
-  eqs_momentum_factors factors = eqs_factors_of_momentum(pass->options, f);
+  eqs_momentum_coefficients factors = eqs_factors_of_momentum(pass->options, f);
   eqs_matrix_combine(factors.of_m, &block->momentum, 0, &block->u);
   if (factors.of_g != 0) eqs_matrix_combine(factors.of_g, &block->gradient, 1, &block->u);
 }

@@ -342,7 +342,7 @@ eqs_status eqs_polar_measured(const eqs_polar_options *options, eqs_matrix *x, b
   findings->squares = norm * norm;
   findings->nonfinite = !isfinite(norm);
   if (findings->nonfinite)
-    return eqs_fail(EQS_FAILED, "the polar factor of a matrix with elements that are not finite");
+    return eqs_fail(EQS_FAILED, "the polar factor cannot be computed: the matrix has elements that are not finite");
   if (norm == 0) return EQS_OK;
   eqs_polar_options absolute = measure_damping(options, x, findings);
   if (options->solver == EQS_EXACT) return eqs_exact_polar(&absolute, x, nu);

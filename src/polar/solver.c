@@ -121,7 +121,7 @@ double eqs_undamped_normalisation(const eqs_polar_options *options, double norm)
   return s->factor * norm + (options->guarded ? fmin(s->guard, largest_guard * norm) : 0);
 }
 
-double eqs_polar_largest(const eqs_polar_options *options)
+double eqs_solver_largest(const eqs_polar_options *options)
 {
   enum { mesh = 512 };
   double largest = 1.25;

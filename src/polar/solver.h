@@ -84,7 +84,7 @@ void eqs_solver_coefficients(const eqs_polar_options *options, int k, double coe
  * An upper bound of the elements of a factor: 2.5, which the polynomials of all solvers stay below; what those of
  * EQS_CUSTOM come to, twice; infinity if they overflow.
  */
-double eqs_polar_largest(const eqs_polar_options *options);
+double eqs_solver_largest(const eqs_polar_options *options);
 
 /* The normalisation s of a damped solver, from ||A||_F and ε; that of an undamped one, from ||D||_F. */
 double eqs_damped_normalisation(const eqs_polar_options *options, double norm);

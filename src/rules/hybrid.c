@@ -26,11 +26,11 @@ static eqs_status update(const eqs_rule_options *options, eqs_rule_findings *fin
 {
   eqs_status status = EQS_OK;
   if (options->order == EQS_ROW_THEN_POLAR) return eqs_update_by_nu(options, findings, u, scale);
-  eqs_matrix_scale(u, eqs_nu_factor(options, findings));
+  eqs_matrix_scale(u, eqs_nu_scale(options, findings));
   /* The factor of a centered D is centered but for rounding, which the polynomial amplified: not into the norms. */
   if (options->center) EQS_TRY(eqs_matrix_center(u));
   EQS_TRY(eqs_normalize_rows(options, u, findings));
-  *scale = eqs_scale_factor(options->scale, u->distribution.rows, u->distribution.cols);
+  *scale = eqs_shape_scale(options->scale, u->distribution.rows, u->distribution.cols);
 cleanup:
   return status;
 }

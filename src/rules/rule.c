@@ -77,17 +77,17 @@ double eqs_rule_largest(const eqs_rule_options *options, int64_t step, int64_t m
                         double *states)
 {
   const eqs_rule *rule = options->rule;
-  double u = 2.5, scale = eqs_scale_factor(options->scale, m, n), norm = sqrt((double)m * (double)n) * d;
+  double u = 2.5, scale = eqs_shape_scale(options->scale, m, n), norm = sqrt((double)m * (double)n) * d;
   if (rule->largest != NULL) {
     u = rule->largest(options, step, d, states);
   } else if (eqs_rule_has_polar(rule)) {
     eqs_polar_options polar = eqs_rule_polar_options(options);
-    u = eqs_polar_largest(&polar);
+    u = eqs_solver_largest(&polar);
   }
   if (rule->uses_nu) { /* ν <= ||D||_F ||U||_F */
     double nu = (double)count * norm * u * sqrt((double)(m < n ? m : n));
     eqs_rule_findings bound = {.nu = nu, .squares = (double)count * norm * norm};
-    u *= fmax(1, eqs_nu_factor(options, &bound));
+    u *= fmax(1, eqs_nu_scale(options, &bound));
   }
   return 2 * u * fmax(1, scale); /* centering may double it */
 }
@@ -100,7 +100,7 @@ bool eqs_rule_is_damped(const eqs_rule_options *options)
   return of_gram || (rule->keys & EQS_KEY_ROW_MODE) != 0;
 }
 
-double eqs_scale_factor(eqs_scale scale, int64_t m, int64_t n)
+double eqs_shape_scale(eqs_scale scale, int64_t m, int64_t n)
 {
   double rows = (double)m, cols = (double)n;
   switch (scale) {
@@ -111,7 +111,7 @@ double eqs_scale_factor(eqs_scale scale, int64_t m, int64_t n)
   }
 }
 
-double eqs_nu_factor(const eqs_rule_options *options, const eqs_rule_findings *findings)
+double eqs_nu_scale(const eqs_rule_options *options, const eqs_rule_findings *findings)
 {
   double least = options->eps_mode == EQS_EPS_RELATIVE ? options->eps * sqrt(findings->squares) : options->eps;
   return options->alpha == 0 ? 1 : pow(fmax(findings->nu, least), options->alpha);

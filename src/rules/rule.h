@@ -116,18 +116,18 @@ typedef struct {
 
 struct eqs_rule {
   const char *name, *about; /* about: what it is for, in a line */
-  unsigned keys;         /* EQS_KEY_...: the group's keys that it uses */
-  eqs_momentum momentum; /* default */
-  eqs_solver solver;     /* default */
-  eqs_scale scale;       /* default */
-  bool center;           /* default for the roles lm_head and router */
-  bool row_wise;         /* the update of a row follows from this row alone (and from ε), if it is not centered */
-  bool element_wise;     /* applies to tensors of any shape; no matrices, layouts or heads */
-  bool uses_nu;          /* ν is needed (unless α = 0) */
-  bool damped;           /* its formula has (DᵀD + εI)^(-1/2), so that ε enters with every damping solver */
-  bool polar_first;      /* its factor is a polar factor: momentum polar_first makes sense */
-  eqs_side side;         /* default */
-  int states;            /* how many states of the parameter's shape it keeps itself, momentum aside */
+  unsigned keys;            /* EQS_KEY_...: the group's keys that it uses */
+  eqs_momentum momentum;    /* default */
+  eqs_solver solver;        /* default */
+  eqs_scale scale;          /* default */
+  bool center;              /* default for the roles lm_head and router */
+  bool row_wise;            /* the update of a row follows from this row alone (and from ε), if it is not centered */
+  bool element_wise;        /* applies to tensors of any shape; no matrices, layouts or heads */
+  bool uses_nu;             /* ν is needed (unless α = 0) */
+  bool damped;              /* its formula has (DᵀD + εI)^(-1/2), so that ε enters with every damping solver */
+  bool polar_first;         /* its factor is a polar factor: momentum polar_first makes sense */
+  eqs_side side;            /* default */
+  int states;               /* how many states of the parameter's shape it keeps itself, momentum aside */
   const char *state_names[2];
 
   /*
@@ -194,8 +194,8 @@ eqs_status eqs_rule_update(const eqs_rule_options *options, eqs_rule_findings *f
 double eqs_rule_largest(const eqs_rule_options *options, int64_t step, int64_t m, int64_t n, int64_t count, double d,
                         double *states);
 
-/* Value of a shape factor for an m×n matrix. */
-double eqs_scale_factor(eqs_scale scale, int64_t m, int64_t n);
+/* What an update is multiplied by for its shape m×n. */
+double eqs_shape_scale(eqs_scale scale, int64_t m, int64_t n);
 
 /*
  * Predicted seconds of one update of an m×n matrix on a grid (of which rows and cols are read), momentum and weight
@@ -210,6 +210,6 @@ void eqs_rule_workspace(const eqs_rule_options *options, const eqs_grid *grid, i
 bool eqs_rule_is_damped(const eqs_rule_options *options);
 
 /* max(ν, ε)^α, or max(ν, ε ||D||_F)^α. */
-double eqs_nu_factor(const eqs_rule_options *options, const eqs_rule_findings *findings);
+double eqs_nu_scale(const eqs_rule_options *options, const eqs_rule_findings *findings);
 
 #endif

@@ -60,7 +60,7 @@ cleanup:
 
 eqs_status eqs_update_by_nu(const eqs_rule_options *options, eqs_rule_findings *findings, eqs_matrix *u, double *scale)
 {
-  *scale = eqs_scale_factor(options->scale, u->distribution.rows, u->distribution.cols);
-  if (options->rule->uses_nu) *scale *= eqs_nu_factor(options, findings);
+  *scale = eqs_shape_scale(options->scale, u->distribution.rows, u->distribution.cols);
+  if (options->rule->uses_nu) *scale *= eqs_nu_scale(options, findings);
   return EQS_OK;
 }
