@@ -1,5 +1,5 @@
-/* The end of a process whose language does not tell the library how it ends (Python's exit status is known to nobody).
- */
+#include "service/ending.h"
+
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -8,7 +8,7 @@
 
 #include "base/log.h"
 #include "dist/communicator.h"
-#include "service/session.h"
+#include "service/call.h"
 
 enum {
   patience = 2, /* seconds that the first rank has to end the job, as those of `equishard serve` */
@@ -51,13 +51,38 @@ static void abort_together(int status)
   abort_job(status);
 }
 
-void eqs_end_sessions(void)
+/* Close the sessions that are open. One that fails in this ends the job, on all its ranks. Collective. */
+static void end_sessions(void)
 {
   eqs_session *session;
   while ((session = eqs_session_open_one()) != NULL) {
-    eqs_status status = eqs_session_close(&session);
+    eqs_status status = eqs_session_end(&session);
     if (status != EQS_OK) abort_together(status);
   }
+}
+
+/* MPI_Finalize of a trainer begins, which its program or another library has called. */
+static int end_trainer(MPI_Comm self, int keyval, void *value, void *extra)
+{
+  (void)self, (void)keyval, (void)value, (void)extra;
+  end_sessions();
+  eqs_rendezvous_end();
+  return MPI_SUCCESS;
+}
+
+/* MPI_Finalize deletes the attributes of MPI_COMM_SELF first, while all else still works (MPI 3.1, 8.7.1). */
+eqs_status eqs_watch_finalize(void)
+{
+  static int watched = MPI_KEYVAL_INVALID;
+  eqs_status status = EQS_OK;
+  int keyval;
+  if (watched != MPI_KEYVAL_INVALID) return EQS_OK;
+  EQS_TRY(eqs_check_mpi(MPI_Comm_create_keyval(MPI_COMM_NULL_COPY_FN, end_trainer, &keyval, NULL),
+                        "MPI_Comm_create_keyval"));
+  EQS_TRY(eqs_check_mpi(MPI_Comm_set_attr(MPI_COMM_SELF, keyval, NULL), "MPI_Comm_set_attr"));
+  watched = keyval;
+cleanup:
+  return status;
 }
 
 static void *leave_late(void *status)
@@ -90,7 +115,7 @@ static void end_process(int process_status, void *unused)
   int status = ending.status >= 0 ? ending.status : process_status;
   if (getpid() != ending.process || !mpi_runs()) return;
   if (status == 0) {
-    eqs_end_sessions();
+    end_sessions();
   } else if (eqs_session_open_one() != NULL) {
     abort_job(status); /* this rank gives up while the others go on */
   }

@@ -27,9 +27,6 @@ eqs_status eqs_session_register(eqs_session *session);
 void eqs_session_unregister(const eqs_session *session);
 eqs_session *eqs_session_open_one(void); /* the last one that is open, or NULL */
 
-/* The process ends: close those that are open. One that fails in this ends the job, on all its ranks. Collective. */
-void eqs_end_sessions(void);
-
 /* EQS_USAGE, naming the call: NULL, or closed. */
 eqs_status eqs_check_session(const eqs_session *session, const char *call);
 eqs_status eqs_check_parameter(const eqs_parameter *parameter, const char *call);

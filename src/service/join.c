@@ -1,11 +1,12 @@
-/* Opening a session: the ranks meet, read the configuration and find out who is who. */
+#include "service/join.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
 #include "dist/communicator.h"
 #include "model/calibration.h"
-#include "service/session.h"
+#include "service/progress.h"
 
 /* The speeds that the plan is made from: the first trainer reads the file, everybody parses the same text. */
 static eqs_status share_calibration(eqs_config *config, MPI_Comm comm, int first_trainer)
@@ -143,4 +144,19 @@ eqs_status eqs_session_join(MPI_Comm comm, const eqs_config_source *source, bool
   if (!ended) EQS_TRY(open_session(rendezvous, eqs_context_of(comm)->counts, source, trains, session));
 cleanup:
   return status;
+}
+
+void eqs_session_leave(eqs_session **session, eqs_status status)
+{
+  if (*session == NULL) return;
+  (*session)->context.advance = NULL;
+  eqs_policy_end(&(*session)->policy);
+  eqs_session_unregister(*session);
+  eqs_rendezvous_leave((*session)->rendezvous, status);
+  if (status == EQS_PEER_LOST) {
+    eqs_handles_close(&(*session)->handles);
+    *session = NULL;
+  } else {
+    eqs_session_free(session);
+  }
 }

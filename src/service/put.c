@@ -1,11 +1,13 @@
-/* Weights that trainers put: told, compared and moved to the owners before the next step, clipping or checkpoint. */
+#include "service/put.h"
+
 #include <stdlib.h>
 #include <xxhash.h>
 
 #include "base/log.h"
 #include "base/memory.h"
 #include "dist/communicator.h"
-#include "service/session.h"
+#include "service/progress.h"
+#include "service/weights.h"
 
 eqs_status eqs_put(eqs_parameter *parameter, const void *weight)
 {

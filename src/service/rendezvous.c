@@ -7,7 +7,6 @@
 #include "base/memory.h"
 #include "dist/communicator.h"
 #include "dist/context.h"
-#include "service/handles.h"
 
 /* Of every communicator that sessions were opened on. */
 typedef struct entry {
@@ -68,20 +67,13 @@ cleanup:
   return status;
 }
 
-/*
- * MPI_Finalize of a trainer begins, which its program or another library has called: sessions that are open end, owners
- * that wait for another one are told that there is none.
- */
-static int tell_end(MPI_Comm self, int keyval, void *value, void *extra)
+void eqs_rendezvous_end(void)
 {
-  (void)self, (void)keyval, (void)value, (void)extra;
-  eqs_end_sessions();
   for (entry *e = entries; e != NULL; e = e->next) {
     words mine = {.ended = 1};
     if (e->rendezvous.stay && !e->stale) exchange(&e->rendezvous, &mine, true, "the owners' end");
     e->rendezvous.stay = false;
   }
-  return MPI_SUCCESS;
 }
 
 static int forget_communicator(MPI_Comm comm, int keyval, void *value, void *extra)
@@ -91,27 +83,14 @@ static int forget_communicator(MPI_Comm comm, int keyval, void *value, void *ext
   return MPI_SUCCESS;
 }
 
-/* MPI_Finalize deletes the attributes of MPI_COMM_SELF first, while all else still works (MPI 3.1, 8.7.1). */
-static eqs_status watch_finalize(void)
-{
-  eqs_status status = EQS_OK;
-  int keyval;
-  if (comm_keyval != MPI_KEYVAL_INVALID) return EQS_OK;
-  EQS_TRY(
-      eqs_check_mpi(MPI_Comm_create_keyval(MPI_COMM_NULL_COPY_FN, tell_end, &keyval, NULL), "MPI_Comm_create_keyval"));
-  EQS_TRY(eqs_check_mpi(MPI_Comm_set_attr(MPI_COMM_SELF, keyval, NULL), "MPI_Comm_set_attr"));
-  EQS_TRY(eqs_check_mpi(MPI_Comm_create_keyval(MPI_COMM_NULL_COPY_FN, forget_communicator, &comm_keyval, NULL),
-                        "MPI_Comm_create_keyval"));
-cleanup:
-  return status;
-}
-
 static eqs_status create(MPI_Comm comm, entry **result)
 {
   eqs_status status = EQS_OK;
   entry *made = NULL;
   MPI_Request request;
-  EQS_TRY(watch_finalize());
+  if (comm_keyval == MPI_KEYVAL_INVALID)
+    EQS_TRY(eqs_check_mpi(MPI_Comm_create_keyval(MPI_COMM_NULL_COPY_FN, forget_communicator, &comm_keyval, NULL),
+                          "MPI_Comm_create_keyval"));
   EQS_TRY(eqs_allocate(&made, 1, sizeof *made));
   made->rendezvous.trainer_comm = MPI_COMM_NULL;
   EQS_TRY(eqs_check_mpi(MPI_Comm_idup(comm, &made->rendezvous.comm, &request), "MPI_Comm_idup"));

@@ -51,4 +51,7 @@ eqs_status eqs_rendezvous_meet(eqs_rendezvous *rendezvous, eqs_purpose purpose, 
 /* A session that was opened here is over; owners do not come again after one that failed. Not collective. */
 void eqs_rendezvous_leave(eqs_rendezvous *rendezvous, eqs_status status);
 
+/* The trainers end: owners that wait for another session hear that there is none. Collective over the trainers. */
+void eqs_rendezvous_end(void);
+
 #endif

@@ -1,9 +1,6 @@
 #include "service/session.h"
 
 #include <stdlib.h>
-#include <string.h>
-
-#include "base/log.h"
 
 void eqs_session_free(eqs_session **result)
 {
@@ -42,62 +39,4 @@ void eqs_session_free(eqs_session **result)
   eqs_roster_free(&session->roster);
   free(session);
   *result = NULL;
-}
-
-eqs_status eqs_session_run(eqs_session *session, eqs_command command, eqs_wire *payload)
-{
-  switch (command) {
-  case EQS_COMMAND_START: return eqs_run_start(session, payload);
-  case EQS_COMMAND_CLIP: return eqs_run_clip(session, payload);
-  case EQS_COMMAND_STEP: return eqs_run_step(session, payload);
-  case EQS_COMMAND_CHECKPOINT: return eqs_run_checkpoint(session, payload);
-  case EQS_COMMAND_PHASES: return eqs_run_phases(session, NULL, 0, NULL);
-  default: return eqs_run_close(session);
-  }
-}
-
-void eqs_session_leave(eqs_session **session, eqs_status status)
-{
-  if (*session == NULL) return;
-  (*session)->context.advance = NULL;
-  eqs_policy_end(&(*session)->policy);
-  eqs_session_unregister(*session);
-  eqs_rendezvous_leave((*session)->rendezvous, status);
-  if (status == EQS_PEER_LOST) {
-    eqs_handles_close(&(*session)->handles);
-    *session = NULL;
-  } else {
-    eqs_session_free(session);
-  }
-}
-
-/* One session; *ended: the trainers have no more. */
-static eqs_status serve(MPI_Comm comm, bool stays, bool *ended)
-{
-  eqs_session *session;
-  eqs_wire payload = {0};
-  eqs_command command = EQS_COMMAND_START;
-  eqs_status status = eqs_session_join(comm, NULL, false, stays, &session);
-  *ended = session == NULL;
-  while (status == EQS_OK && session != NULL && command != EQS_COMMAND_CLOSE) {
-    status = eqs_session_listen(session, &command, &payload);
-    if (status == EQS_OK) status = eqs_session_run(session, command, &payload);
-  }
-  eqs_wire_free(&payload);
-  eqs_session_leave(&session, status);
-  return status;
-}
-
-eqs_status eqs_serve(MPI_Comm comm)
-{
-  bool ended;
-  return serve(comm, false, &ended);
-}
-
-eqs_status eqs_serve_all(MPI_Comm comm)
-{
-  bool ended = false;
-  eqs_status status = EQS_OK;
-  while (status == EQS_OK && !ended) status = serve(comm, true, &ended);
-  return status;
 }

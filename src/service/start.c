@@ -1,3 +1,5 @@
+#include "service/start.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,7 +9,10 @@
 #include "checkpoint/restore_optimizer.h"
 #include "dist/communicator.h"
 #include "optimizer/warnings.h"
-#include "service/session.h"
+#include "service/outcome.h"
+#include "service/progress.h"
+#include "service/trainer_data.h"
+#include "service/weights.h"
 
 static eqs_status pack_parameter(const eqs_parameter_info *info, eqs_wire *wire)
 {
@@ -220,59 +225,6 @@ static eqs_status make_transports(eqs_session *session)
                                      eqs_owns(session) ? &session->frozen_sender : NULL, &session->frozen_receiver));
   }
 cleanup:
-  return status;
-}
-
-/* The transport of initial weights, used once. */
-typedef struct {
-  eqs_push_sender sender;
-  eqs_push_receiver receiver;
-} initial_transport;
-
-static eqs_status advance_initial(eqs_session *session, initial_transport *initial, bool *moved)
-{
-  eqs_status status = EQS_OK;
-  eqs_traffic uncounted = {0};
-  if (eqs_trains(session)) EQS_TRY(eqs_push_sender_advance(&initial->sender, &uncounted, moved));
-  if (eqs_owns(session)) EQS_TRY(eqs_push_receiver_advance(&initial->receiver, &uncounted, moved));
-cleanup:
-  return status;
-}
-
-typedef struct {
-  initial_transport *initial;
-  eqs_status status;
-} initial_wait;
-
-static bool initial_moved(eqs_session *session, void *context)
-{
-  initial_wait *wait = context;
-  bool moved = false;
-  wait->status = advance_initial(session, wait->initial, &moved);
-  return wait->status != EQS_OK || ((!eqs_trains(session) || eqs_push_sender_done(&wait->initial->sender)) &&
-                                    (!eqs_owns(session) || eqs_push_receiver_done(&wait->initial->receiver)));
-}
-
-eqs_status eqs_move_weights(eqs_session *session, const bool *travels, const void *const *weight)
-{
-  eqs_status status = EQS_OK;
-  initial_transport initial = {0};
-  initial_wait wait = {.initial = &initial};
-  if (eqs_trains(session)) {
-    EQS_TRY(
-        eqs_push_sender_create(&session->roster, session->plan, EQS_ROUTE_INITIAL, travels, NULL, 0, &initial.sender));
-    for (int64_t p = 0; p < session->parameters; p++)
-      if (travels[p] && weight[p] != NULL) eqs_push_sender_add(&initial.sender, p, weight[p]);
-    initial.sender.flushed = true;
-  }
-  if (eqs_owns(session))
-    EQS_TRY(eqs_push_receiver_create(&session->roster, session->plan, EQS_ROUTE_INITIAL, travels, session->optimizer,
-                                     eqs_trains(session) ? &initial.sender : NULL, &initial.receiver));
-  EQS_TRY(eqs_session_wait_until(session, initial_moved, &wait, "the trainers' weights"));
-  status = wait.status;
-cleanup:
-  if (eqs_trains(session)) eqs_push_sender_destroy(&initial.sender);
-  if (eqs_owns(session)) eqs_push_receiver_destroy(&initial.receiver);
   return status;
 }
 

@@ -1,12 +1,17 @@
 /* The trainers' calls. */
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/memory.h"
 #include "dist/communicator.h"
-#include "service/session.h"
+#include "service/call.h"
+#include "service/ending.h"
+#include "service/join.h"
+#include "service/phases.h"
+#include "service/progress.h"
+#include "service/start.h"
+#include "service/trainer_data.h"
 
 static eqs_status open_session(MPI_Comm comm, const eqs_config_source *source, eqs_session **session)
 {
@@ -19,6 +24,7 @@ static eqs_status open_session(MPI_Comm comm, const eqs_config_source *source, e
                       !initialized ? "MPI is not initialized"
                       : finalized  ? "MPI is finalized"
                                    : "comm is MPI_COMM_NULL");
+  if (status == EQS_OK) status = eqs_watch_finalize();
   return status == EQS_OK ? eqs_session_join(comm, source, true, false, session) : status;
 }
 
@@ -34,30 +40,13 @@ eqs_status eqs_session_open_text(MPI_Comm comm, const char *config, const char *
   return open_session(comm, &source, session);
 }
 
-/* How a collective call has ended: after a failure the session makes none any more. */
-static void note_outcome(eqs_session *session, eqs_status status)
-{
-  session->failed = status;
-  if (status != EQS_OK) snprintf(session->failure, sizeof session->failure, "%s", eqs_error_message());
-}
-
-/* Announce a collective call and run it. */
-static eqs_status call_together(eqs_session *session, eqs_command command, eqs_wire *payload)
-{
-  if (session->failed != EQS_OK)
-    return eqs_fail(session->failed, "the session has failed before: %s", session->failure);
-  eqs_status status = eqs_session_announce(session, command, payload);
-  if (status == EQS_OK) status = eqs_session_run(session, command, payload);
-  note_outcome(session, status);
-  return status;
-}
-
 eqs_status eqs_job_trainers(MPI_Comm comm, MPI_Comm *trainers)
 {
   eqs_status status = EQS_OK;
   eqs_rendezvous *rendezvous;
   bool ended;
   EQS_TRY(eqs_check_pointer(trainers, "eqs_job_trainers", "trainers"));
+  EQS_TRY(eqs_watch_finalize());
   EQS_TRY(eqs_rendezvous_find(comm, &rendezvous));
   if (!rendezvous->met) EQS_TRY(eqs_rendezvous_meet(rendezvous, EQS_COMES_TO_ASK, &ended));
   *trainers = rendezvous->trainer_comm;
@@ -111,7 +100,7 @@ eqs_status eqs_session_start(eqs_session *session)
   if (status != EQS_OK) return status;
   if (session->started) status = eqs_fail(EQS_USAGE, "the session is started twice");
   if (status == EQS_OK) status = eqs_pack_start(session, &payload);
-  if (status == EQS_OK) status = call_together(session, EQS_COMMAND_START, &payload);
+  if (status == EQS_OK) status = eqs_call_together(session, EQS_COMMAND_START, &payload);
   eqs_wire_free(&payload);
   return status;
 }
@@ -186,7 +175,7 @@ static eqs_status call_with_settings(eqs_session *session, eqs_command command)
   eqs_wire payload = {0};
   double begin = eqs_clock();
   eqs_status status = eqs_wire_put(&payload, session->settings, eqs_settings_bytes(session->config->groups));
-  if (status == EQS_OK) status = call_together(session, command, &payload);
+  if (status == EQS_OK) status = eqs_call_together(session, command, &payload);
   eqs_wire_free(&payload);
   session->seconds[EQS_PHASE_STEP] += eqs_clock() - begin;
   return status;
@@ -303,7 +292,7 @@ eqs_status eqs_checkpoint(eqs_session *session, const eqs_trainer_item *items, i
   session->own_items.size = 0;
   EQS_TRY(eqs_wire_put_integer(&payload, session->pushes));
   EQS_TRY(eqs_pack_items(session, items, count, &payload, &session->own_items));
-  EQS_TRY(call_together(session, EQS_COMMAND_CHECKPOINT, &payload));
+  EQS_TRY(eqs_call_together(session, EQS_COMMAND_CHECKPOINT, &payload));
 cleanup:
   eqs_wire_free(&payload);
   return status;
@@ -336,7 +325,7 @@ eqs_status eqs_session_phases(eqs_session *session, eqs_phase *phases, int capac
   if (session->failed == EQS_OK) {
     status = eqs_session_announce(session, EQS_COMMAND_PHASES, &payload);
     if (status == EQS_OK) status = eqs_run_phases(session, all, capacity < EQS_PHASES ? capacity : EQS_PHASES, count);
-    note_outcome(session, status);
+    eqs_note_outcome(session, status);
     if (status == EQS_OK) status = give_phases(all, *count, phases);
   }
 cleanup:
@@ -353,13 +342,7 @@ eqs_status eqs_session_traffic(const eqs_session *session, eqs_traffic *traffic)
 
 eqs_status eqs_session_close(eqs_session **session)
 {
-  eqs_status status = EQS_OK;
-  eqs_wire payload = {0};
   if (session == NULL || *session == NULL) return EQS_OK;
-  EQS_TRY(eqs_check_session(*session, "eqs_session_close"));
-  if ((*session)->failed == EQS_OK) status = call_together(*session, EQS_COMMAND_CLOSE, &payload);
-  eqs_wire_free(&payload);
-  eqs_session_leave(session, (*session)->failed);
-cleanup:
-  return status;
+  eqs_status status = eqs_check_session(*session, "eqs_session_close");
+  return status == EQS_OK ? eqs_session_end(session) : status;
 }

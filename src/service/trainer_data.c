@@ -1,10 +1,11 @@
-/* The trainers' own data in checkpoints. */
+#include "service/trainer_data.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
 #include "dist/communicator.h"
-#include "service/session.h"
+#include "service/progress.h"
 
 /* Where the settings of the groups are; keys that begin like it are the library's and its clients'. */
 static const char settings_key[] = "equishard.settings";

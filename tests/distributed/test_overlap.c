@@ -14,7 +14,9 @@
 #include "folder.h"
 #include "harness.h"
 #include "optimizer/optimizer.h"
-#include "service/session.h"
+#include "service/dispatch.h"
+#include "service/join.h"
+#include "service/progress.h"
 
 enum { model_size = 8, run_steps = 3 };
 
