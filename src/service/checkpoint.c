@@ -24,7 +24,7 @@ static eqs_status check_between_steps(eqs_session *session, int64_t pushes)
 /* An owner's part: once the checkpoint before is there, this one. Collective over the owners. */
 static eqs_status save(eqs_session *session, const eqs_checkpoint_item *items, int count)
 {
-  eqs_status status = session->late;
+  eqs_status status = eqs_owner_step_deferred(&session->step);
   const eqs_config *config = session->config;
   const eqs_checkpoint_directory to = {.path = config->checkpoint.directory,
                                        .keep = config->checkpoint.keep,
@@ -44,15 +44,15 @@ eqs_status eqs_run_checkpoint(eqs_session *session, eqs_wire *payload)
   eqs_status status = EQS_OK, result = EQS_OK;
   eqs_checkpoint_item *items = NULL;
   eqs_wire own = {0};
-  int64_t pushes, told;
+  int64_t pushes, notices;
   int count;
   EQS_TRY(eqs_wire_get_integer(payload, &pushes));
   EQS_TRY(check_between_steps(session, pushes));
-  EQS_TRY(eqs_begin_telling(session, session->own_items.size > 0 ? EQS_TELL_ITEMS : 0));
-  EQS_TRY(eqs_finish_telling(session, &told));
-  if (told & EQS_TELL_PUTS) EQS_TRY(eqs_finish_pulls(session));
-  if (told & EQS_TELL_PUTS) EQS_TRY(eqs_run_puts(session));
-  if (told & EQS_TELL_ITEMS) EQS_TRY(eqs_share_own_items(session, &own));
+  EQS_TRY(eqs_begin_notices(session, session->own_items.size > 0 ? EQS_NOTICE_ITEMS : 0));
+  EQS_TRY(eqs_finish_notices(session, &notices));
+  if (notices & EQS_NOTICE_PUTS) EQS_TRY(eqs_finish_pulls(session));
+  if (notices & EQS_NOTICE_PUTS) EQS_TRY(eqs_run_puts(session));
+  if (notices & EQS_NOTICE_ITEMS) EQS_TRY(eqs_share_own_items(session, &own));
   EQS_TRY(eqs_unpack_items(payload, &own, &items, &count));
   if (eqs_owns(session)) result = save(session, items, count);
   EQS_TRY(eqs_share_outcome(session, result));
@@ -68,7 +68,8 @@ eqs_status eqs_run_close(eqs_session *session)
   eqs_status status = EQS_OK, result = EQS_OK;
   if (!session->started) return EQS_OK;
   EQS_TRY(eqs_finish_pulls(session));
-  if (eqs_owns(session)) result = session->late != EQS_OK ? session->late : eqs_agree_on_save(session);
+  if (eqs_owns(session)) result = eqs_owner_step_deferred(&session->step);
+  if (eqs_owns(session) && result == EQS_OK) result = eqs_agree_on_save(session);
   EQS_TRY(eqs_share_outcome(session, result));
 cleanup:
   return status;

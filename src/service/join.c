@@ -79,7 +79,7 @@ static eqs_status create_session(eqs_rendezvous *rendezvous, MPI_Comm comm, eqs_
   eqs_status status = EQS_OK;
   EQS_TRY(eqs_allocate(session, 1, sizeof **session));
   (*session)->rendezvous = rendezvous;
-  (*session)->telling = MPI_REQUEST_NULL;
+  (*session)->notices_request = MPI_REQUEST_NULL;
   (*session)->roster = (eqs_roster){.comm = MPI_COMM_NULL, .trainer_comm = MPI_COMM_NULL, .owner_comm = MPI_COMM_NULL};
   EQS_TRY(eqs_session_attach_context(*session, comm, counts));
   EQS_TRY(eqs_session_register(*session));

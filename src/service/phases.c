@@ -44,7 +44,7 @@ eqs_status eqs_run_phases(eqs_session *session, eqs_phase *phases, int capacity,
     sums[k] = has ? session->seconds[k] : 0;
   }
   double totals[EQS_PHASES];
-  EQS_TRY(eqs_share_outcome(session, session->late));
+  EQS_TRY(eqs_share_outcome(session, eqs_owner_step_deferred(&session->step)));
   EQS_TRY(eqs_check_mpi(MPI_Iallreduce(mine, most, 2 * EQS_PHASES, MPI_DOUBLE_INT, MPI_MAXLOC, comm, &requests[0]),
                         "MPI_Iallreduce"));
   EQS_TRY(eqs_check_mpi(MPI_Iallreduce(sums, totals, EQS_PHASES, MPI_DOUBLE, MPI_SUM, comm, &requests[1]),

@@ -45,18 +45,18 @@ cleanup:
  */
 static bool may_work(eqs_session *session)
 {
-  const eqs_work *work = &session->work;
-  if (!eqs_owns(session) || work->busy || session->late != EQS_OK) return false;
-  if (eqs_trains(session) || work->begun) return work->begun && (work->announced || !eqs_trains(session));
-  return session->push_receiver.completes > 0 && eqs_pull_sender_done(&session->pull_sender);
+  const eqs_owner_step *step = &session->step;
+  if (!eqs_owns(session) || step->in_matrix || step->state == EQS_STEP_FAILED) return false;
+  if (step->state != EQS_STEP_IDLE) return true;
+  return !eqs_trains(session) && session->push_receiver.completes > 0 && eqs_pull_sender_done(&session->pull_sender);
 }
 
 static eqs_status work(eqs_session *session, bool *moved)
 {
   double begin = eqs_clock(), busy = eqs_session_busy(session);
   bool advanced = false;
-  if (!session->work.begun) eqs_work_begin(&session->work, session->roster.trainers);
-  eqs_status status = eqs_work_advance(&session->work, &advanced);
+  if (session->step.state == EQS_STEP_IDLE) eqs_owner_step_receive(&session->step, session->roster.trainers);
+  eqs_status status = eqs_owner_step_advance(&session->step, &advanced);
   if (advanced) session->seconds[EQS_PHASE_UPDATE] += eqs_clock() - begin - (eqs_session_busy(session) - busy);
   *moved |= advanced;
   return status;
@@ -68,7 +68,7 @@ static eqs_status work(eqs_session *session, bool *moved)
  */
 static bool trainers_wait(const eqs_session *session)
 {
-  return eqs_trains(session) || session->work.announced || !eqs_pull_sender_done(&session->pull_sender);
+  return eqs_trains(session) || eqs_owner_step_wanted(&session->step) || !eqs_pull_sender_done(&session->pull_sender);
 }
 
 eqs_status eqs_session_advance(eqs_session *session, bool *moved)
@@ -77,7 +77,7 @@ eqs_status eqs_session_advance(eqs_session *session, bool *moved)
   double busy = eqs_session_busy(session);
   if (!session->started) return EQS_OK;
   if (session->saver != NULL) EQS_TRY(eqs_saver_advance(session->saver, moved));
-  bool hidden = !session->work.busy && !trainers_wait(session); /* inside of a matrix, its time includes this */
+  bool hidden = !session->step.in_matrix && !trainers_wait(session); /* inside of a matrix, its time includes this */
   EQS_TRY(advance_transports(session, moved));
   if (may_work(session)) EQS_TRY(work(session, moved));
   if (hidden) session->seconds[EQS_PHASE_HIDDEN] += eqs_session_busy(session) - busy;

@@ -13,10 +13,10 @@ static int tag_of(const eqs_route *route)
 enum { window = 8 };
 
 eqs_status eqs_pull_sender_create(const eqs_roster *roster, const eqs_plan *plan, eqs_route_kind kind,
-                                  const eqs_optimizer *optimizer, const eqs_work *work, eqs_pull_sender *sender)
+                                  const eqs_optimizer *optimizer, const eqs_owner_step *step, eqs_pull_sender *sender)
 {
   eqs_status status = EQS_OK;
-  *sender = (eqs_pull_sender){.roster = roster, .optimizer = optimizer, .work = work};
+  *sender = (eqs_pull_sender){.roster = roster, .optimizer = optimizer, .step = step};
   EQS_TRY(eqs_route_make(plan, kind, roster->trainers, 0, roster->owner, NULL, &sender->route));
   EQS_TRY(eqs_ring_create(window * roster->trainers, eqs_route_largest(&sender->route), &sender->ring));
   sender->next_bucket = sender->route.buckets;
@@ -86,7 +86,7 @@ static eqs_status send_next(eqs_pull_sender *sender, eqs_traffic *traffic)
   int trainer = sender->next_trainer;
   bool through = trainer == sender->roster->trainers - 1;
   if (trainer != sender->roster->trainer) EQS_TRY(send(sender, b, trainer, traffic));
-  sender->ahead += sender->work->begun && !eqs_work_done(sender->work);
+  sender->ahead += eqs_owner_step_under_way(sender->step);
   sender->next_trainer = through ? 0 : trainer + 1;
   sender->next_bucket += through;
 cleanup:
@@ -98,7 +98,7 @@ static bool may_leave(const eqs_pull_sender *sender)
   if (sender->next_bucket == sender->route.buckets || eqs_ring_full(&sender->ring)) return false;
   const eqs_bucket *bucket = &sender->route.bucket[sender->next_bucket];
   for (int64_t i = 0; i < bucket->pieces; i++)
-    if (sender->work->undone[sender->route.piece[bucket->piece[i]].parameter] > 0) return false;
+    if (sender->step->undone[sender->route.piece[bucket->piece[i]].parameter] > 0) return false;
   return true;
 }
 

@@ -6,16 +6,16 @@
 #define EQS_SERVICE_PULL_H
 
 #include "optimizer/optimizer.h"
+#include "service/owner_step.h"
 #include "service/ring.h"
 #include "service/roster.h"
 #include "service/route.h"
-#include "service/work.h"
 
 /* An owner's side. */
 typedef struct {
   const eqs_roster *roster;
   const eqs_optimizer *optimizer;
-  const eqs_work *work; /* knows which new weights are there */
+  const eqs_owner_step *step; /* knows which new weights are there */
   eqs_route route;
   eqs_ring ring;
   int64_t next_bucket; /* the message to send next: bucket and trainer */
@@ -26,7 +26,7 @@ typedef struct {
 
 /* kind  [in] EQS_ROUTE_WEIGHT or EQS_ROUTE_FROZEN */
 eqs_status eqs_pull_sender_create(const eqs_roster *roster, const eqs_plan *plan, eqs_route_kind kind,
-                                  const eqs_optimizer *optimizer, const eqs_work *work, eqs_pull_sender *sender);
+                                  const eqs_optimizer *optimizer, const eqs_owner_step *step, eqs_pull_sender *sender);
 void eqs_pull_sender_destroy(eqs_pull_sender *sender);
 
 /* Begin to send all weights, each message as soon as all that it carries is there. */

@@ -28,18 +28,18 @@ cleanup:
   return status;
 }
 
-eqs_status eqs_begin_telling(eqs_session *session, int64_t bits)
+eqs_status eqs_begin_notices(eqs_session *session, int64_t bits)
 {
-  session->told = bits | (session->puts > 0 ? EQS_TELL_PUTS : 0);
-  return eqs_check_mpi(
-      MPI_Iallreduce(MPI_IN_PLACE, &session->told, 1, MPI_INT64_T, MPI_BOR, session->roster.comm, &session->telling),
-      "MPI_Iallreduce");
+  session->notices = bits | (session->puts > 0 ? EQS_NOTICE_PUTS : 0);
+  return eqs_check_mpi(MPI_Iallreduce(MPI_IN_PLACE, &session->notices, 1, MPI_INT64_T, MPI_BOR, session->roster.comm,
+                                      &session->notices_request),
+                       "MPI_Iallreduce");
 }
 
-eqs_status eqs_finish_telling(eqs_session *session, int64_t *bits)
+eqs_status eqs_finish_notices(eqs_session *session, int64_t *bits)
 {
-  eqs_status status = eqs_session_wait(session, &session->telling, "what the other ranks have to tell before a step");
-  *bits = session->told;
+  eqs_status status = eqs_session_wait(session, &session->notices_request, "the other ranks' notices before a step");
+  *bits = session->notices;
   return status;
 }
 
@@ -79,8 +79,8 @@ eqs_status eqs_run_puts(eqs_session *session)
   int64_t parameters = session->plan->parameters, *words = NULL; /* least, then -most */
   bool *travels = NULL;
   const void **weight = NULL;
-  bool held = session->work.held;
-  session->work.held = true; /* an owner may have all of a gradient while the weight is still on its way */
+  bool held = session->step.held;
+  session->step.held = true; /* an owner may have all of a gradient while the weight is still on its way */
   EQS_TRY(eqs_agree(session->roster.comm, eqs_allocate(&words, 2 * parameters, sizeof *words)));
   EQS_TRY(eqs_agree(session->roster.comm, eqs_allocate(&travels, parameters, sizeof *travels)));
   EQS_TRY(eqs_agree(session->roster.comm, eqs_allocate(&weight, parameters, sizeof *weight)));
@@ -103,7 +103,7 @@ eqs_status eqs_run_puts(eqs_session *session)
   session->puts = 0;
   session->push_sender.held = false;
 cleanup:
-  session->work.held = held;
+  session->step.held = held;
   free(words);
   free(travels);
   free(weight);

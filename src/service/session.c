@@ -8,7 +8,7 @@ void eqs_session_free(eqs_session **result)
   if (session == NULL) return;
   eqs_saver_destroy(&session->saver);
   eqs_directory_lock_release(&session->lock);
-  eqs_work_destroy(&session->work);
+  eqs_owner_step_destroy(&session->step);
   eqs_push_sender_destroy(&session->push_sender);
   eqs_push_receiver_destroy(&session->push_receiver);
   eqs_pull_sender_destroy(&session->pull_sender);

@@ -11,13 +11,13 @@
 #include "model/model_shape.h"
 #include "optimizer/optimizer.h"
 #include "service/handles.h"
+#include "service/owner_step.h"
 #include "service/policy.h"
 #include "service/pull.h"
 #include "service/push.h"
 #include "service/rendezvous.h"
 #include "service/roster.h"
 #include "service/wire.h"
-#include "service/work.h"
 
 typedef enum {
   EQS_PHASE_PUSH,       /* trainer: in eqs_push */
@@ -76,16 +76,15 @@ struct eqs_session {
   eqs_policy policy;
   eqs_push_sender push_sender;
   eqs_push_receiver push_receiver;
-  eqs_work work;   /* owners */
-  eqs_status late; /* of the owners' work that went on after eqs_step had returned: the next collective call's */
+  eqs_owner_step step; /* owners */
   eqs_pull_sender pull_sender;
   eqs_pull_receiver pull_receiver;
   eqs_pull_sender frozen_sender; /* of frozen parameters, whose weights leave once */
   eqs_pull_receiver frozen_receiver;
 
   eqs_step_info info;
-  int64_t told; /* to all ranks */
-  MPI_Request telling;
+  int64_t notices; /* of all ranks, before a step, a clipping or a checkpoint: EQS_NOTICE_... */
+  MPI_Request notices_request;
   eqs_wire own_items;    /* of this trainer, for the checkpoint that it asks for */
   eqs_wire trainer_data; /* key, size, bytes, ... of the restored checkpoint */
   eqs_traffic traffic;

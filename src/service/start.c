@@ -212,10 +212,10 @@ static eqs_status make_transports(eqs_session *session)
   if (eqs_owns(session)) {
     EQS_TRY(eqs_push_receiver_create(roster, session->plan, EQS_ROUTE_GRADIENT, NULL, session->optimizer,
                                      trains ? &session->push_sender : NULL, &session->push_receiver));
-    EQS_TRY(eqs_work_create(session->plan, session->optimizer, &session->push_receiver, &session->work));
-    EQS_TRY(eqs_pull_sender_create(roster, session->plan, EQS_ROUTE_WEIGHT, session->optimizer, &session->work,
+    EQS_TRY(eqs_owner_step_create(session->plan, session->optimizer, &session->push_receiver, &session->step));
+    EQS_TRY(eqs_pull_sender_create(roster, session->plan, EQS_ROUTE_WEIGHT, session->optimizer, &session->step,
                                    &session->pull_sender));
-    EQS_TRY(eqs_pull_sender_create(roster, session->plan, EQS_ROUTE_FROZEN, session->optimizer, &session->work,
+    EQS_TRY(eqs_pull_sender_create(roster, session->plan, EQS_ROUTE_FROZEN, session->optimizer, &session->step,
                                    &session->frozen_sender));
   }
   if (trains) {
@@ -313,7 +313,7 @@ static eqs_status find_restored_groups(eqs_session *session, const eqs_checkpoin
   const void *bytes;
   int groups = session->config->groups;
   int64_t size = groups * (int64_t)sizeof *session->restored_group;
-  bool told = false;
+  bool recorded = false;
   EQS_TRY(eqs_agree(session->roster.comm, eqs_allocate(&session->restored_group, groups, sizeof(int))));
   for (int g = 0; g < groups; g++) session->restored_group[g] = unseen;
   for (int64_t p = 0; session->roster.owner == 0 && p < plan->parameters; p++) {
@@ -323,11 +323,11 @@ static eqs_status find_restored_groups(eqs_session *session, const eqs_checkpoin
         group_in_file(contents, plan->parameter[p].info.name, session->config->group[group].options.rule->name);
     int *known = &session->restored_group[group];
     if (before < 0) continue;
-    told = true;
+    recorded = true;
     *known = *known == unseen || *known == before ? before : none;
   }
   for (int g = 0; g < groups; g++)
-    if (session->restored_group[g] == unseen) session->restored_group[g] = told ? none : g;
+    if (session->restored_group[g] == unseen) session->restored_group[g] = recorded ? none : g;
   if (session->roster.owner == 0) EQS_TRY(eqs_wire_put(&list, session->restored_group, size));
   EQS_TRY(eqs_session_broadcast(session, session->roster.owner_rank[0], &list, "the groups of the checkpoint"));
   EQS_TRY(eqs_wire_get(&list, size, &bytes));

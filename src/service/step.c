@@ -30,25 +30,16 @@ static eqs_status read_settings(eqs_session *session, eqs_wire *payload)
   return EQS_OK;
 }
 
-/* The trainers are in eqs_step: the rest of the work is wanted. */
-static void begin_work(eqs_session *session)
-{
-  if (session->late != EQS_OK) return;
-  if (!session->work.begun) eqs_work_begin(&session->work, session->roster.trainers);
-  session->work.announced = true;
-  session->work.held = session->clipped;
-}
-
-static bool work_done(eqs_session *session, void *context)
+static bool updates_done(eqs_session *session, void *context)
 {
   (void)context;
-  return eqs_work_done(&session->work);
+  return session->step.state == EQS_STEP_DONE || session->step.state == EQS_STEP_FAILED;
 }
 
-/* Wait until every matrix is settled. */
+/* Wait until every matrix is updated, or left as it is. */
 static eqs_status finish_updates(eqs_session *session)
 {
-  return eqs_session_wait_until(session, work_done, NULL, "the other owners of a matrix");
+  return eqs_session_wait_until(session, updates_done, NULL, "the other owners of a matrix");
 }
 
 /*
@@ -57,22 +48,23 @@ static eqs_status finish_updates(eqs_session *session)
  */
 static eqs_status agree_on_step(eqs_session *session)
 {
-  if (session->late != EQS_OK) return session->late;
+  eqs_status status = eqs_owner_step_deferred(&session->step);
+  if (status != EQS_OK) return status;
   double begin = eqs_clock(), busy = eqs_session_busy(session);
-  eqs_status status = eqs_work_agree(&session->work, eqs_save_result(session));
+  status = eqs_owner_step_agree(&session->step, eqs_save_result(session));
   session->seconds[EQS_PHASE_WAIT] += eqs_clock() - begin - (eqs_session_busy(session) - busy);
   if (status == EQS_OK && !session->optimizer->skipped_last) eqs_pull_sender_start(&session->pull_sender);
   if (status == EQS_OK || status == EQS_PEER_LOST) return status;
-  eqs_status settled = finish_updates(session);
-  return settled != EQS_OK ? settled : status;
+  eqs_status finished = finish_updates(session);
+  return finished != EQS_OK ? finished : status;
 }
 
-static eqs_status end_work(eqs_session *session)
+static eqs_status end_updates(eqs_session *session)
 {
   eqs_status status = EQS_OK;
   EQS_TRY(finish_updates(session));
   double begin = eqs_clock(), busy = eqs_session_busy(session);
-  status = eqs_work_end(&session->work);
+  status = eqs_owner_step_end(&session->step);
   session->seconds[EQS_PHASE_UPDATE] += eqs_clock() - begin - (eqs_session_busy(session) - busy);
 cleanup:
   return status;
@@ -88,30 +80,30 @@ static void begin_pushes(eqs_session *session)
 }
 
 /*
- * All gradients to the owners, after the weights that were put. *told is what the ranks had to tell besides `bits`.
- * Collective over the session.
+ * All gradients to the owners, after the weights that were put. `bits` are this rank's notices, *notices those of all
+ * ranks. Collective over the session.
  */
-static eqs_status collect_gradients(eqs_session *session, int64_t bits, int64_t *told)
+static eqs_status collect_gradients(eqs_session *session, int64_t bits, int64_t *notices)
 {
   eqs_status status = EQS_OK;
-  EQS_TRY(eqs_begin_telling(session, bits));
+  EQS_TRY(eqs_begin_notices(session, bits));
   EQS_TRY(eqs_finish_pulls(session));
-  if (eqs_owns(session)) begin_work(session);
+  if (eqs_owns(session)) eqs_owner_step_want(&session->step, session->roster.trainers, session->clipped);
   if (eqs_trains(session)) session->push_sender.flushed = true;
-  EQS_TRY(eqs_finish_telling(session, told));
-  if (*told & EQS_TELL_PUTS) EQS_TRY(eqs_run_puts(session));
+  EQS_TRY(eqs_finish_notices(session, notices));
+  if (*notices & EQS_NOTICE_PUTS) EQS_TRY(eqs_run_puts(session));
   EQS_TRY(eqs_session_wait_until(session, gradients_moved, NULL, "the trainers' gradients"));
 cleanup:
   return status;
 }
 
 /* An owner's part of eqs_clip_grad_norm: the norm; whether a parameter was updated without the limit, which matters. */
-static eqs_status measure_gradient(eqs_session *session)
+static eqs_status measure_gradients(eqs_session *session)
 {
   eqs_status status = EQS_OK;
   eqs_optimizer *optimizer = session->optimizer;
-  double max_norm = session->settings->max_norm, updates = (double)session->work.updates;
-  EQS_TRY(eqs_work_survey(&session->work));
+  double max_norm = session->settings->max_norm, updates = (double)session->step.updates;
+  EQS_TRY(eqs_owner_step_measure(&session->step));
   EQS_TRY(eqs_optimizer_norm(optimizer));
   EQS_TRY(eqs_sum(optimizer->owners, &updates, 1, "the owners' updates before the gradient was clipped"));
   if (updates > 0 && eqs_clip_factor(optimizer->gradient_norm, max_norm) < 1) {
@@ -130,12 +122,13 @@ cleanup:
 eqs_status eqs_run_clip(eqs_session *session, eqs_wire *payload)
 {
   eqs_status status = EQS_OK, result = EQS_OK;
-  int64_t told;
+  int64_t notices;
   EQS_TRY(read_settings(session, payload));
   session->clipped = true;
-  session->work.held = true; /* nothing more is updated before the step */
-  EQS_TRY(collect_gradients(session, 0, &told));
-  if (eqs_owns(session)) result = session->late != EQS_OK ? session->late : measure_gradient(session);
+  session->step.held = true; /* nothing more is updated before the step */
+  EQS_TRY(collect_gradients(session, 0, &notices));
+  if (eqs_owns(session)) result = eqs_owner_step_deferred(&session->step);
+  if (eqs_owns(session) && result == EQS_OK) result = measure_gradients(session);
   EQS_TRY(eqs_share_outcome(session, result));
 cleanup:
   return status;
@@ -143,15 +136,16 @@ cleanup:
 
 /*
  * Trainers go on as soon as it is known what the step is; owners, when its weights are there. What fails after the
- * trainers have left is told by the next collective call; until then weights are sent, as they are, to those who wait.
+ * trainers have left is reported by the next collective call; until then weights are sent, as they are, to those who
+ * wait.
  */
 eqs_status eqs_run_step(eqs_session *session, eqs_wire *payload)
 {
-  eqs_status status = EQS_OK, result = EQS_OK;
-  int64_t told, wishes = eqs_policy_wish(session->config, &session->policy, session->roster.owner == 0);
+  eqs_status status = EQS_OK, result = EQS_OK, deferred = EQS_OK;
+  int64_t notices, wishes = eqs_policy_wish(session->config, &session->policy, session->roster.owner == 0);
   EQS_TRY(read_settings(session, payload));
-  EQS_TRY(collect_gradients(session, wishes, &told));
-  eqs_policy_hear(&session->policy, told & ((1 << EQS_POLICY_BITS) - 1));
+  EQS_TRY(collect_gradients(session, wishes, &notices));
+  eqs_policy_hear(&session->policy, notices & ((1 << EQS_POLICY_BITS) - 1));
 
   session->clipped = false;
   if (eqs_owns(session)) result = agree_on_step(session);
@@ -161,12 +155,12 @@ eqs_status eqs_run_step(eqs_session *session, eqs_wire *payload)
   if (eqs_trains(session)) begin_pushes(session);
   if (taken && eqs_trains(session)) eqs_pull_receiver_start(&session->pull_receiver);
   if (taken && eqs_owns(session)) {
-    session->late = end_work(session);
-    if (eqs_trains(session) || session->late == EQS_PEER_LOST) status = session->late; /* nobody has gone on */
+    deferred = end_updates(session);
+    if (eqs_trains(session) || deferred == EQS_PEER_LOST) status = deferred; /* nobody has gone on */
     if (status != EQS_OK) status = eqs_share_outcome(session, status);
   }
   if (eqs_owns(session)) {
-    eqs_work_leave(&session->work);
+    eqs_owner_step_leave(&session->step, deferred);
     eqs_push_receiver_reset(&session->push_receiver);
   }
 cleanup:

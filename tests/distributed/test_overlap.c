@@ -213,14 +213,14 @@ static int early_matrices(const eqs_session *session)
 {
   int count = 0;
   for (int64_t p = 0; p < session->plan->parameters; p++)
-    for (int64_t i = 0; session->work.parameter[p].early && i < session->plan->parameter[p].assignment.count; i++)
+    for (int64_t i = 0; session->step.parameter[p].early && i < session->plan->parameter[p].assignment.count; i++)
       count += session->optimizer->parameter[p].matrix[i].grid != NULL;
   return count;
 }
 
 static bool has_updated(eqs_session *session, void *target)
 {
-  return session->work.updates_before_step >= *(int64_t *)target;
+  return session->step.updates_before_step >= *(int64_t *)target;
 }
 
 /* eqs_serve, but that in every step it waits for early updates, and tells the first trainer, before it listens. */
@@ -241,7 +241,7 @@ static void serve_watching(void)
     ck_assert_ok(eqs_session_listen(session, &command, &payload));
     ck_assert_ok(eqs_session_run(session, command, &payload));
   }
-  ck_assert_int_eq(session->work.updates_before_step, target);
+  ck_assert_int_eq(session->step.updates_before_step, target);
   eqs_wire_free(&payload);
   eqs_session_leave(&session, EQS_OK);
 }
@@ -478,7 +478,7 @@ START_TEST(test_weights_leave_one_by_one)
       ck_assert_ok(eqs_session_listen(session, &command, &payload));
       ck_assert_ok(eqs_session_run(session, command, &payload));
     }
-    ck_assert_int_eq(session->work.updates_before_step, 0);
+    ck_assert_int_eq(session->step.updates_before_step, 0);
     ck_assert_int_ge(session->pull_sender.ahead, run_steps);
     eqs_wire_free(&payload);
     eqs_session_leave(&session, EQS_OK);
@@ -656,7 +656,7 @@ END_TEST
 static bool has_begun(eqs_session *session, void *context)
 {
   (void)context;
-  return session->work.begun;
+  return session->step.state != EQS_STEP_IDLE;
 }
 
 static void serve_failing(bool fails)
@@ -669,7 +669,7 @@ static void serve_failing(bool fails)
   ck_assert_ok(eqs_session_run(session, command, &payload));
   if (fails) {
     ck_assert_ok(eqs_session_wait_until(session, has_begun, NULL, "the first gradient"));
-    session->work.status = eqs_fail(EQS_FAILED, "an update failed, for this test");
+    session->step.status = eqs_fail(EQS_FAILED, "an update failed, for this test");
   }
   ck_assert_ok(eqs_session_listen(session, &command, &payload));
   eqs_status status = eqs_session_run(session, command, &payload);
