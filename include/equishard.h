@@ -9,7 +9,9 @@
  *     eqs_step(session)
  *     eqs_pull(p, weight of p)    for every parameter p
  *
- * Every function returns an eqs_status. A function is called by trainers unless its comment says
+ * Functions return an eqs_status, but for those that answer a question with 1 or 0 (eqs_session_resumed,
+ * eqs_session_failed, eqs_checkpoint_due, eqs_stop_requested) or with a number or a text (eqs_job_deadline,
+ * eqs_error_message, eqs_libraries), and for eqs_exit_status. They are called by trainers unless their comment says
  * otherwise. *Collective* functions are called by every trainer, in the same order, with the same
  * arguments where the comment says so, and fail on all ranks together with the same status.
  * The library prints the message of a failed collective call once, on the rank where it arose; the

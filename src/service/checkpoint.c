@@ -32,7 +32,7 @@ static eqs_status save(eqs_session *session, const eqs_checkpoint_item *items, i
   double begin = eqs_clock();
   if (status != EQS_OK) return status;
   EQS_TRY(eqs_agree_on_save(session));
-  EQS_TRY(eqs_agree(session->roster.owner_comm, eqs_directory_lock_renew(session->lock)));
+  EQS_TRY(eqs_agree(session->roster.owner_comm, eqs_fail_of_owner(session, eqs_directory_lock_renew(session->lock))));
   EQS_TRY(eqs_checkpoint_save_optimizer(session->optimizer, &to, session->saver, items, count));
 cleanup:
   session->seconds[EQS_PHASE_CHECKPOINT] += eqs_clock() - begin;

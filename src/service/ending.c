@@ -91,7 +91,7 @@ static void *leave_late(void *status)
   if (*(int *)status == 0)
     eqs_log(
         EQS_LOG_ERROR,
-        "this rank has come to its end; timed out after %g s, waiting for the other ranks to end: they go on, or one "
+        "this rank has come to its end; timed out after %g s waiting for the other ranks to end: they go on, or one "
         "is lost, or `deadline` is too short",
         eqs_job_deadline());
   fflush(NULL);

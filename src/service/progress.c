@@ -135,40 +135,35 @@ eqs_status eqs_session_wait(eqs_session *session, MPI_Request *request, const ch
   return eqs_session_wait_until(session, request_done, request, what);
 }
 
-/* What is broadcast first: small payloads travel with it. */
-typedef struct {
-  int64_t size;
-  char bytes[1016];
-} envelope;
-
 eqs_status eqs_session_broadcast(eqs_session *session, int root, eqs_wire *wire, const char *what)
 {
   eqs_status status = EQS_OK;
   MPI_Request request;
   int rank;
-  envelope first = {0};
+  eqs_envelope *first = &session->envelope;
   MPI_Comm_rank(session->roster.comm, &rank);
+  memset(first, 0, sizeof *first);
   if (rank == root) {
-    first.size = wire->size;
-    if (wire->size > 0 && wire->size <= (int64_t)sizeof first.bytes)
-      memcpy(first.bytes, wire->data, (size_t)wire->size);
+    first->size = wire->size;
+    if (wire->size > 0 && wire->size <= (int64_t)sizeof first->bytes)
+      memcpy(first->bytes, wire->data, (size_t)wire->size);
   } else {
     wire->size = wire->position = 0;
   }
-  EQS_TRY(eqs_check_mpi(MPI_Ibcast(&first, (int)sizeof first, MPI_BYTE, root, session->roster.comm, &request),
+  EQS_TRY(eqs_check_mpi(MPI_Ibcast(first, (int)sizeof *first, MPI_BYTE, root, session->roster.comm, &request),
                         "MPI_Ibcast"));
   EQS_TRY(eqs_session_wait(session, &request, what));
-  bool large = first.size > (int64_t)sizeof first.bytes;
+  bool large = first->size > (int64_t)sizeof first->bytes;
   if (rank != root) {
     if (large) {
       eqs_wire_free(wire);
-      EQS_TRY(eqs_allocate(&wire->data, first.size, 1));
-      wire->size = wire->capacity = first.size;
+      EQS_TRY(eqs_allocate(&wire->data, first->size, 1));
+      wire->size = wire->capacity = first->size;
     } else {
-      EQS_TRY(eqs_wire_put(wire, first.bytes, first.size));
+      EQS_TRY(eqs_wire_put(wire, first->bytes, first->size));
     }
   }
-  if (large) EQS_TRY(eqs_broadcast(session->roster.comm, wire->data, first.size, root, what));
+  if (large) EQS_TRY(eqs_broadcast(session->roster.comm, wire->data, first->size, root, what));
 cleanup:
   return status;
 }

@@ -266,18 +266,18 @@ static int64_t piece_bytes(const eqs_pull_receiver *receiver, int64_t index, eqs
          (int64_t)eqs_dtype_size(receiver->route.plan->parameter[piece->parameter].info.dtype);
 }
 
-bool eqs_pull_receiver_has(eqs_pull_receiver *receiver, int64_t parameter)
+bool eqs_pull_receiver_has(eqs_pull_receiver *receiver, int64_t parameter, int *owner)
 {
   const eqs_route *route = &receiver->route;
-  bool complete = true;
+  *owner = -1;
   for (int64_t i = 0; i < route->piece_count[parameter]; i++) {
     int64_t index = route->first_piece[parameter] + i, b = route->piece[index].bucket;
     eqs_fragment fragment;
     if (receiver->arrived[b] != NULL || piece_bytes(receiver, index, &fragment) == 0) continue;
     if (b >= receiver->wanted) receiver->wanted = b + 1;
-    complete = false;
+    if (*owner < 0) *owner = route->bucket[b].owner;
   }
-  return complete;
+  return *owner < 0;
 }
 
 eqs_status eqs_pull_receiver_take(eqs_pull_receiver *receiver, int64_t parameter, void *weight)

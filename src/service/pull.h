@@ -64,8 +64,12 @@ eqs_status eqs_pull_receiver_discard(eqs_pull_receiver *receiver);
 eqs_status eqs_pull_receiver_advance(eqs_pull_receiver *receiver, eqs_traffic *traffic, bool *moved);
 bool eqs_pull_receiver_done(const eqs_pull_receiver *receiver);
 
-/* Whether all of a parameter is there; asks for it if not. */
-bool eqs_pull_receiver_has(eqs_pull_receiver *receiver, int64_t parameter);
+/*
+ * Whether all of a parameter is there; asks for it if not.
+ *
+ * owner  [out] one whose part is not there; -1: none
+ */
+bool eqs_pull_receiver_has(eqs_pull_receiver *receiver, int64_t parameter, int *owner);
 
 /* Copy a parameter that is there to where the trainer holds it. */
 eqs_status eqs_pull_receiver_take(eqs_pull_receiver *receiver, int64_t parameter, void *weight);

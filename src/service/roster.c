@@ -1,6 +1,8 @@
 #include "service/roster.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/memory.h"
 #include "dist/communicator.h"
@@ -29,6 +31,20 @@ cleanup:
   return status;
 }
 
+static eqs_status share_hosts(eqs_roster *roster)
+{
+  eqs_status status = EQS_OK;
+  char host[EQS_HOST_SIZE] = "";
+  int size;
+  MPI_Comm_size(roster->comm, &size);
+  if (gethostname(host, sizeof host - 1) != 0) snprintf(host, sizeof host, "unknown");
+  EQS_TRY(eqs_allocate(&roster->host, size, sizeof *roster->host));
+  EQS_TRY(eqs_check_mpi(MPI_Allgather(host, sizeof host, MPI_CHAR, roster->host, sizeof host, MPI_CHAR, roster->comm),
+                        "MPI_Allgather"));
+cleanup:
+  return status;
+}
+
 eqs_status eqs_roster_make(MPI_Comm comm, int is_trainer, int embedded, eqs_roster *roster)
 {
   eqs_status status = EQS_OK;
@@ -37,8 +53,14 @@ eqs_status eqs_roster_make(MPI_Comm comm, int is_trainer, int embedded, eqs_rost
       make_side(comm, is_trainer, &roster->trainer_comm, &roster->trainers, &roster->trainer_rank, &roster->trainer));
   EQS_TRY(make_side(comm, embedded || !is_trainer, &roster->owner_comm, &roster->owners, &roster->owner_rank,
                     &roster->owner));
+  EQS_TRY(share_hosts(roster));
 cleanup:
   return status;
+}
+
+void eqs_roster_name_owner(const eqs_roster *roster, int owner, char name[EQS_OWNER_NAME_SIZE])
+{
+  snprintf(name, EQS_OWNER_NAME_SIZE, "owner %d (host %s)", owner, roster->host[roster->owner_rank[owner]]);
 }
 
 void eqs_roster_free(eqs_roster *roster)
@@ -48,4 +70,5 @@ void eqs_roster_free(eqs_roster *roster)
   if (roster->comm != MPI_COMM_NULL) MPI_Comm_free(&roster->comm);
   free(roster->trainer_rank);
   free(roster->owner_rank);
+  free(roster->host);
 }

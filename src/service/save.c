@@ -16,7 +16,7 @@ eqs_status eqs_finish_save(eqs_session *session)
 
 eqs_status eqs_save_result(const eqs_session *session)
 {
-  return session->saver == NULL ? EQS_OK : eqs_saver_result(session->saver);
+  return session->saver == NULL ? EQS_OK : eqs_fail_of_owner(session, eqs_saver_result(session->saver));
 }
 
 eqs_status eqs_agree_on_save(eqs_session *session)

@@ -45,6 +45,12 @@ typedef struct {
   bool pushed;
 } eqs_added_parameter;
 
+/* What is broadcast first: small payloads travel with it. */
+typedef struct {
+  int64_t size;
+  char bytes[1016];
+} eqs_envelope;
+
 struct eqs_session {
   eqs_rendezvous *rendezvous;
   eqs_roster roster;
@@ -83,7 +89,8 @@ struct eqs_session {
   eqs_pull_receiver frozen_receiver;
 
   eqs_step_info info;
-  int64_t notices; /* of all ranks, before a step, a clipping or a checkpoint: EQS_NOTICE_... */
+  eqs_envelope envelope; /* here, because MPI may still write to it after a deadline: a lost session is not freed */
+  int64_t notices;       /* of all ranks, before a step, a clipping or a checkpoint: EQS_NOTICE_... */
   MPI_Request notices_request;
   eqs_wire own_items;    /* of this trainer, for the checkpoint that it asks for */
   eqs_wire trainer_data; /* key, size, bytes, ... of the restored checkpoint */
@@ -95,6 +102,15 @@ struct eqs_session {
 static inline eqs_status eqs_check_started(const eqs_session *session, const char *call)
 {
   return session->started ? EQS_OK : eqs_fail(EQS_USAGE, "%s is called before eqs_session_start", call);
+}
+
+/* This owner's failure, with its number and host; EQS_OK stays. */
+static inline eqs_status eqs_fail_of_owner(const eqs_session *session, eqs_status status)
+{
+  char name[EQS_OWNER_NAME_SIZE];
+  if (status == EQS_OK) return EQS_OK;
+  eqs_roster_name_owner(&session->roster, session->roster.owner, name);
+  return eqs_fail_in(status, "%s", name);
 }
 
 /* Whether this rank trains, owns. */

@@ -390,7 +390,7 @@ static eqs_status lock_directory(eqs_session *session, bool make)
   const char *directory = session->config->checkpoint.directory;
   if (directory == NULL) return EQS_OK;
   if (session->roster.owner == 0 && session->lock == NULL)
-    status = eqs_directory_lock_take(directory, make, &session->lock);
+    status = eqs_fail_of_owner(session, eqs_directory_lock_take(directory, make, &session->lock));
   if (eqs_owns(session)) status = eqs_agree(session->roster.owner_comm, status);
   return eqs_share_outcome(session, status);
 }

@@ -1,4 +1,5 @@
 /* The trainers' calls. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -213,8 +214,9 @@ typedef struct {
 static bool weight_arrived(eqs_session *session, void *context)
 {
   const pull_wait *wait = context;
+  int owner;
   (void)session;
-  return eqs_pull_receiver_has(wait->receiver, wait->parameter);
+  return eqs_pull_receiver_has(wait->receiver, wait->parameter, &owner);
 }
 
 /* An embedded rank's own sends need it: after its last pull it stays until the others have theirs. */
@@ -222,6 +224,16 @@ static bool nothing_to_send(eqs_session *session, void *context)
 {
   const pull_wait *wait = context;
   return !eqs_owns(session) || eqs_pull_sender_done(wait->sender);
+}
+
+static eqs_status await_weight(eqs_session *session, pull_wait *wait)
+{
+  char owner_name[EQS_OWNER_NAME_SIZE], what[EQS_OWNER_NAME_SIZE + 32];
+  int owner;
+  if (eqs_pull_receiver_has(wait->receiver, wait->parameter, &owner)) return EQS_OK;
+  eqs_roster_name_owner(&session->roster, owner, owner_name);
+  snprintf(what, sizeof what, "weights from %s", owner_name);
+  return eqs_session_wait_until(session, weight_arrived, wait, what);
 }
 
 static eqs_status pull(eqs_parameter *parameter, void *weight)
@@ -238,7 +250,7 @@ static eqs_status pull(eqs_parameter *parameter, void *weight)
   if (!wait.receiver->available[parameter->index])
     EQS_TRY(eqs_fail(EQS_USAGE, "parameter '%s': there is no new weight to pull",
                      session->parameter[parameter->index].info.name));
-  EQS_TRY(eqs_session_wait_until(session, weight_arrived, &wait, "weights from the owners"));
+  EQS_TRY(await_weight(session, &wait));
   EQS_TRY(eqs_pull_receiver_take(wait.receiver, parameter->index, weight));
   if (eqs_pull_receiver_done(wait.receiver))
     EQS_TRY(eqs_session_wait_until(session, nothing_to_send, &wait, "the trainers to take this owner's weights"));

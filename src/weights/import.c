@@ -101,7 +101,8 @@ static int by_name(const void *a, const void *b)
 static eqs_status check_name(const char *path, const char *name)
 {
   if (eqs_check_parameter_name(name) == EQS_OK) return EQS_OK;
-  return eqs_fail(EQS_USAGE, "%s: %s; change it in the file, or leave it out with --exclude", path, eqs_error_message());
+  return eqs_fail(EQS_USAGE, "%s: %s; change it in the file, or leave it out with --exclude", path,
+                  eqs_error_message());
 }
 
 static eqs_status add_tensor(import_job *job, const source_file *source, const eqs_safetensor *tensor,

@@ -599,7 +599,7 @@ START_TEST(test_settings_are_fixed_by_the_first_push)
 }
 END_TEST
 
-/* The collective call that comes after a step whose late work failed. */
+/* The collective call that comes after a step whose updates failed after eqs_step. */
 static eqs_status next_call(training *job, int which)
 {
   eqs_phase phases[16] = {{.struct_size = sizeof *phases}};
@@ -613,7 +613,7 @@ static eqs_status next_call(training *job, int which)
 }
 
 /* The diagnostics' file cannot be written: known when all is updated, long after eqs_step of a service has returned. */
-static void fail_late(int which, bool embedded)
+static void fail_deferred(int which, bool embedded)
 {
   training job;
   float *gradients[model_size];
@@ -634,7 +634,25 @@ static void fail_late(int which, bool embedded)
   release(gradients);
 }
 
-START_TEST(test_late_failure)
+/* As eqs_serve; after every call something else fails, which is nobody's business. */
+static eqs_status serve_with_other_failures(void)
+{
+  eqs_session *session;
+  eqs_wire payload = {0};
+  eqs_command command = EQS_COMMAND_START;
+  ck_assert_ok(eqs_session_join(MPI_COMM_WORLD, NULL, false, false, &session));
+  eqs_status status = EQS_OK;
+  while (status == EQS_OK && command != EQS_COMMAND_CLOSE) {
+    eqs_fail(EQS_FAILED, "something else, for this test");
+    status = eqs_session_listen(session, &command, &payload);
+    if (status == EQS_OK) status = eqs_session_run(session, command, &payload);
+  }
+  eqs_wire_free(&payload);
+  eqs_session_leave(&session, status);
+  return status;
+}
+
+START_TEST(test_deferred_failure)
 {
   char head[256];
   make_config_folder();
@@ -644,9 +662,9 @@ START_TEST(test_late_failure)
     int trainers = 1 + which % test_size();
     write_config(trainers, head, "");
     if (test_rank() < trainers)
-      fail_late(which, trainers == test_size());
+      fail_deferred(which, trainers == test_size());
     else
-      ck_assert_int_eq(eqs_serve(MPI_COMM_WORLD), EQS_IO);
+      ck_assert_int_eq(serve_with_other_failures(), EQS_IO);
   }
   remove_folder();
 }
@@ -677,6 +695,41 @@ static void serve_failing(bool fails)
   eqs_wire_free(&payload);
   eqs_session_leave(&session, status);
 }
+
+/* The last rank is the owner, which does nothing until the trainers have waited as long as the deadline says. */
+START_TEST(test_lost_owner_is_named)
+{
+  static const char config[] = "mode: service\ndeadline: 2\ngroups: [{match: {}, rule: adamw, lr: 0.01}]\n";
+  eqs_session *session;
+  eqs_wire payload = {0};
+  eqs_command command = EQS_COMMAND_START;
+  float *weight = make_tensor(0, -1, 0);
+  char host[64] = "", expected[128];
+  gethostname(host, sizeof host - 1);
+  snprintf(expected, sizeof expected, "after 2 s waiting for weights from owner 0 (host %s)", host);
+  if (test_rank() < test_size() - 1) {
+    eqs_parameter *parameter;
+    ck_assert_ok(eqs_session_open_text(MPI_COMM_WORLD, config, NULL, &session));
+    ck_assert_ok(eqs_parameter_add(session, &model[0], weight, &parameter));
+    ck_assert_ok(eqs_session_start(session));
+    ck_assert_int_eq(eqs_pull(parameter, weight), EQS_PEER_LOST);
+    ck_assert_msg(strstr(eqs_error_message(), expected) != NULL, "%s", eqs_error_message());
+    MPI_Barrier(MPI_COMM_WORLD);
+    ck_assert_ok(eqs_pull(parameter, weight));
+    ck_assert_ok(eqs_session_close(&session));
+  } else {
+    ck_assert_ok(eqs_session_join(MPI_COMM_WORLD, NULL, false, false, &session));
+    for (int calls = 0; calls < 2; calls++) {
+      ck_assert_ok(eqs_session_listen(session, &command, &payload));
+      ck_assert_ok(eqs_session_run(session, command, &payload));
+      if (calls == 0) MPI_Barrier(MPI_COMM_WORLD);
+    }
+    eqs_session_leave(&session, EQS_OK);
+  }
+  eqs_wire_free(&payload);
+  free(weight);
+}
+END_TEST
 
 START_TEST(test_one_owner_fails)
 {
@@ -756,8 +809,9 @@ Suite *make_suite(void)
   tcase_add_test_from(tests, 2, test_weights_leave_one_by_one);
   tcase_add_test(tests, test_absent_gradients);
   tcase_add_test(tests, test_settings_are_fixed_by_the_first_push);
-  tcase_add_test(tests, test_late_failure);
+  tcase_add_test(tests, test_deferred_failure);
   tcase_add_test_from(tests, 3, test_one_owner_fails);
+  tcase_add_test_from(tests, 2, test_lost_owner_is_named);
   tcase_add_test(tests, test_bytes_of_a_step);
   suite_add_tcase(suite, tests);
   return suite;

@@ -169,15 +169,21 @@ static void close_job(job *at)
   ck_assert_ptr_null(at->session);
 }
 
-/* Run `body` in every number of trainers; all ranks: embedded. Owners serve `sessions`, the last with a status. */
-static void in_all_arrangements(void (*body)(const char *mode), int sessions, eqs_status last)
+/* Run `body` with `least` to `most` trainers; all ranks: embedded. `ends`: how each session ends on owners; NULL: well.
+ */
+static void in_arrangements(int least, int most, void (*body)(const char *mode), int sessions, const eqs_status *ends)
 {
-  for (int trainers = 1; trainers <= test_size(); trainers++) {
+  for (int trainers = least; trainers <= most; trainers++) {
     if (test_rank() < trainers) body(trainers == test_size() ? "mode: embedded\n" : "mode: service\n");
     for (int s = 0; s < sessions && test_rank() >= trainers; s++)
-      ck_assert_int_eq(eqs_serve(MPI_COMM_WORLD), s == sessions - 1 ? last : EQS_OK);
+      ck_assert_int_eq(eqs_serve(MPI_COMM_WORLD), ends != NULL ? ends[s] : EQS_OK);
     MPI_Barrier(MPI_COMM_WORLD);
   }
+}
+
+static void in_all_arrangements(void (*body)(const char *mode), int sessions)
+{
+  in_arrangements(1, test_size(), body, sessions, NULL);
 }
 
 /* ----- weights that are put ----- */
@@ -223,7 +229,7 @@ static void put_weights(const char *mode)
 
 START_TEST(test_put)
 {
-  in_all_arrangements(put_weights, 1, EQS_OK);
+  in_all_arrangements(put_weights, 1);
 }
 END_TEST
 
@@ -248,7 +254,7 @@ static void put_and_save(const char *mode)
 START_TEST(test_put_before_checkpoint)
 {
   make_folder();
-  in_all_arrangements(put_and_save, 2, EQS_OK);
+  in_all_arrangements(put_and_save, 2);
   remove_folder();
 }
 END_TEST
@@ -273,16 +279,22 @@ static void put_different(const char *mode, bool all)
   eqs_session_close(&at.session);
 }
 
+static void all_put_different(const char *mode)
+{
+  put_different(mode, true);
+}
+
+static void some_put(const char *mode)
+{
+  put_different(mode, false);
+}
+
 START_TEST(test_put_differently)
 {
-  for (int trainers = 1; trainers <= test_size(); trainers++)
-    for (int all = 0; all < 2; all++) {
-      if (test_rank() < trainers)
-        put_different(trainers == test_size() ? "mode: embedded\n" : "mode: service\n", all);
-      else
-        ck_assert_int_eq(eqs_serve(MPI_COMM_WORLD), trainers > 1 ? EQS_USAGE : EQS_OK);
-      MPI_Barrier(MPI_COMM_WORLD);
-    }
+  static const eqs_status ends[] = {EQS_USAGE};
+  in_arrangements(1, 1, all_put_different, 1, NULL);
+  in_arrangements(2, test_size(), all_put_different, 1, ends);
+  in_arrangements(2, test_size(), some_put, 1, ends);
 }
 END_TEST
 
@@ -302,7 +314,7 @@ static void put_at_wrong_times(const char *mode)
 
 START_TEST(test_put_at_wrong_times)
 {
-  in_all_arrangements(put_at_wrong_times, 1, EQS_OK);
+  in_all_arrangements(put_at_wrong_times, 1);
 }
 END_TEST
 
@@ -351,7 +363,7 @@ static void change_settings(const char *mode)
 START_TEST(test_settings)
 {
   make_folder();
-  in_all_arrangements(change_settings, 3, EQS_OK);
+  in_all_arrangements(change_settings, 3);
   remove_folder();
 }
 END_TEST
@@ -401,7 +413,7 @@ static void move_groups(const char *mode)
 START_TEST(test_moved_groups)
 {
   make_folder();
-  in_all_arrangements(move_groups, 4, EQS_OK);
+  in_all_arrangements(move_groups, 4);
   remove_folder();
 }
 END_TEST
@@ -437,7 +449,7 @@ static void refuse_settings(const char *mode)
 
 START_TEST(test_settings_refused)
 {
-  in_all_arrangements(refuse_settings, 1, EQS_OK);
+  in_all_arrangements(refuse_settings, 1);
 }
 END_TEST
 
@@ -480,7 +492,7 @@ static void clip(const char *mode)
 
 START_TEST(test_clip)
 {
-  in_all_arrangements(clip, 1, EQS_OK);
+  in_all_arrangements(clip, 1);
 }
 END_TEST
 
@@ -505,7 +517,7 @@ static void measure_late(const char *mode)
 
 START_TEST(test_measured_late)
 {
-  in_all_arrangements(measure_late, 1, EQS_OK);
+  in_all_arrangements(measure_late, 1);
 }
 END_TEST
 
@@ -541,7 +553,7 @@ static void several_sessions(const char *mode)
 
 START_TEST(test_several_sessions)
 {
-  in_all_arrangements(several_sessions, 3, EQS_OK);
+  in_all_arrangements(several_sessions, 3);
 }
 END_TEST
 
@@ -551,7 +563,7 @@ static void begin_again(const char *mode)
   job at;
   tensor x[parameters];
   float buffer[parameters][elements];
-  char config[128];
+  char config[128], failure[1024];
   snprintf(config, sizeof config, "%sgroups: [{match: {}, rule: nothing, lr: 1}]\n", mode);
   ck_assert_int_eq(eqs_session_open_text(MPI_COMM_WORLD, config, "this", &at.session), EQS_USAGE);
   ck_assert_ptr_null(at.session);
@@ -563,7 +575,10 @@ static void begin_again(const char *mode)
   ck_assert_int_eq(eqs_session_failed(at.session), 0);
   push_all(&at, broken, buffer);
   ck_assert_int_eq(eqs_step(at.session), EQS_FAILED);
+  snprintf(failure, sizeof failure, "%s", eqs_error_message());
+  ck_assert_int_eq(eqs_group_set(at.session, 0, "nothing", 1), EQS_USAGE); /* is not why the session has failed */
   ck_assert_int_eq(eqs_step(at.session), EQS_FAILED);
+  ck_assert_msg(strstr(eqs_error_message(), failure) != NULL, "'%s' in '%s'", failure, eqs_error_message());
   ck_assert_int_eq(eqs_session_failed(at.session), 1);
   eqs_session_close(&at.session);
   ck_assert_ptr_null(at.session);
@@ -575,12 +590,33 @@ static void begin_again(const char *mode)
 
 START_TEST(test_sessions_after_failures)
 {
-  static const eqs_status expected[] = {EQS_USAGE, EQS_USAGE, EQS_FAILED, EQS_OK};
-  for (int trainers = 1; trainers <= test_size(); trainers++) {
-    if (test_rank() < trainers) begin_again(trainers == test_size() ? "mode: embedded\n" : "mode: service\n");
-    for (int s = 0; s < 4 && test_rank() >= trainers; s++) ck_assert_int_eq(eqs_serve(MPI_COMM_WORLD), expected[s]);
-    MPI_Barrier(MPI_COMM_WORLD);
-  }
+  static const eqs_status ends[] = {EQS_USAGE, EQS_USAGE, EQS_FAILED, EQS_OK};
+  in_arrangements(1, test_size(), begin_again, 4, ends);
+}
+END_TEST
+
+/* Two sessions of one process wait as long as their own deadlines say, and one that is lost leaves the other alone. */
+START_TEST(test_two_deadlines)
+{
+  job hasty, patient;
+  tensor x[parameters];
+  float buffer[parameters][elements];
+  begin(x);
+  open_job(&hasty, "mode: embedded\ndeadline: 1\ngroups: [{match: {}, rule: adamw, lr: 0.01}]\n", NULL, false);
+  open_job(&patient, "mode: embedded\n", NULL, false);
+  if (test_rank() > 0) sleep(3);
+  step_and_check(&patient, x, 0, &configured);
+
+  push_all(&hasty, 0, buffer);
+  if (test_rank() == 0) MPI_Barrier(MPI_COMM_WORLD); /* the others have given up by then */
+  ck_assert_int_eq(eqs_step(hasty.session), EQS_PEER_LOST);
+  ck_assert_msg(strstr(eqs_error_message(), "after 1 s") != NULL, "%s", eqs_error_message());
+  if (test_rank() > 0) MPI_Barrier(MPI_COMM_WORLD);
+  ck_assert_int_eq(eqs_session_failed(hasty.session), 1);
+  step_and_check(&patient, x, 1, &configured);
+  eqs_session_close(&hasty.session);
+  step_and_check(&patient, x, 2, &configured);
+  close_job(&patient);
 }
 END_TEST
 
@@ -651,7 +687,7 @@ static void call_after_close(const char *mode)
 
 START_TEST(test_calls_after_close)
 {
-  in_all_arrangements(call_after_close, 1, EQS_OK);
+  in_all_arrangements(call_after_close, 1);
 }
 END_TEST
 
@@ -702,7 +738,7 @@ static void save_data(const char *mode)
 START_TEST(test_data_of_trainers)
 {
   make_folder();
-  in_all_arrangements(save_data, 2, EQS_OK);
+  in_all_arrangements(save_data, 2);
   remove_folder();
 }
 END_TEST
@@ -765,7 +801,7 @@ static void add_layers(const char *mode)
 
 START_TEST(test_layers)
 {
-  in_all_arrangements(add_layers, 1, EQS_OK);
+  in_all_arrangements(add_layers, 1);
 }
 END_TEST
 
@@ -812,6 +848,7 @@ Suite *make_suite(void)
   tcase_add_test(tests, test_measured_late);
   tcase_add_test(tests, test_several_sessions);
   tcase_add_test(tests, test_sessions_after_failures);
+  tcase_add_test_from(tests, 2, test_two_deadlines);
   tcase_add_test(tests, test_calls_after_close);
   tcase_add_test(tests, test_data_of_trainers);
   tcase_add_test(tests, test_layers);

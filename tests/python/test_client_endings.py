@@ -37,11 +37,11 @@ CASES = {  # exit status, a text that standard error has once, a text that it ha
 MISUSE = {"late_clip", "second_backward", "scheduler_first", "zeroed", "zeroed_in_place", "clipped", "unannounced_scale"}
 
 LONE = {  # calls of all trainers that one does not make, in embedded mode: a text that standard error has
-    "lone_mean": "trainers.mean: timed out after 2 s, waiting for the other trainers",
-    "lone_before": "trainers.minimum: timed out after 3 s, waiting for the other trainers",
+    "lone_mean": "trainers.mean: timed out after 2 s waiting for the other trainers",
+    "lone_before": "trainers.minimum: timed out after 3 s waiting for the other trainers",
     "lone_optimizer": "timed out after 2 s",
     "lone_mixed": "timed out after 2 s",
-    "lone_end": "timed out after 3 s, waiting for the other ranks",
+    "lone_end": "timed out after 3 s waiting for the other ranks",
 }
 
 with tempfile.TemporaryDirectory() as name:

@@ -70,7 +70,7 @@ class Trainers:
             waited = time.monotonic() - begin
             if waited > limit:
                 raise EquishardError(
-                    f"trainers.{call}: timed out after {limit:g} s, waiting for the other trainers: all must make this "
+                    f"trainers.{call}: timed out after {limit:g} s waiting for the other trainers: all must make this "
                     "call, one of them does something else, or is lost, or `deadline` is too short", PEER_LOST)
             if waited > _SPIN_SECONDS:
                 time.sleep(pause)
