@@ -8,7 +8,9 @@
 #include "base/memory.h"
 #include "bench/pseudo_random.h"
 #include "dist/communicator.h"
+#include "model/assign.h"
 #include "model/calibration.h"
+#include "optimizer/step.h"
 
 eqs_status eqs_bench_model_read(const char *config, const char *manifest, int owners, eqs_bench_model *model)
 {

@@ -11,6 +11,7 @@
 #include "checkpoint/read_contents.h"
 #include "checkpoint/serialize.h"
 #include "dist/communicator.h"
+#include "optimizer/frozen.h"
 
 /* What the first owner found, or why it found nothing, to all. *file is allocated on all. */
 static eqs_status share_file(MPI_Comm owners, eqs_status found, char **file)

@@ -10,6 +10,7 @@
 #include "base/memory.h"
 #include "cli/command.h"
 #include "dist/communicator.h"
+#include "model/assign.h"
 #include "model/calibration.h"
 #include "model/manifest.h"
 #include "optimizer/plan.h"

@@ -11,6 +11,7 @@
 #include "model/calibration.h"
 #include "model/manifest.h"
 #include "optimizer/optimizer.h"
+#include "optimizer/step.h"
 
 static const char documentation[] =
     "Apply a configuration to recorded gradients and write a checkpoint. The recording is HDF5: "

@@ -1,10 +1,9 @@
-/* What a parameter gets: role, group, options and matrices. */
+#include "model/assign.h"
+
 #include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/config.h"
-#include "model/inside.h"
 #include "model/match.h"
 #include "rules/rules.h"
 

@@ -2,7 +2,18 @@
 #ifndef EQS_MODEL_INSIDE_H
 #define EQS_MODEL_INSIDE_H
 
-#include "model/config.h"
+#include "model/group_key.h"
+#include "model/model_shape.h"
+#include "model/recognize.h"
+
+/* What is not sure about what a parameter gets, and worth a warning: bits. */
+enum {
+  EQS_DOUBT_SHAPE_ALONE = 1 << 0, /* nothing but two dimensions says that it is a matrix */
+  EQS_DOUBT_ROWS_ALONE = 1 << 1,  /* nothing but as many rows as the embedding has says that it is a head */
+  EQS_DOUBT_FUSED = 1 << 2,       /* it is fused of several matrices and treated as one */
+  EQS_DOUBT_HEADS = 1 << 3,       /* its heads are to be apart, and their size is not known */
+  EQS_DOUBT_STORAGE = 1 << 4,     /* its shape says that it is stored as inputs × outputs, its class is not known */
+};
 
 typedef struct {
   eqs_tensor_layout layout;

@@ -8,6 +8,7 @@
 #include "base/text_file.h"
 #include "model/layout.h"
 #include "model/parameter_name.h"
+#include "model/recognize.h"
 #include "model/role.h"
 #include "model/wrappers.h"
 

@@ -22,17 +22,4 @@ typedef struct {
 extern const eqs_model_shape_key eqs_model_shape_keys[];
 extern const int eqs_model_shape_key_count;
 
-typedef struct eqs_config eqs_config;
-
-/*
- * Complete what is known by what the parameters tell: the embedding's rows and columns; the number of rows of a head,
- * if q and k are normed per head, as Qwen3 and Gemma 3 do; the number of heads, if there is a sink for each, as in
- * gpt-oss. Linear in the number of parameters.
- *
- * given      [in]  or NULL
- * completed  [out]
- */
-void eqs_model_survey(const eqs_config *config, const eqs_model_shape *given, int64_t parameters,
-                      const eqs_parameter_info *info, eqs_model_shape *completed);
-
 #endif

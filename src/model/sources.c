@@ -1,4 +1,5 @@
-/* Configuration files as texts: reading them with what they include, and as bytes for a broadcast. */
+#include "model/sources.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,7 +8,6 @@
 #include "base/bytes.h"
 #include "base/memory.h"
 #include "base/text_file.h"
-#include "model/config.h"
 #include "model/yaml.h"
 
 enum { largest_file = 1 << 20, max_files = 64, max_include_depth = 8 };

@@ -24,8 +24,6 @@ typedef enum {
   EQS_SUMS
 } eqs_diagnostic_sum;
 
-struct eqs_optimizer;
-
 typedef struct {
   bool active;              /* whether the step under way is measured */
   double (*sums)[EQS_SUMS]; /* of every parameter */
@@ -51,24 +49,5 @@ eqs_status eqs_diagnostics_add_damping(eqs_diagnostics *diagnostics, int64_t par
 
 /* Add U and the norms of its rows. Collective over u's grid. */
 eqs_status eqs_diagnostics_add_update(eqs_diagnostics *diagnostics, int64_t parameter, const eqs_matrix *u);
-
-/*
- * End a step: the first owner appends a line per present parameter to the file:
- *
- *     step, parameter, role, rule, lr     lr as in force, the schedule included
- *     gradient_norm, direction_norm       ||G|| over all trainers, before clipping; ||D||
- *     nu                                  ν(D), where the rule has it
- *     update_rms                          root of the mean square of U
- *     update_to_weight                    ||lr U|| / ||W||; null for W = 0
- *     orthogonality                       ||UᵀU - I||_F / √min(m, n) of the polar factor, root mean square over the
- *                                         parameter's matrices; where the rule's factor is a polar factor
- *     damping_share                       ε / (ε + mean eigenvalue of the smaller Gram matrix), or ε / (ε + median norm
- * of the rows that are not zero), the larger where a rule has both; mean over the parameter's matrices; where the rule
- * has such an ε. Above 1/2 ε decides row_norm_spread                     standard deviation over mean of the norms of
- * the rows of U skipped                             steps skipped so far
- *
- * Collective over the owners. EQS_IO: the file cannot be written.
- */
-eqs_status eqs_diagnostics_end(struct eqs_optimizer *optimizer);
 
 #endif

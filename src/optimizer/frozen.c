@@ -1,20 +1,8 @@
-/* The state that frozen parameters keep. */
+#include "optimizer/frozen.h"
+
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/memory.h"
-#include "optimizer/optimizer.h"
-
-void eqs_kept_state_free(eqs_kept_state *kept)
-{
-  for (int s = 0; s < kept->states; s++) free(kept->state_name[s]);
-  for (int a = 0; a < kept->attributes; a++) {
-    free((char *)kept->attribute[a].name);
-    free((char *)kept->attribute[a].text);
-  }
-  free(kept->attribute);
-  *kept = (eqs_kept_state){0};
-}
 
 void eqs_optimizer_forget_kept(eqs_optimizer *optimizer, int64_t p)
 {

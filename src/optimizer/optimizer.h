@@ -5,21 +5,11 @@
 #ifndef EQS_OPTIMIZER_OPTIMIZER_H
 #define EQS_OPTIMIZER_OPTIMIZER_H
 
-#include "base/attribute.h"
 #include "dist/matrix.h"
 #include "optimizer/diagnostics.h"
+#include "optimizer/kept_state.h"
 #include "optimizer/plan.h"
 #include "optimizer/settings.h"
-
-enum { EQS_MAX_STATES = 2, EQS_MAX_KEPT = EQS_MAX_STATES + 1 };
-
-/* What a frozen parameter keeps of the checkpoint that was restored, to be written again: momentum, states, facts. */
-typedef struct {
-  int states;
-  char *state_name[EQS_MAX_KEPT]; /* of eqs_owned_state 1, 2, ... */
-  int attributes;
-  eqs_attribute *attribute; /* names and texts allocated */
-} eqs_kept_state;
 
 /* The largest magnitudes (eqs_magnitude) of this owner's part, as the last update left them. */
 typedef struct {
@@ -74,15 +64,6 @@ static inline eqs_matrix *eqs_owned_state(eqs_owned_matrix *matrix, int index)
   return index == 1 ? &matrix->momentum : &matrix->states[index - 2];
 }
 
-/*
- * Have a frozen parameter keep states of these names, zeros for now, and these attributes, instead of what it keeps.
- * At most EQS_MAX_KEPT states. Not collective. Forget: keep nothing.
- */
-eqs_status eqs_optimizer_keep(eqs_optimizer *optimizer, int64_t p, int states, const char *const *name, int attributes,
-                              const eqs_attribute *attribute);
-void eqs_optimizer_forget_kept(eqs_optimizer *optimizer, int64_t p);
-void eqs_kept_state_free(eqs_kept_state *kept);
-
 /* Allocate zeros as the plan says. Collective. */
 eqs_status eqs_optimizer_create(const eqs_config *config, const eqs_plan *plan, MPI_Comm owners,
                                 eqs_optimizer **optimizer);
@@ -98,63 +79,5 @@ void eqs_optimizer_set(eqs_optimizer *optimizer, const void *settings);
 
 /* The learning rate of a group in the step under way, its schedule included. Not collective. */
 double eqs_learning_rate(const eqs_optimizer *optimizer, int group);
-
-/*
- * A step in pieces, so that parameters can be updated while gradients of others are still on their way:
- *
- *     begin            settings are set before a parameter is surveyed
- *     survey           every present parameter, when this owner's part of its gradient is complete
- *     agree            after all surveys: presence of gradients, their norm, non-finite values
- *     update           every matrix of a present parameter that this owner has a shard of: after agree; or after the
- *                      survey, where neither clipping nor `on_nonfinite: skip` needs the other gradients, and all
- *                      members of the matrix's grid know that the parameter is present
- *     end              after all updates, unless the step is skipped
- *
- * The bits of the result do not depend on the order of surveys and updates.
- *
- * trainers  [in] how many contributions EQS_PARTIAL gradients are the sum of (`reduce: mean`)
- */
-void eqs_optimizer_begin(eqs_optimizer *optimizer, int trainers);
-
-/* Not collective. */
-void eqs_optimizer_survey(eqs_optimizer *optimizer, int64_t p);
-
-/*
- * Set gradient_norm alone, after all surveys: for who wants to know it before the step is agreed on. Collective.
- */
-eqs_status eqs_optimizer_norm(eqs_optimizer *optimizer);
-
-/* What a program's max_norm multiplies a gradient of a norm by: torch.nn.utils.clip_grad_norm_'s formula. */
-double eqs_clip_factor(double norm, double max_norm);
-
-/*
- * Collective. With `on_nonfinite: skip` the step is skipped, too, where its updates would overflow.
- * Sets gradient_norm, clip_factor, skipped_last, and `present` alike on all owners.
- * EQS_FAILED: a non-finite gradient and `on_nonfinite: error`.
- */
-eqs_status eqs_optimizer_agree(eqs_optimizer *optimizer);
-
-/* Update a matrix's weight; or only make its factor, where eqs_waits_for_nu. Collective over the matrix's grid. */
-eqs_status eqs_optimizer_update(eqs_optimizer *optimizer, int64_t p, int64_t i);
-
-/* Whether the parameter's weight is updated by eqs_optimizer_end, because ν is a sum over several matrices. */
-bool eqs_waits_for_nu(const eqs_optimizer *optimizer, int64_t p);
-
-/* The updates of a parameter that waits for ν, after all factors: the matrices' sum, then weights. Collective. */
-eqs_status eqs_update_waiting(eqs_optimizer *optimizer, int64_t p);
-
-/*
- * The updates that waited for ν, diagnostics, counts. Collective. EQS_FAILED: state or a weight has overflown, with
- * step, parameter and which.
- */
-eqs_status eqs_optimizer_end(eqs_optimizer *optimizer);
-
-/*
- * All of it at once, with the gradients in `gradient` of the parameters that are `present` (of this owner's
- * matrices; owners need not agree on it before).
- *
- * Collective. EQS_FAILED: a non-finite gradient and `on_nonfinite: error`; nothing was changed but gradients.
- */
-eqs_status eqs_optimizer_step(eqs_optimizer *optimizer, int trainers);
 
 #endif

@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "model/assign.h"
+#include "model/complete_shape.h"
 
 /* Matrices that take less than this are never split: messages would cost more. */
 static const double seconds_worth_splitting = 2e-3;
@@ -262,8 +264,8 @@ static void choose_distribution(const eqs_config *config, const eqs_plan *plan, 
   if (group->row_block > 0) distribution->row_block = group->row_block, distribution->col_block = group->col_block;
 }
 
-static eqs_status place(const eqs_config *config, eqs_plan *plan, const candidate *next, ideal_share share,
-                        workspaces *space)
+static eqs_status place_matrix(const eqs_config *config, eqs_plan *plan, const candidate *next, ideal_share share,
+                               workspaces *space)
 {
   const eqs_rule_options *options = &next->parameter->assignment.options;
   eqs_planned_matrix *matrix = &next->parameter->matrix[next->index];
@@ -316,62 +318,93 @@ cleanup:
   return status;
 }
 
+/* All parameters as the configuration assigns them, and how many matrices they are together. */
+static eqs_status add_parameters(const eqs_config *config, int64_t parameters, const eqs_parameter_info *info,
+                                 eqs_plan *plan, int64_t *matrices)
+{
+  eqs_status status = EQS_OK;
+  int64_t elements = 0;
+  *matrices = 0;
+  EQS_TRY(eqs_allocate(&plan->parameter, parameters, sizeof *plan->parameter));
+  while (plan->parameters < parameters) {
+    eqs_planned_parameter *parameter = &plan->parameter[plan->parameters++];
+    EQS_TRY(describe(config, &plan->model, &info[plan->parameters - 1], parameter));
+    EQS_TRY(check_size(parameter, matrices, &elements));
+    EQS_TRY(check_forced_grid(config, parameter, plan->owners));
+  }
+cleanup:
+  return status;
+}
+
+static candidate describe_candidate(const eqs_config *config, eqs_planned_parameter *parameter, int64_t i)
+{
+  const eqs_rule_options *options = &parameter->assignment.options;
+  const eqs_view *view = &parameter->assignment.views[i];
+  const eqs_grid alone = {.rows = 1, .cols = 1};
+  candidate made = {.parameter = parameter, .index = i, .bytes = element_count(view) * element_bytes(parameter)};
+  parameter->matrix[i].flops = options->rule->flops(options, view->rows, view->cols);
+  if (!parameter->info.frozen)
+    made.seconds = eqs_rule_seconds(options, &config->speeds, &alone, view->rows, view->cols);
+  return made;
+}
+
+/* Every matrix finds its owners, the most expensive first. */
+static eqs_status place_matrices(const eqs_config *config, int64_t matrices, eqs_plan *plan, workspaces *space)
+{
+  eqs_status status = EQS_OK;
+  candidate *candidates = NULL;
+  ideal_share share = {0};
+  int64_t count = 0;
+  EQS_TRY(eqs_allocate(&candidates, matrices, sizeof *candidates));
+  for (int64_t p = 0; p < plan->parameters; p++) {
+    for (int64_t i = 0; i < plan->parameter[p].assignment.count; i++) {
+      candidates[count] = describe_candidate(config, &plan->parameter[p], i);
+      share.seconds += candidates[count].seconds / plan->owners;
+      share.bytes += (double)candidates[count++].bytes / plan->owners;
+    }
+  }
+  if (count > 0) qsort(candidates, (size_t)count, sizeof *candidates, compare_candidates);
+  for (int64_t i = 0; i < count; i++) EQS_TRY(place_matrix(config, plan, &candidates[i], share, space));
+cleanup:
+  free(candidates);
+  return status;
+}
+
+static eqs_status create_workspaces(int owners, workspaces *space)
+{
+  eqs_status status = EQS_OK;
+  EQS_TRY(eqs_allocate(&space->freed, owners, sizeof *space->freed));
+  EQS_TRY(eqs_allocate(&space->held, owners, sizeof *space->held));
+cleanup:
+  return status;
+}
+
+static void free_workspaces(workspaces *space)
+{
+  free(space->grid);
+  free(space->freed);
+  free(space->held);
+}
+
 eqs_status eqs_plan_make(const eqs_config *config, const eqs_model_shape *model, int owners, int64_t parameters,
                          const eqs_parameter_info *info, eqs_plan **result)
 {
   eqs_status status = EQS_OK;
   eqs_plan *plan = NULL;
-  candidate *candidates = NULL;
   workspaces space = {0};
-  int64_t count = 0, elements = 0;
-  ideal_share share = {0};
-
+  int64_t matrices;
   EQS_TRY(eqs_allocate(&plan, 1, sizeof *plan));
   plan->owners = owners;
-  eqs_model_survey(config, model, parameters, info, &plan->model);
+  eqs_complete_model_shape(config, model, parameters, info, &plan->model);
   EQS_TRY(eqs_allocate(&plan->owner_seconds, owners, sizeof *plan->owner_seconds));
   EQS_TRY(eqs_allocate(&plan->owner_bytes, owners, sizeof *plan->owner_bytes));
   EQS_TRY(eqs_allocate(&plan->owner_peak, owners, sizeof *plan->owner_peak));
-  EQS_TRY(eqs_allocate(&space.freed, owners, sizeof *space.freed));
-  EQS_TRY(eqs_allocate(&space.held, owners, sizeof *space.held));
-  EQS_TRY(eqs_allocate(&plan->parameter, parameters, sizeof *plan->parameter));
-  for (; plan->parameters < parameters; plan->parameters++) {
-    eqs_planned_parameter *parameter = &plan->parameter[plan->parameters];
-    status = describe(config, &plan->model, &info[plan->parameters], parameter);
-    if (status == EQS_OK) status = check_size(parameter, &count, &elements);
-    if (status == EQS_OK) status = check_forced_grid(config, parameter, owners);
-    if (status != EQS_OK) {
-      plan->parameters++; /* to be freed */
-      goto cleanup;
-    }
-  }
-
-  EQS_TRY(eqs_allocate(&candidates, count, sizeof *candidates));
-  count = 0;
-  for (int64_t p = 0; p < parameters; p++) {
-    eqs_planned_parameter *parameter = &plan->parameter[p];
-    const eqs_rule_options *options = &parameter->assignment.options;
-    for (int64_t i = 0; i < parameter->assignment.count; i++) {
-      const eqs_view *view = &parameter->assignment.views[i];
-      parameter->matrix[i].flops = options->rule->flops(options, view->rows, view->cols);
-      candidate *next = &candidates[count++];
-      *next = (candidate){.parameter = parameter, .index = i, .bytes = element_count(view) * element_bytes(parameter)};
-      if (!parameter->info.frozen)
-        next->seconds =
-            eqs_rule_seconds(options, &config->speeds, &(eqs_grid){.rows = 1, .cols = 1}, view->rows, view->cols);
-      share.seconds += next->seconds / owners;
-      share.bytes += (double)next->bytes / owners;
-    }
-  }
-  if (count > 0) qsort(candidates, (size_t)count, sizeof *candidates, compare_candidates);
-  for (int64_t i = 0; i < count; i++) EQS_TRY(place(config, plan, &candidates[i], share, &space));
+  EQS_TRY(create_workspaces(owners, &space));
+  EQS_TRY(add_parameters(config, parameters, info, plan, &matrices));
+  EQS_TRY(place_matrices(config, matrices, plan, &space));
   add_peaks(config, &space, plan);
-
 cleanup:
-  free(candidates);
-  free(space.grid);
-  free(space.freed);
-  free(space.held);
+  free_workspaces(&space);
   if (status != EQS_OK) eqs_plan_free(&plan);
   *result = plan;
   return status;

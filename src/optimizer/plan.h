@@ -5,6 +5,7 @@
 #ifndef EQS_OPTIMIZER_PLAN_H
 #define EQS_OPTIMIZER_PLAN_H
 
+#include "model/assign.h"
 #include "model/config.h"
 
 typedef struct {

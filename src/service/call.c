@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "optimizer/nonfinite.h"
 #include "service/join.h"
 #include "service/progress.h"
 

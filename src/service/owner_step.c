@@ -6,6 +6,8 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "dist/communicator.h"
+#include "optimizer/step.h"
+#include "optimizer/update_parameter.h"
 
 static bool is_shared(const eqs_planned_matrix *matrix)
 {

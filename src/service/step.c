@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "dist/communicator.h"
+#include "optimizer/step.h"
 #include "service/outcome.h"
 #include "service/progress.h"
 #include "service/put.h"

@@ -14,6 +14,7 @@
 #include "folder.h"
 #include "harness.h"
 #include "optimizer/optimizer.h"
+#include "optimizer/step.h"
 #include "service/dispatch.h"
 #include "service/join.h"
 #include "service/progress.h"

@@ -13,6 +13,7 @@
 #include "folder.h"
 #include "harness.h"
 #include "optimizer/optimizer.h"
+#include "optimizer/step.h"
 
 enum { model_size = 10, run_steps = 3 };
 

@@ -7,6 +7,8 @@
 
 #include "base/memory.h"
 #include "distributed/matrices.h"
+#include "model/sources.h"
+#include "optimizer/step.h"
 
 bool test_everything(void)
 {

@@ -12,6 +12,7 @@
 #include "equivariance/job.h"
 #include "equivariance/reference.h"
 #include "equivariance/variants.h"
+#include "optimizer/step.h"
 
 typedef enum { SINGULAR_VALUES, INTEGERS_OF_RANK_ONE, IDENTICAL_ROWS, MATRIX_WITHOUT_TOKENS } gradient_kind;
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "harness.h"
+#include "model/assign.h"
 #include "model/config.h"
 
 static eqs_status parse(const char *text, eqs_config **config)

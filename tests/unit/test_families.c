@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "harness.h"
+#include "model/assign.h"
+#include "model/complete_shape.h"
 #include "model/config.h"
 
 #define ROLES "[attention, mlp, mlp_gate_up, mlp_down, expert_gate_up, expert_down, matrix]"
@@ -571,7 +573,7 @@ static void check(const eqs_config *config, const family *of, const expected_par
   eqs_parameter_info info = info_of(expected);
   eqs_model_shape model;
   eqs_assignment got;
-  eqs_model_survey(config, &of->model, 0, NULL, &model);
+  eqs_complete_model_shape(config, &of->model, 0, NULL, &model);
   ck_assert_msg(eqs_config_assign(config, &model, &info, &got) == EQS_OK, "%s: %s", of->family, eqs_error_message());
   const char *found = got.options.rule->element_wise ? NULL : eqs_layout_names[got.layout];
   ck_assert_msg(strcmp(eqs_role_names[got.role], expected->role) == 0, "%s: %s: role %s", of->family, expected->name,
@@ -610,7 +612,7 @@ static void check_model(const char *text, const eqs_model_shape *given, int64_t 
   eqs_parameter_info info[8];
   eqs_model_shape model;
   for (int64_t i = 0; i < count; i++) info[i] = info_of(&expected[i]);
-  eqs_model_survey(config, given, count, info, &model);
+  eqs_complete_model_shape(config, given, count, info, &model);
   for (int64_t i = 0; i < count; i++) {
     eqs_assignment got;
     ck_assert_ok(eqs_config_assign(config, &model, &info[i], &got));
@@ -789,7 +791,7 @@ START_TEST(impossible_models)
     eqs_model_shape given = {n, n, n, n, n, n, n, n}, model;
     eqs_parameter_info info = {.name = "l.0.attn.qkv_proj.weight", .ndim = 2, .shape = {81, 27}};
     eqs_assignment got;
-    eqs_model_survey(config, &given, 0, NULL, &model);
+    eqs_complete_model_shape(config, &given, 0, NULL, &model);
     ck_assert(model.attention_heads == (i < 3 ? 0 : n) && model.vocabulary == 0);
     eqs_status status = eqs_config_assign(config, &model, &info, &got);
     ck_assert_int_eq(status, i < 3 ? EQS_OK : EQS_USAGE);

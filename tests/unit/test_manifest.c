@@ -8,6 +8,7 @@
 
 #include "harness.h"
 #include "model/manifest.h"
+#include "model/recognize.h"
 #include "model/role.h"
 
 START_TEST(a_published_model)

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "harness.h"
+#include "model/recognize.h"
 #include "model/role.h"
 
 static void check(const char *name, const char *module_type, const json_t *shape, const char *role, const char *layout)

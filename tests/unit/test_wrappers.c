@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "harness.h"
+#include "model/assign.h"
 #include "model/config.h"
 #include "model/wrappers.h"
 
