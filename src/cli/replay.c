@@ -11,6 +11,7 @@
 #include "model/calibration.h"
 #include "model/manifest.h"
 #include "optimizer/optimizer.h"
+#include "optimizer/shards.h"
 #include "optimizer/step.h"
 
 static const char documentation[] =
@@ -93,28 +94,10 @@ typedef struct {
 /* A whole tensor into this rank's shards of a parameter. */
 static eqs_status load(void *context, int64_t p, bool present, const float *tensor)
 {
-  eqs_status status = EQS_OK;
   const loading *load = context;
-  const eqs_planned_parameter *planned = &load->optimizer->plan->parameter[p];
-  eqs_owned_parameter *owned = &load->optimizer->parameter[p];
-  if (load->gradients) owned->present = present;
-  for (int64_t i = 0; tensor != NULL && i < planned->assignment.count; i++) {
-    eqs_owned_matrix *matrix = &owned->matrix[i];
-    if (matrix->grid == NULL) continue;
-    eqs_fragment fragment = {.view = &planned->assignment.views[i],
-                             .distribution = &planned->matrix[i].distribution,
-                             .row = matrix->grid->row,
-                             .col = matrix->grid->col,
-                             .end_row = planned->assignment.views[i].tensor_rows};
-    float *message;
-    EQS_TRY(eqs_allocate_raw(&message, eqs_fragment_count(&fragment), sizeof *message));
-    eqs_fragment_gather(&fragment, sizeof *message, tensor, message);
-    eqs_fragment_write_shard(&fragment, EQS_FLOAT32, message,
-                             eqs_floats(load->gradients ? &matrix->gradient : &matrix->weight));
-    free(message);
-  }
-cleanup:
-  return status;
+  if (load->gradients) load->optimizer->parameter[p].present = present;
+  if (tensor == NULL) return EQS_OK;
+  return eqs_shards_take(load->optimizer, p, load->gradients ? EQS_SHARDS_GRADIENT : EQS_SHARDS_WEIGHT, tensor);
 }
 
 /* Whether this rank has a part of a parameter. */

@@ -8,8 +8,11 @@
 
 #include "base/status.h"
 
-/* Take the segments of wrappers out of a name, or a glob of names, in place. The last segment stays, whatever it is. */
-void eqs_canonical_name(char *name);
+/*
+ * Take the segments of wrappers out of a name, or a glob of names, in place. The last segment stays, whatever it is.
+ * The Python package calls it too, so that there is one list of wrappers.
+ */
+__attribute__((visibility("default"))) void eqs_canonical_name(char *name);
 
 /* A copy without them; of NULL NULL. */
 eqs_status eqs_copy_canonical_name(char **copy, const char *name);

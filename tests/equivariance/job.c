@@ -8,6 +8,7 @@
 #include "base/memory.h"
 #include "distributed/matrices.h"
 #include "model/sources.h"
+#include "optimizer/shards.h"
 #include "optimizer/step.h"
 
 bool test_everything(void)
@@ -60,20 +61,12 @@ static int64_t tensor_size(const test_job *job, int64_t p)
 
 static void load(test_job *job, int64_t p, const double *tensor, bool weight)
 {
-  float *rounded, *message;
+  float *rounded;
   int64_t count = tensor_size(job, p);
   ck_assert_ok(eqs_allocate(&rounded, count, sizeof *rounded));
-  ck_assert_ok(eqs_allocate(&message, count, sizeof *message));
   for (int64_t i = 0; i < count; i++) rounded[i] = (float)tensor[i];
-  for (int64_t i = 0; i < job->plan->parameter[p].assignment.count; i++) {
-    eqs_fragment fragment;
-    eqs_owned_matrix *matrix;
-    if (!fragment_of(job, p, i, &fragment, &matrix)) continue;
-    eqs_fragment_gather(&fragment, sizeof *message, rounded, message);
-    eqs_fragment_write_shard(&fragment, EQS_FLOAT32, message, eqs_floats(weight ? &matrix->weight : &matrix->gradient));
-  }
+  ck_assert_ok(eqs_shards_take(job->optimizer, p, weight ? EQS_SHARDS_WEIGHT : EQS_SHARDS_GRADIENT, rounded));
   free(rounded);
-  free(message);
 }
 
 void test_job_set_weight(test_job *job, int64_t p, const double *tensor)

@@ -169,6 +169,7 @@ def _load():
         getattr(library, name).argtypes = [c_void_p]
     library.eqs_job_deadline.argtypes, library.eqs_job_deadline.restype = [], c_double
     library.eqs_exit_status.argtypes, library.eqs_exit_status.restype = [c_int], None
+    library.eqs_canonical_name.argtypes, library.eqs_canonical_name.restype = [c_char_p], None
     for name in ("eqs_error_message", "eqs_libraries"):
         getattr(library, name).restype = c_char_p
     return library
@@ -185,6 +186,13 @@ def call(name, *arguments):
         message = _equishard.eqs_error_message().decode(errors="replace")
         kind = EquishardUsageError if status == USAGE else EquishardError
         raise kind(message, status, printed=name in _COLLECTIVE)
+
+
+def canonical_name(name):
+    """A name without the segments of wrappers, as in checkpoints."""
+    text = ctypes.create_string_buffer(name.encode())
+    _equishard.eqs_canonical_name(text)
+    return text.value.decode()
 
 
 def checkpoint_due(session):

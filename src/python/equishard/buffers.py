@@ -5,8 +5,7 @@ import warnings
 import torch
 
 from . import state
-from ._library import EquishardUsageError
-from .model import canonical_name
+from ._library import EquishardUsageError, canonical_name
 
 KEY = "equishard.buffers"
 

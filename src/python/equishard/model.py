@@ -8,13 +8,9 @@ from typing import NamedTuple
 
 import torch
 
-from ._library import EquishardTypeError, EquishardUsageError
+from ._library import EquishardTypeError, EquishardUsageError, canonical_name
 
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # eqs_dtype
-
-# As the library has them: what wraps a model is no part of a name.
-_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_fpw_module", "_checkpoint_wrapped_module", "_forward_module",
-             "_dmp_wrapped_module"}
 
 _DEEPEST = 4  # plain lists in lists that are looked into for parameters
 
@@ -38,10 +34,9 @@ def entries(model):
     return list(found.values())
 
 
-def canonical_name(name):
-    """A name without the prefixes of wrappers, as in checkpoints."""
-    parts = name.split(".")
-    return ".".join([part for part in parts[:-1] if part not in _WRAPPERS] + parts[-1:])
+def _is_wrapper(attribute):
+    """Whether an attribute of this name is where a wrapper holds the model that it wraps."""
+    return canonical_name(f"{attribute}.weight") == "weight"
 
 
 def _of_module(model):
@@ -142,7 +137,7 @@ class Structure:
         and fused tensors follow from them."""
         model = self._model
         while model is not None and getattr(model, "config", None) is None:
-            model = next((part for name, part in model.named_children() if name in _WRAPPERS), None)
+            model = next((part for name, part in model.named_children() if _is_wrapper(name)), None)
         config = getattr(model, "config", None)
         config = getattr(config, "text_config", None) or config
         values = config if isinstance(config, dict) else getattr(config, "__dict__", {})
