@@ -29,6 +29,11 @@ cleanup:
   return status;
 }
 
+int eqs_grid_cache_rank(const eqs_grid_cache *cache)
+{
+  return cache->rank;
+}
+
 static void free_communicator(MPI_Comm *comm)
 {
   if (*comm != MPI_COMM_NULL) MPI_Comm_free(comm);

@@ -29,6 +29,9 @@ typedef struct eqs_grid_cache eqs_grid_cache;
 /* owners is borrowed. Not collective. */
 eqs_status eqs_grid_cache_create(MPI_Comm owners, eqs_grid_cache **cache);
 
+/* The rank of this process among the owners. */
+int eqs_grid_cache_rank(const eqs_grid_cache *cache);
+
 /* Frees all grids. Collective over the owners. Sets *cache to NULL. */
 void eqs_grid_cache_destroy(eqs_grid_cache **cache);
 

@@ -20,7 +20,7 @@ static const eqs_role_pattern *find_role_pattern(const eqs_config *config, const
   return NULL;
 }
 
-/* Until told otherwise, what has a row for every item of the vocabulary is a head. */
+/* Until given otherwise, what has a row for every item of the vocabulary is a head. */
 static bool may_be_head(const eqs_recognition *found, const eqs_model_shape *model, const eqs_parameter_info *info,
                         bool stacked)
 {
@@ -32,13 +32,13 @@ eqs_recognition eqs_config_recognize(const eqs_config *config, const eqs_model_s
                                      const eqs_parameter_info *info, bool *stacked, unsigned *doubts)
 {
   const eqs_role_pattern *pattern = find_role_pattern(config, info);
-  eqs_role told = info->role != NULL ? eqs_role_find(info->role) : EQS_ROLES;
+  eqs_role given = info->role != NULL ? eqs_role_find(info->role) : EQS_ROLES;
   eqs_recognition found;
   *stacked = info->ndim > 0 && (info->stacked || (pattern != NULL && pattern->stacked));
   *doubts = 0;
-  if (told == EQS_ROLES && pattern != NULL) told = pattern->role;
-  if (told != EQS_ROLES)
-    return eqs_recognize_as(told, info->name, info->module_type, *stacked, info->ndim, info->shape);
+  if (given == EQS_ROLES && pattern != NULL) given = pattern->role;
+  if (given != EQS_ROLES)
+    return eqs_recognize_as(given, info->name, info->module_type, *stacked, info->ndim, info->shape);
   found = eqs_recognize(info->name, info->module_type, *stacked, info->ndim, info->shape);
   if (found.guessed) *doubts = EQS_DOUBT_SHAPE_ALONE;
   if (may_be_head(&found, model, info, *stacked)) {
@@ -78,9 +78,9 @@ static eqs_status check_form(const eqs_group_config *group, const eqs_recognitio
 {
   char shape[200];
   const eqs_rule *rule = group->options.rule;
-  bool told = group->layout_auto || group->layout_given;
+  bool given = group->layout_auto || group->layout_given;
   bool matrix = info->ndim - stacked >= 2;
-  if (matrix && (told || found->role != EQS_ROLE_CONVOLUTION)) return EQS_OK;
+  if (matrix && (given || found->role != EQS_ROLE_CONVOLUTION)) return EQS_OK;
   eqs_shape_text(info->ndim, info->shape, shape, sizeof shape);
   if (!matrix)
     return eqs_fail(EQS_USAGE, "rule %s needs a matrix or a stack of matrices, and the shape is %s", rule->name, shape);

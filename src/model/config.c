@@ -88,7 +88,6 @@ static eqs_status read_checkpoint(eqs_yaml_value value, bool *given, eqs_config 
   const char *const *names = checkpoint_keys;
   eqs_status status = EQS_OK;
   eqs_yaml_mapping mapping;
-  bool async = true;
   EQS_TRY(eqs_yaml_read_mapping(value, keys[CHECKPOINT], &mapping));
   for (int i = 0; i < mapping.count; i++) {
     int key;
@@ -107,10 +106,7 @@ static eqs_status read_checkpoint(eqs_yaml_value value, bool *given, eqs_config 
       break;
     case PARTIAL: EQS_TRY(eqs_yaml_read_boolean(pair->value, names[key], &config->checkpoint.partial)); break;
     case RENAME: EQS_TRY(eqs_renames_read(pair->value, &config->checkpoint.rename)); break;
-    default:
-      EQS_TRY(eqs_yaml_read_boolean(pair->value, names[key], &async));
-      config->checkpoint.at_once = !async;
-      break;
+    default: EQS_TRY(eqs_yaml_read_boolean(pair->value, names[key], &config->checkpoint.async)); break;
     }
   }
 cleanup:
@@ -293,6 +289,7 @@ static eqs_status create(const eqs_sources *sources, eqs_config **config)
   if (status != EQS_OK) return status;
   (*config)->deadline = 1800;
   (*config)->checkpoint.keep = 3;
+  (*config)->checkpoint.async = true;
   (*config)->metrics.every = 1;
   (*config)->groups_line = 1;
   return copy_texts(sources, *config);

@@ -45,7 +45,7 @@ typedef struct {
     double minutes;      /* 0: not by time */
     int64_t keep;        /* newest K; 0: all; default 3 */
     int64_t keep_every;  /* and those of steps that are multiples of it; 0: no others */
-    bool at_once;        /* `async: false`; default true */
+    bool async;          /* written in the background; default true */
     bool partial;        /* parameters that the restored checkpoint does not have begin anew; default false: an error */
     eqs_renames *rename; /* of those that it has; NULL if not given */
   } checkpoint;

@@ -19,7 +19,7 @@ static void count_here(const eqs_optimizer *optimizer, int64_t p, double counts[
 {
   const eqs_owned_parameter *parameter = &optimizer->parameter[p];
   for (int k = 0; k < COUNTS; k++) counts[k] = 0;
-  if (!parameter->present || parameter->damping_told) return;
+  if (!parameter->present || parameter->damping_reported) return;
   for (int64_t i = 0; i < optimizer->plan->parameter[p].assignment.count; i++) {
     const eqs_owned_matrix *matrix = &parameter->matrix[i];
     if (matrix->grid == NULL || matrix->grid->col != 0) continue;
@@ -31,7 +31,7 @@ static void count_here(const eqs_optimizer *optimizer, int64_t p, double counts[
   }
 }
 
-static void tell(const eqs_optimizer *optimizer, int64_t p, const double counts[COUNTS])
+static void warn(const eqs_optimizer *optimizer, int64_t p, const double counts[COUNTS])
 {
   double eps = optimizer->parameter[p].options.eps;
   const char *name = optimizer->plan->parameter[p].info.name,
@@ -49,7 +49,7 @@ static void tell(const eqs_optimizer *optimizer, int64_t p, const double counts[
             (long long)optimizer->step + 1, name, eps, counts[DAMPED_ROWS], counts[ROWS], mode);
 }
 
-bool eqs_damping_to_tell(const eqs_optimizer *optimizer)
+bool eqs_damping_unreported(const eqs_optimizer *optimizer)
 {
   double counts[COUNTS];
   for (int64_t p = 0; p < optimizer->plan->parameters; p++) {
@@ -59,20 +59,19 @@ bool eqs_damping_to_tell(const eqs_optimizer *optimizer)
   return false;
 }
 
-eqs_status eqs_damping_tell(eqs_optimizer *optimizer)
+eqs_status eqs_report_damping(eqs_optimizer *optimizer)
 {
   eqs_status status = EQS_OK;
   int64_t parameters = optimizer->plan->parameters;
   double(*counts)[COUNTS] = NULL;
-  int rank;
-  EQS_TRY(eqs_check_mpi(MPI_Comm_rank(optimizer->owners, &rank), "MPI_Comm_rank"));
+  bool first = eqs_grid_cache_rank(optimizer->grids) == 0;
   EQS_TRY(eqs_allocate(&counts, parameters, sizeof *counts));
   for (int64_t p = 0; p < parameters; p++) count_here(optimizer, p, counts[p]);
   EQS_TRY(eqs_sum(optimizer->owners, counts[0], (int)parameters * COUNTS, "the owners' counts of damped rows"));
   for (int64_t p = 0; p < parameters; p++) {
     if (!outweighed(counts[p])) continue;
-    optimizer->parameter[p].damping_told = true;
-    if (rank == 0) tell(optimizer, p, counts[p]);
+    optimizer->parameter[p].damping_reported = true;
+    if (first) warn(optimizer, p, counts[p]);
   }
 cleanup:
   free(counts);

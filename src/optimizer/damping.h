@@ -8,9 +8,9 @@
  * Whether ε outweighs half of the spectrum (is above the mean eigenvalue of a Gram matrix), or half of the rows that
  * are not zero, in this owner's part of a parameter of which it was not told yet. Not collective.
  */
-bool eqs_damping_to_tell(const eqs_optimizer *optimizer);
+bool eqs_damping_unreported(const eqs_optimizer *optimizer);
 
 /* The first owner warns of those of which that is so in all owners' parts. Collective over the owners. */
-eqs_status eqs_damping_tell(eqs_optimizer *optimizer);
+eqs_status eqs_report_damping(eqs_optimizer *optimizer);
 
 #endif

@@ -1,13 +1,13 @@
 #include "optimizer/gradient.h"
 
-double eqs_gradient_factor(const eqs_optimizer *optimizer, int64_t p)
+double eqs_gradient_multiplier(const eqs_optimizer *optimizer, int64_t p)
 {
   bool takes_mean =
       optimizer->plan->parameter[p].info.gradient_placement == EQS_PARTIAL && !optimizer->config->reduce_sum;
-  return optimizer->clip_factor / (optimizer->settings->gradient_scale * (takes_mean ? optimizer->trainers : 1));
+  return optimizer->clip_coefficient / (optimizer->settings->gradient_scale * (takes_mean ? optimizer->trainers : 1));
 }
 
-eqs_momentum_coefficients eqs_factors_of_momentum(const eqs_rule_options *options, double f)
+eqs_momentum_coefficients eqs_momentum_coefficients_of(const eqs_rule_options *options, double f)
 {
   switch (options->momentum) {
   case EQS_MOMENTUM_NESTEROV:

@@ -85,13 +85,11 @@ eqs_status eqs_metrics_write(eqs_optimizer *optimizer)
 {
   eqs_status status = EQS_OK;
   eqs_diagnostics *diagnostics = &optimizer->diagnostics;
-  int rank;
   if (!diagnostics->active) return EQS_OK;
   diagnostics->active = false;
-  MPI_Comm_rank(optimizer->owners, &rank);
   EQS_TRY(
       eqs_sum(optimizer->owners, diagnostics->sums[0], (int)optimizer->plan->parameters * EQS_SUMS, "the diagnostics"));
-  if (rank == 0) status = write_lines(optimizer, optimizer->config->metrics.path);
+  if (eqs_grid_cache_rank(optimizer->grids) == 0) status = write_lines(optimizer, optimizer->config->metrics.path);
 cleanup:
   return status;
 }

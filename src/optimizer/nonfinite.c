@@ -10,7 +10,7 @@ static void note(eqs_optimizer *optimizer, int64_t p, eqs_nonfinite kind)
   if (code < optimizer->nonfinite) optimizer->nonfinite = code;
 }
 
-void eqs_note_overflow(eqs_optimizer *optimizer, int64_t p, int64_t i)
+void eqs_record_overflow(eqs_optimizer *optimizer, int64_t p, int64_t i)
 {
   const eqs_largest *largest = &optimizer->parameter[p].matrix[i].largest;
   if (!eqs_magnitude_finite(largest->weight)) note(optimizer, p, EQS_NONFINITE_WEIGHT);
@@ -19,7 +19,7 @@ void eqs_note_overflow(eqs_optimizer *optimizer, int64_t p, int64_t i)
     note(optimizer, p, EQS_NONFINITE_MOMENTUM);
 }
 
-eqs_status eqs_note_direction(eqs_optimizer *optimizer, int64_t p, int64_t i)
+eqs_status eqs_record_direction(eqs_optimizer *optimizer, int64_t p, int64_t i)
 {
   eqs_status status = EQS_OK;
   const eqs_owned_matrix *matrix = &optimizer->parameter[p].matrix[i];
@@ -31,7 +31,7 @@ cleanup:
   return status;
 }
 
-void eqs_nonfinite_words(const eqs_optimizer *optimizer, int64_t code, char *words, size_t size)
+void eqs_nonfinite_text(const eqs_optimizer *optimizer, int64_t code, char *words, size_t size)
 {
   static const char *const kinds[EQS_NONFINITE_KINDS] = {"gradient", "momentum", "second moment", "direction",
                                                          "weight"};
@@ -44,6 +44,6 @@ void eqs_nonfinite_words(const eqs_optimizer *optimizer, int64_t code, char *wor
 eqs_status eqs_fail_nonfinite(const eqs_optimizer *optimizer, int64_t code)
 {
   char words[1024];
-  eqs_nonfinite_words(optimizer, code, words, sizeof words);
+  eqs_nonfinite_text(optimizer, code, words, sizeof words);
   return eqs_fail(EQS_FAILED, "step %lld: %s (on_nonfinite: error)", (long long)optimizer->step + 1, words);
 }

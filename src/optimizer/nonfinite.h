@@ -21,15 +21,15 @@ static inline int64_t eqs_nonfinite_code(int64_t p, eqs_nonfinite kind)
 }
 
 /* Note what an update has left that is not finite. Not collective. */
-void eqs_note_overflow(eqs_optimizer *optimizer, int64_t p, int64_t i);
+void eqs_record_overflow(eqs_optimizer *optimizer, int64_t p, int64_t i);
 
 /* Note a direction that is not finite, or the momentum that made it so. Collective over the matrix's grid. */
-eqs_status eqs_note_direction(eqs_optimizer *optimizer, int64_t p, int64_t i);
+eqs_status eqs_record_direction(eqs_optimizer *optimizer, int64_t p, int64_t i);
 
 /* EQS_FAILED, with step, parameter and kind. */
 eqs_status eqs_fail_nonfinite(const eqs_optimizer *optimizer, int64_t code);
 
 /* The kind and the parameter in words: "the momentum of 'x' is not finite". */
-void eqs_nonfinite_words(const eqs_optimizer *optimizer, int64_t code, char *words, size_t size);
+void eqs_nonfinite_text(const eqs_optimizer *optimizer, int64_t code, char *words, size_t size);
 
 #endif

@@ -31,10 +31,10 @@ typedef struct {
 typedef struct {
   int64_t step;             /* steps this parameter has taken */
   eqs_rule_options options; /* as in force */
-  bool damping_told;        /* whether the first owner has warned that ε decides the update */
+  bool damping_reported;    /* whether the first owner has warned that ε decides the update */
   bool present;             /* whether it has a gradient in this step */
   bool finite;              /* in the step under way: this owner's part of the gradient */
-  double squares;           /* in the step under way: sum of squares of that part, as eqs_gradient_factor scales it */
+  double squares; /* in the step under way: sum of squares of that part, as eqs_gradient_multiplier scales it */
   eqs_owned_matrix *matrix; /* as many as the plan's */
   eqs_kept_state kept;      /* of a frozen parameter */
 } eqs_owned_parameter;
@@ -47,8 +47,8 @@ typedef struct eqs_optimizer {
   eqs_owned_parameter *parameter;
   eqs_settings *settings;  /* as in force */
   int trainers;            /* in the step under way: how many contributions EQS_PARTIAL gradients are the sum of */
-  bool surveys_on_the_way; /* in the step under way: updates by rows take the squares of their gradients */
-  double clip_factor;      /* in the step under way */
+  bool measures_in_update; /* in the step under way: updates by rows take the squares of their gradients */
+  double clip_coefficient; /* in the step under way */
   int64_t nonfinite;       /* in the step under way: the first overflow that this owner has met (overflow.h) */
   bool agreed;             /* whether the owners have agreed on the step under way, and it is taken */
   int64_t step, skipped;   /* steps taken to their ends, steps skipped */

@@ -29,12 +29,12 @@ static bool matrix_may_overflow(eqs_optimizer *optimizer, int64_t p, int64_t i)
   const eqs_rule_options *options = &optimizer->parameter[p].options;
   eqs_owned_matrix *matrix = &optimizer->parameter[p].matrix[i];
   find_largest(options->rule, matrix);
-  /* The survey has not clipped yet. */
-  double g = sqrt(optimizer->parameter[p].squares) * optimizer->clip_factor;
+  /* The measure has not clipped yet. */
+  double g = sqrt(optimizer->parameter[p].squares) * optimizer->clip_coefficient;
   double d = g, m = eqs_magnitude_value(matrix->largest.momentum), states[EQS_MAX_STATES];
   bool factor_first = options->momentum == EQS_MOMENTUM_POLAR_FIRST;
   if (options->momentum != EQS_MOMENTUM_NONE && !factor_first) {
-    eqs_momentum_coefficients factors = eqs_factors_of_momentum(options, 1);
+    eqs_momentum_coefficients factors = eqs_momentum_coefficients_of(options, 1);
     m = factors.keep * m + factors.take * g;
     d = factors.of_g * g + factors.of_m * m;
   }

@@ -218,7 +218,7 @@ static const int64_t checkpoint_buffers = 6 * (INT64_C(4) << 20);
 static int64_t checkpoint_copy(const eqs_config *config, const eqs_plan *plan)
 {
   int64_t elements = 0;
-  if (config->checkpoint.directory == NULL || config->checkpoint.at_once) return 0;
+  if (config->checkpoint.directory == NULL || !config->checkpoint.async) return 0;
   for (int64_t p = 0; p < plan->parameters; p++)
     elements += eqs_planned_elements(&plan->parameter[p]) * eqs_state_count(&plan->parameter[p].assignment.options);
   return elements * (int64_t)sizeof(float) / plan->owners;

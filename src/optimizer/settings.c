@@ -15,7 +15,7 @@ const char *const eqs_setting_names[EQS_GROUP_SETTINGS] = {"lr",    "weight_deca
 static const struct {
   size_t offset;
   unsigned key;
-} places[EQS_GROUP_SETTINGS] = {
+} settings_table[EQS_GROUP_SETTINGS] = {
     [EQS_SETTING_LR] = {offsetof(eqs_group_settings, lr), 0},
     [EQS_SETTING_WEIGHT_DECAY] = {offsetof(eqs_group_settings, weight_decay), 0},
     [EQS_SETTING_BETA] = {offsetof(eqs_group_settings, beta), EQS_KEY_BETA},
@@ -49,13 +49,13 @@ eqs_status eqs_settings_create(const eqs_config *config, eqs_settings **settings
 bool eqs_setting_used(const eqs_rule_options *options, eqs_setting setting)
 {
   if (setting == EQS_SETTING_BETA && options->momentum == EQS_MOMENTUM_NONE) return false;
-  return places[setting].key == 0 || (options->rule->keys & places[setting].key) != 0;
+  return settings_table[setting].key == 0 || (options->rule->keys & settings_table[setting].key) != 0;
 }
 
 double eqs_setting_get(const eqs_group_settings *group, eqs_setting setting)
 {
   double value;
-  memcpy(&value, (const char *)group + places[setting].offset, sizeof value);
+  memcpy(&value, (const char *)group + settings_table[setting].offset, sizeof value);
   return value;
 }
 
@@ -85,7 +85,7 @@ eqs_status eqs_setting_set(const eqs_rule_options *options, eqs_group_settings *
   }
   const char *range = range_missed(options, setting, value);
   if (range != NULL) return eqs_fail(EQS_USAGE, "%s must be %s, is %g", name, range, value);
-  memcpy((char *)group + places[setting].offset, &value, sizeof value);
+  memcpy((char *)group + settings_table[setting].offset, &value, sizeof value);
   return EQS_OK;
 }
 

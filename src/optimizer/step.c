@@ -17,8 +17,8 @@
 void eqs_optimizer_begin(eqs_optimizer *optimizer, int trainers)
 {
   optimizer->trainers = trainers;
-  optimizer->clip_factor = 1;
-  optimizer->surveys_on_the_way = false;
+  optimizer->clip_coefficient = 1;
+  optimizer->measures_in_update = false;
   optimizer->nonfinite = INT64_MAX;
   for (int64_t p = 0; p < optimizer->plan->parameters; p++) {
     optimizer->parameter[p].finite = true;
@@ -27,10 +27,10 @@ void eqs_optimizer_begin(eqs_optimizer *optimizer, int trainers)
   eqs_diagnostics_begin(optimizer->config, optimizer->plan, optimizer->step + 1, &optimizer->diagnostics);
 }
 
-void eqs_optimizer_survey(eqs_optimizer *optimizer, int64_t p)
+void eqs_optimizer_measure_gradient(eqs_optimizer *optimizer, int64_t p)
 {
   eqs_owned_parameter *parameter = &optimizer->parameter[p];
-  double f = eqs_gradient_factor(optimizer, p);
+  double f = eqs_gradient_multiplier(optimizer, p);
   for (int64_t i = 0; i < optimizer->plan->parameter[p].assignment.count; i++)
     if (parameter->matrix[i].grid != NULL) /* no square of a float32 overflows a float64 */
       parameter->squares += f * f * eqs_matrix_local_squares(&parameter->matrix[i].gradient);
@@ -89,13 +89,11 @@ cleanup:
 static eqs_status refuse_nonfinite(eqs_optimizer *optimizer, int64_t code)
 {
   char words[1024];
-  int rank;
-  MPI_Comm_rank(optimizer->owners, &rank);
   if (!optimizer->config->skip_nonfinite) return eqs_fail_nonfinite(optimizer, code);
   optimizer->skipped++;
   optimizer->skipped_last = true;
-  eqs_nonfinite_words(optimizer, code, words, sizeof words);
-  if (rank == 0)
+  eqs_nonfinite_text(optimizer, code, words, sizeof words);
+  if (eqs_grid_cache_rank(optimizer->grids) == 0)
     eqs_log(EQS_LOG_WARNING, "step %lld: skipped, %s (%lld skipped so far)", (long long)optimizer->step + 1, words,
             (long long)optimizer->skipped);
   return EQS_OK;
@@ -112,18 +110,18 @@ cleanup:
   return status;
 }
 
-double eqs_clip_factor(double norm, double max_norm)
+double eqs_clip_coefficient(double norm, double max_norm)
 {
   double factor = max_norm / (norm + 1e-6);
   return factor < 1 ? factor : 1;
 }
 
 /* What the gradient is multiplied by, for the limit of the configuration and that of the program. */
-static double clip_factor(const eqs_optimizer *optimizer)
+static double clip_coefficient(const eqs_optimizer *optimizer)
 {
   double norm = optimizer->gradient_norm, limit = optimizer->config->clip_grad_norm;
   double factor = limit > 0 && norm > limit ? limit / norm : 1;
-  double own = optimizer->settings->max_norm > 0 ? eqs_clip_factor(norm, optimizer->settings->max_norm) : 1;
+  double own = optimizer->settings->max_norm > 0 ? eqs_clip_coefficient(norm, optimizer->settings->max_norm) : 1;
   return own < factor ? own : factor;
 }
 
@@ -141,7 +139,7 @@ eqs_status eqs_optimizer_agree(eqs_optimizer *optimizer)
     status = refuse_nonfinite(optimizer, eqs_nonfinite_code(minima.nonfinite, EQS_NONFINITE_GRADIENT));
     goto cleanup;
   }
-  optimizer->clip_factor = clip_factor(optimizer);
+  optimizer->clip_coefficient = clip_coefficient(optimizer);
   if (!minima.certain) EQS_TRY(eqs_try_updates(optimizer, &overflow));
   if (overflow != INT64_MAX) {
     status = refuse_nonfinite(optimizer, overflow);
@@ -158,10 +156,10 @@ static eqs_status look_back(eqs_optimizer *optimizer)
   eqs_status status = EQS_OK;
   struct {
     int64_t nonfinite, quiet;
-  } minima = {.nonfinite = optimizer->nonfinite, .quiet = !eqs_damping_to_tell(optimizer)};
+  } minima = {.nonfinite = optimizer->nonfinite, .quiet = !eqs_damping_unreported(optimizer)};
   EQS_TRY(eqs_minimum(optimizer->owners, (int64_t *)&minima, 2, "the owners' word on their updates"));
   if (minima.nonfinite != INT64_MAX) return eqs_fail_nonfinite(optimizer, minima.nonfinite);
-  if (!minima.quiet) EQS_TRY(eqs_damping_tell(optimizer));
+  if (!minima.quiet) EQS_TRY(eqs_report_damping(optimizer));
 cleanup:
   return status;
 }
@@ -180,16 +178,21 @@ cleanup:
   return status;
 }
 
-/* The gradients that were surveyed with their updates count too. */
-static eqs_status agree_again(eqs_optimizer *optimizer)
+/*
+ * What is known only now of gradients that were measured with their updates: the norm of the whole, and values that are
+ * not finite, which are an error when the step ends.
+ */
+static eqs_status complete_measurements(eqs_optimizer *optimizer)
 {
-  for (int64_t p = 0; p < optimizer->plan->parameters; p++) {
+  for (int64_t p = optimizer->plan->parameters - 1; p >= 0; p--) {
     eqs_owned_parameter *parameter = &optimizer->parameter[p];
+    int64_t code = eqs_nonfinite_code(p, EQS_NONFINITE_GRADIENT);
     parameter->finite = isfinite(parameter->squares);
-    if (optimizer->diagnostics.active && parameter->present && eqs_can_survey_on_the_way(optimizer, p))
+    if (!parameter->finite && code < optimizer->nonfinite) optimizer->nonfinite = code;
+    if (optimizer->diagnostics.active && parameter->present && eqs_measures_in_update(optimizer, p))
       optimizer->diagnostics.sums[p][EQS_SUM_GRADIENT] += parameter->squares;
   }
-  return eqs_optimizer_agree(optimizer);
+  return eqs_optimizer_norm(optimizer);
 }
 
 static eqs_status update_all(eqs_optimizer *optimizer)
@@ -206,16 +209,16 @@ cleanup:
 eqs_status eqs_optimizer_step(eqs_optimizer *optimizer, int trainers)
 {
   eqs_status status = EQS_OK;
-  bool on_the_way = !(optimizer->config->clip_grad_norm > 0 || optimizer->config->skip_nonfinite);
+  bool in_update = !(optimizer->config->clip_grad_norm > 0 || optimizer->config->skip_nonfinite);
   eqs_optimizer_begin(optimizer, trainers);
   for (int64_t p = 0; p < optimizer->plan->parameters; p++)
-    if (optimizer->parameter[p].present && !(on_the_way && eqs_can_survey_on_the_way(optimizer, p)))
-      eqs_optimizer_survey(optimizer, p);
+    if (optimizer->parameter[p].present && !(in_update && eqs_measures_in_update(optimizer, p)))
+      eqs_optimizer_measure_gradient(optimizer, p);
   EQS_TRY(eqs_optimizer_agree(optimizer));
   if (optimizer->skipped_last) goto cleanup;
-  optimizer->surveys_on_the_way = on_the_way;
+  optimizer->measures_in_update = in_update;
   EQS_TRY(update_all(optimizer));
-  if (on_the_way) EQS_TRY(agree_again(optimizer));
+  if (in_update) EQS_TRY(complete_measurements(optimizer));
   EQS_TRY(eqs_optimizer_end(optimizer));
 cleanup:
   return status;

@@ -24,7 +24,7 @@ static void make_direction(const eqs_rule_options *options, double f, const eqs_
                            eqs_matrix *direction, eqs_largest *largest)
 {
   if (options->momentum != EQS_MOMENTUM_NONE)
-    eqs_matrix_momentum(eqs_factors_of_momentum(options, f), gradient, momentum, direction, &largest->momentum);
+    eqs_matrix_momentum(eqs_momentum_coefficients_of(options, f), gradient, momentum, direction, &largest->momentum);
   else if (direction->data != gradient->data || f != 1)
     eqs_matrix_combine(f, gradient, 0, direction);
 }
@@ -47,7 +47,7 @@ static eqs_status end_findings(eqs_optimizer *optimizer, int64_t p, int64_t i)
                                                   &matrix->findings);
   free(matrix->findings.row_norms);
   matrix->findings.row_norms = NULL;
-  eqs_note_overflow(optimizer, p, i);
+  eqs_record_overflow(optimizer, p, i);
   return status;
 }
 
@@ -57,7 +57,7 @@ eqs_status eqs_make_factor(eqs_optimizer *optimizer, int64_t p, int64_t i)
   const eqs_rule_options *options = options_of(optimizer, p);
   eqs_owned_matrix *matrix = &optimizer->parameter[p].matrix[i];
   eqs_matrix *d = &matrix->gradient;
-  double f = eqs_gradient_factor(optimizer, p);
+  double f = eqs_gradient_multiplier(optimizer, p);
   bool factor_first = options->momentum == EQS_MOMENTUM_POLAR_FIRST;
   EQS_TRY(begin_findings(optimizer, p, i));
   if (!factor_first)
@@ -67,7 +67,7 @@ eqs_status eqs_make_factor(eqs_optimizer *optimizer, int64_t p, int64_t i)
   eqs_diagnostics_add_squares(&optimizer->diagnostics, p, EQS_SUM_DIRECTION, d);
   status = eqs_rule_factor(options, optimizer->parameter[p].step + 1, matrix->states, d, &matrix->findings);
   if (matrix->findings.nonfinite)
-    return eqs_note_direction(optimizer, p, i); /* the step fails at its end, on all owners */
+    return eqs_record_direction(optimizer, p, i); /* the step fails at its end, on all owners */
   EQS_TRY(status);
   for (int s = 0; s < EQS_MAX_STATES; s++) matrix->largest.state[s] = matrix->findings.largest[s];
   EQS_TRY(eqs_diagnostics_add_factor(&optimizer->diagnostics, p, options, d, matrix->findings.nu));
@@ -136,7 +136,7 @@ static bool goes_by_rows(const eqs_rule_options *options, const eqs_grid *grid)
   return options->rule->row_wise && (grid->cols == 1 || options->rule->element_wise);
 }
 
-bool eqs_can_survey_on_the_way(const eqs_optimizer *optimizer, int64_t p)
+bool eqs_measures_in_update(const eqs_optimizer *optimizer, int64_t p)
 {
   const eqs_owned_parameter *parameter = &optimizer->parameter[p];
   for (int64_t i = 0; i < optimizer->plan->parameter[p].assignment.count; i++)
@@ -159,9 +159,9 @@ static row_block block_of(const row_pass *pass, int64_t first, int64_t end)
 /* First visit of a block: G -> D. */
 static void direct_block(const row_pass *pass, row_block *block)
 {
-  double f = eqs_gradient_factor(pass->optimizer, pass->parameter);
+  double f = eqs_gradient_multiplier(pass->optimizer, pass->parameter);
   make_direction(pass->options, f, &block->gradient, &block->momentum, &block->u, &pass->matrix->largest);
-  if (pass->optimizer->surveys_on_the_way)
+  if (pass->optimizer->measures_in_update)
     pass->optimizer->parameter[pass->parameter].squares += f * f * eqs_matrix_local_squares(&block->gradient);
   eqs_diagnostics_add_squares(&pass->optimizer->diagnostics, pass->parameter, EQS_SUM_DIRECTION, &block->u);
 }
@@ -169,12 +169,12 @@ static void direct_block(const row_pass *pass, row_block *block)
 /* Later visits: D again, from G and the momentum as it is now. */
 static void direct_block_again(const row_pass *pass, row_block *block)
 {
-  double f = eqs_gradient_factor(pass->optimizer, pass->parameter);
+  double f = eqs_gradient_multiplier(pass->optimizer, pass->parameter);
   if (pass->options->momentum == EQS_MOMENTUM_NONE) {
     eqs_matrix_combine(f, &block->gradient, 0, &block->u);
     return;
   }
-  eqs_momentum_coefficients factors = eqs_factors_of_momentum(pass->options, f);
+  eqs_momentum_coefficients factors = eqs_momentum_coefficients_of(pass->options, f);
   eqs_matrix_combine(factors.of_m, &block->momentum, 0, &block->u);
   if (factors.of_g != 0) eqs_matrix_combine(factors.of_g, &block->gradient, 1, &block->u);
 }

@@ -17,10 +17,10 @@ bool eqs_shares_nu(const eqs_assignment *assignment);
 eqs_status eqs_update_matrix(eqs_optimizer *optimizer, int64_t p, int64_t i);
 
 /*
- * Whether eqs_update_matrix of all matrices of a parameter goes row by row, so that it can survey the gradient on the
- * way (optimizer->surveys_on_the_way): one pass over memory less.
+ * Whether eqs_update_matrix of all matrices of a parameter goes row by row, so that it can measure the gradient on the
+ * way (optimizer->measures_in_update): one pass over memory less.
  */
-bool eqs_can_survey_on_the_way(const eqs_optimizer *optimizer, int64_t p);
+bool eqs_measures_in_update(const eqs_optimizer *optimizer, int64_t p);
 
 /*
  * The same in two halves, between which ν is summed:

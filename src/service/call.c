@@ -2,7 +2,6 @@
 
 #include <stdio.h>
 
-#include "optimizer/nonfinite.h"
 #include "service/join.h"
 #include "service/progress.h"
 

@@ -2,7 +2,6 @@
 #ifndef EQS_SERVICE_CALL_H
 #define EQS_SERVICE_CALL_H
 
-#include "optimizer/nonfinite.h"
 #include "service/dispatch.h"
 
 /* Announce a collective call and run it. After a failure the session makes none any more: its status and message. */

@@ -119,7 +119,7 @@ static void measure_gradients(eqs_owner_step *step, bool *moved)
 {
   for (; step->measured < step->receiver->completes; step->measured++) {
     int64_t p = step->receiver->complete[step->measured];
-    if (step->optimizer->parameter[p].present) eqs_optimizer_survey(step->optimizer, p);
+    if (step->optimizer->parameter[p].present) eqs_optimizer_measure_gradient(step->optimizer, p);
     step->parameter[p].measured = true;
     if (step->parameter[p].early && step->parameter[p].left > 0) eqs_index_set_add(&step->startable, p);
     *moved = true;

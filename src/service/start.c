@@ -397,7 +397,7 @@ static eqs_status lock_directory(eqs_session *session, bool make)
 
 static eqs_status make_saver(eqs_session *session)
 {
-  if (session->config->checkpoint.directory == NULL || session->config->checkpoint.at_once) return EQS_OK;
+  if (session->config->checkpoint.directory == NULL || !session->config->checkpoint.async) return EQS_OK;
   return eqs_saver_create(session->roster.owner_comm, &session->saver);
 }
 

@@ -107,7 +107,7 @@ static eqs_status measure_gradients(eqs_session *session)
   EQS_TRY(eqs_owner_step_measure(&session->step));
   EQS_TRY(eqs_optimizer_norm(optimizer));
   EQS_TRY(eqs_sum(optimizer->owners, &updates, 1, "the owners' updates before the gradient was clipped"));
-  if (updates > 0 && eqs_clip_factor(optimizer->gradient_norm, max_norm) < 1) {
+  if (updates > 0 && eqs_clip_coefficient(optimizer->gradient_norm, max_norm) < 1) {
     status = eqs_fail(
         EQS_USAGE,
         "step %lld: the gradient's norm %g is over the limit %g, but owners have updated parameters of this "

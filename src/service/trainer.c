@@ -6,7 +6,6 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "dist/communicator.h"
-#include "optimizer/nonfinite.h"
 #include "service/call.h"
 #include "service/ending.h"
 #include "service/join.h"

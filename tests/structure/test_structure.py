@@ -30,11 +30,8 @@ LIBRARIES = {
 TABLES = {"cli/command.h", "bench/bench.h", "rules/rules.h"}
 
 # What is still to be put right: files and circles that are not checked.
-OPEN = {
-    "dist/symmetric_set_kind.h", "model/config.h", "optimizer/damping.c", "optimizer/diagnostics.c",
-    "optimizer/optimizer.h", "optimizer/step.c", "weights/import.c",
-}
-OPEN_CIRCLES = {"dist", "model", "optimizer"}
+OPEN = {"dist/symmetric_set_kind.h", "weights/import.c"}
+OPEN_CIRCLES = {"dist"}
 
 checks = job.Checks()
 sources = {path.relative_to(job.ROOT / "src").as_posix(): path for path in sorted((job.ROOT / "src").glob("*/*.[ch]"))}

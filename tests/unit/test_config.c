@@ -71,7 +71,7 @@ START_TEST(defaults_of_the_whole)
   ck_assert(!config->mode_given && config->mode == EQS_MODE_SERVICE);
   ck_assert(!config->reduce_sum && !config->skip_nonfinite && config->clip_grad_norm == 0);
   ck_assert(config->deadline == 1800 && config->checkpoint.keep == 3 && config->checkpoint.every == 0);
-  ck_assert(config->checkpoint.minutes == 0 && config->checkpoint.keep_every == 0 && !config->checkpoint.at_once);
+  ck_assert(config->checkpoint.minutes == 0 && config->checkpoint.keep_every == 0 && config->checkpoint.async);
   ck_assert(!config->checkpoint.partial && config->checkpoint.rename == NULL);
   ck_assert(config->checkpoint.directory == NULL && config->metrics.path == NULL && config->metrics.every == 1);
   ck_assert(config->calibration == NULL && config->schedule.kind == EQS_SCHEDULE_CONSTANT);
@@ -97,7 +97,7 @@ START_TEST(all_keys_of_the_whole)
   ck_assert(config->schedule.kind == EQS_SCHEDULE_WSD && config->schedule.warmup == 10);
   ck_assert(config->schedule.steps == 100 && config->schedule.decay == 40 && config->schedule.final == 0.1);
   ck_assert(config->checkpoint.every == 5 && config->checkpoint.keep == 0 && config->metrics.every == 2);
-  ck_assert(config->checkpoint.minutes == 0.5 && config->checkpoint.keep_every == 100 && config->checkpoint.at_once);
+  ck_assert(config->checkpoint.minutes == 0.5 && config->checkpoint.keep_every == 100 && !config->checkpoint.async);
   ck_assert(config->checkpoint.partial && config->checkpoint.rename != NULL);
   ck_assert_str_eq(config->checkpoint.directory, "/tmp/c");
   ck_assert_str_eq(config->metrics.path, "m.csv");
