@@ -120,7 +120,7 @@ static bool is_for(const char *path, const char *model)
 static int check_file(const char *path, const struct stat *about, int type, struct FTW *place)
 {
   (void)about, (void)place;
-  if (type != FTW_F) return 0;
+  if (type != FTW_F || strcmp(path, "configs/README.md") == 0) return 0;
   ck_assert_msg(strcmp(path + strlen(path) - 5, ".yaml") == 0, "%s: no configuration", path);
   eqs_config *config = read_file(path);
   for (int m = 0; m < model_count; m++) {
