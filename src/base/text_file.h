@@ -13,7 +13,8 @@ const char *eqs_skip_byte_order_mark(const char *text);
  * largest  [in]  bytes that a file of its kind can have
  * text     [out] allocated, zero-terminated
  *
- * EQS_IO: cannot be read; EQS_USAGE: larger, or with a zero byte in it. Not collective.
+ * EQS_IO: cannot be read; EQS_DAMAGED: it became shorter meanwhile; EQS_USAGE: larger, or with a zero byte in it. Not
+ * collective.
  */
 eqs_status eqs_text_file_read(const char *path, int64_t largest, char **text);
 

@@ -1,9 +1,9 @@
-/* The options that all benchmarks have, and parts of their parsers. */
+#include "bench/options.h"
+
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "bench/bench.h"
 
 enum {
   option_warmup = 0x200,

@@ -1,7 +1,7 @@
 #include <errno.h>
 
 #include "bench/bench.h"
-#include "bench/session.h"
+#include "bench/training.h"
 #include "dist/communicator.h"
 
 static const char documentation[] =
@@ -67,13 +67,13 @@ static eqs_status measure_cases(eqs_bench *bench, const void *context)
   if (given->trainers > bench->ranks)
     return eqs_agree(bench->comm, eqs_fail(EQS_USAGE, "--trainers %lld, but there are %d ranks",
                                            (long long)given->trainers, bench->ranks));
-  return eqs_measure_session(bench,
-                             &(eqs_bench_session){.name = "service",
-                                                  .config = given->config,
-                                                  .manifest = given->manifest,
-                                                  .trainers = given->trainers > 0 ? (int)given->trainers : bench->ranks,
-                                                  .backward = given->backward,
-                                                  .computes = given->computes});
+  return eqs_bench_training_measure(
+      bench, &(eqs_bench_training){.name = "service",
+                                   .config = given->config,
+                                   .manifest = given->manifest,
+                                   .trainers = given->trainers > 0 ? (int)given->trainers : bench->ranks,
+                                   .backward = given->backward,
+                                   .computes = given->computes});
 }
 
 eqs_status eqs_bench_service(int argc, char **argv)

@@ -2,7 +2,7 @@
 
 #include "bench/bench.h"
 #include "bench/model.h"
-#include "bench/session.h"
+#include "bench/training.h"
 #include "dist/communicator.h"
 
 static const char documentation[] =
@@ -64,8 +64,8 @@ static eqs_status measure_cases(eqs_bench *bench, const void *context)
 {
   const arguments *given = context;
   if (!given->transport) return measure_shards(bench, given);
-  return eqs_measure_session(
-      bench, &(eqs_bench_session){
+  return eqs_bench_training_measure(
+      bench, &(eqs_bench_training){
                  .name = "transport", .config = given->config, .manifest = given->manifest, .trainers = bench->ranks});
 }
 

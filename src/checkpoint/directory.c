@@ -130,9 +130,9 @@ cleanup:
   return status;
 }
 
-eqs_status eqs_directory_file(const char *directory, int64_t step, char **path)
+eqs_status eqs_directory_file(const char *directory, int64_t step, char **file)
 {
-  return eqs_format(path, "%s/step-%08" PRId64 ".h5", directory, step);
+  return eqs_format(file, "%s/step-%08" PRId64 ".h5", directory, step);
 }
 
 /* Point `latest` at a file of the directory, by a link beside it that takes its place at once. */
@@ -198,10 +198,10 @@ static void prune(const eqs_checkpoint_directory *to, const char *path)
   if (to->keep > 0 && remove_old(to, path) != EQS_OK) eqs_log(EQS_LOG_WARNING, "%s", eqs_error_message());
 }
 
-eqs_status eqs_directory_publish(const eqs_checkpoint_directory *to, const char *path)
+eqs_status eqs_directory_publish(const eqs_checkpoint_directory *to, const char *file)
 {
-  eqs_status status = move_latest(to->path, path);
-  if (status == EQS_OK) prune(to, path);
+  eqs_status status = move_latest(to->path, file);
+  if (status == EQS_OK) prune(to, file);
   return status;
 }
 

@@ -43,13 +43,13 @@ eqs_status eqs_checkpoint_find_older(const char *directory, const char *damaged,
 /* ----- the parts of eqs_checkpoint_save around the writing of the file: of the first owner, not collective ----- */
 
 /* Make a directory and those above it that are missing, on the disk too. EQS_IO. */
-eqs_status eqs_directory_make(const char *path);
+eqs_status eqs_directory_make(const char *directory);
 
 /* Make the directory and remove leftovers of writes that were cut off. EQS_IO, EQS_USAGE. */
-eqs_status eqs_directory_prepare(const char *path, int64_t step);
+eqs_status eqs_directory_prepare(const char *directory, int64_t step);
 
 /* The file of a step: `file` is allocated. */
-eqs_status eqs_directory_file(const char *path, int64_t step, char **file);
+eqs_status eqs_directory_file(const char *directory, int64_t step, char **file);
 
 /* Move `latest` to a file that is committed, and remove what need not be kept. EQS_IO. */
 eqs_status eqs_directory_publish(const eqs_checkpoint_directory *to, const char *file);

@@ -12,6 +12,7 @@
 #include "dist/communicator.h"
 #include "model/assign.h"
 #include "model/calibration.h"
+#include "model/layout.h"
 #include "model/manifest.h"
 #include "optimizer/plan.h"
 #include "optimizer/warnings.h"
@@ -235,19 +236,11 @@ static void owners_text(const bool *holds, int owners, char *text, size_t size)
   }
 }
 
-static void shape_text(const eqs_parameter_info *info, char *text, size_t size)
-{
-  size_t length = 0;
-  text[0] = '\0';
-  for (int d = 0; d < info->ndim && length < size; d++)
-    length += (size_t)snprintf(text + length, size - length, "%s%lld", d ? "x" : "", (long long)info->shape[d]);
-}
-
 static void print_row(const eqs_plan *plan, const eqs_planned_parameter *parameter, int width, bool *holds)
 {
   const eqs_assignment *assignment = &parameter->assignment;
   char shape[64], grid[32], owners[16];
-  shape_text(&parameter->info, shape, sizeof shape);
+  eqs_shape_brief(parameter->info.ndim, parameter->info.shape, shape, sizeof shape);
   grid_text(parameter, grid, sizeof grid);
   find_holders(plan, parameter, holds);
   owners_text(holds, plan->owners, owners, sizeof owners);

@@ -243,10 +243,11 @@ eqs_status eqs_weights_import(MPI_Comm comm, int files, char *const *file, const
   if (skipped.count > 0 && rank == 0)
     eqs_log(EQS_LOG_WARNING, "%lld tensors of other dtypes are left out: %s", (long long)skipped.count, skipped.text);
   EQS_TRY(eqs_agree(comm, load_tensors(rank, &job, saturate ? &saturated : NULL)));
-  MPI_Allreduce(MPI_IN_PLACE, &saturated, 1, MPI_INT64_T, MPI_SUM, comm);
+  double sum = (double)saturated;
+  EQS_TRY(eqs_sum(comm, &sum, 1, "the other ranks' counts of saturated elements"));
   eqs_checkpoint_contents contents = {.parameters = job.tensors, .parameter = job.parameter};
   EQS_TRY(eqs_checkpoint_write(comm, output, &contents));
-  *moved = (eqs_weights_moved){.tensors = job.tensors, .saturated = saturated};
+  *moved = (eqs_weights_moved){.tensors = job.tensors, .saturated = (int64_t)sum};
   for (int64_t i = 0; i < job.tensors; i++) {
     moved->elements += job.tensor[i].tensor->elements;
     moved->bytes += job.tensor[i].tensor->bytes;

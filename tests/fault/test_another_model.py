@@ -133,7 +133,7 @@ def other_names(restarts, whole):
     warned(warnings, "without the prefix")
     restarts.refused("names-collide", (1, 2), f"resume={whole}",
                      checkpoint='rename: {"*.mlp.*": "*.mlp"}, partial: true, ',
-                     texts=[UP, "model.layers.0.mlp.down_proj.weight", "both taken as model.layers.0.mlp"])
+                     texts=[UP, "model.layers.0.mlp.down_proj.weight", "both taken as 'model.layers.0.mlp"])
     restarts.refused("not-renamed", (2, 0), "prefix=base.", f"resume={whole}",
                      texts=["nothing in common", "base.lm_head.weight", "(lm_head.weight", '`checkpoint: {rename: {"*": "base.*"}}`'])
     restarts.refused("nothing-in-common", (2, 1), f"resume={whole}",

@@ -2,8 +2,8 @@
  * Synthetic trainers: they hold one gradient and one weight buffer for all parameters of a model and go through the
  * public calls of a training step. "Collective" means over the trainers, and the owners' eqs_serve.
  */
-#ifndef EQS_BENCH_TRAINERS_H
-#define EQS_BENCH_TRAINERS_H
+#ifndef EQS_BENCH_SYNTHETIC_TRAINERS_H
+#define EQS_BENCH_SYNTHETIC_TRAINERS_H
 
 #include <stdbool.h>
 
@@ -20,7 +20,7 @@ typedef struct {
   double backward; /* seconds over which the gradients become complete, the last parameter's first */
   bool computes;   /* products meanwhile, else it sleeps */
   double waited;   /* seconds in push, step and pull since it was last set to 0 */
-} eqs_trainers;
+} eqs_synthetic_trainers;
 
 /*
  * Open a session, add the parameters, start, pull the initial weights.
@@ -31,12 +31,13 @@ typedef struct {
  *
  * Collective.
  */
-eqs_status eqs_trainers_open(MPI_Comm comm, const char *config, uint32_t seed, eqs_trainers *trainers);
+eqs_status eqs_synthetic_trainers_open(MPI_Comm comm, const char *config, uint32_t seed,
+                                       eqs_synthetic_trainers *trainers);
 
 /* One training step: backward with its pushes, step, pull of everything. An eqs_work. Collective. */
-eqs_status eqs_trainers_step(void *trainers);
+eqs_status eqs_synthetic_trainers_step(void *trainers);
 
 /* Close the session; free. Collective unless a collective call failed. */
-eqs_status eqs_trainers_close(eqs_trainers *trainers);
+eqs_status eqs_synthetic_trainers_close(eqs_synthetic_trainers *trainers);
 
 #endif

@@ -1,4 +1,4 @@
-#include "bench/session.h"
+#include "bench/training.h"
 
 #include <errno.h>
 #include <math.h>
@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "bench/model.h"
-#include "bench/trainers.h"
+#include "bench/synthetic_trainers.h"
 #include "dist/communicator.h"
 
 enum { max_phases = 16 };
@@ -112,13 +112,13 @@ static eqs_status find_longest(MPI_Comm trainers, double *seconds)
 }
 
 /* Everything of the case but its time. */
-static eqs_status describe(const eqs_bench *bench, const eqs_bench_session *session, eqs_trainers *trainers,
+static eqs_status describe(const eqs_bench *bench, const eqs_bench_training *training, eqs_synthetic_trainers *trainers,
                            const session_counts *before, const session_counts *after, eqs_bench_case *made)
 {
   eqs_status status = EQS_OK;
   double steps = (double)bench->options->repeat, waited = trainers->waited / steps;
   double one_way = (double)trainers->elements * sizeof(float);
-  bool embedded = session->trainers == bench->ranks;
+  bool embedded = training->trainers == bench->ranks;
   traffic_sums sums;
   EQS_TRY(find_longest(trainers->comm, &waited));
   EQS_TRY(sum_traffic(trainers->comm, &before->traffic, &after->traffic, &sums));
@@ -128,40 +128,40 @@ static eqs_status describe(const eqs_bench *bench, const eqs_bench_session *sess
   made->timing.messages = (sums.messages_sent + (embedded ? 0 : sums.messages_received)) / steps;
   double busy = phase_seconds(made->phases, "owner receive") + phase_seconds(made->phases, "owner update") +
                 phase_seconds(made->phases, "owner send");
-  double trainer_steps = steps * session->trainers;
+  double trainer_steps = steps * training->trainers;
   made->more =
-      json_pack("{s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "trainers", session->trainers, "owners",
-                embedded ? bench->ranks : bench->ranks - session->trainers, "bytes_out", sums.bytes_out / trainer_steps,
-                "bytes_in", sums.bytes_in / trainer_steps, "bytes_ratio",
+      json_pack("{s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "trainers", training->trainers, "owners",
+                embedded ? bench->ranks : bench->ranks - training->trainers, "bytes_out",
+                sums.bytes_out / trainer_steps, "bytes_in", sums.bytes_in / trainer_steps, "bytes_ratio",
                 (sums.bytes_out + sums.bytes_in) / (trainer_steps * 2 * one_way), "waited", waited, "owners_busy", busy,
-                "hidden", busy > 0 ? fmax(0, 1 - waited / busy) : 0, "backward", session->backward);
+                "hidden", busy > 0 ? fmax(0, 1 - waited / busy) : 0, "backward", training->backward);
 cleanup:
   return status;
 }
 
-static eqs_status train(const eqs_bench *bench, const eqs_bench_session *session, const char *config,
+static eqs_status train(const eqs_bench *bench, const eqs_bench_training *training, const char *config,
                         const eqs_bench_model *model, eqs_bench_case *made)
 {
   eqs_status status = EQS_OK;
-  eqs_trainers trainers = {.parameters = model->parameters,
-                           .info = model->info,
-                           .backward = session->backward,
-                           .computes = session->computes};
+  eqs_synthetic_trainers trainers = {.parameters = model->parameters,
+                                     .info = model->info,
+                                     .backward = training->backward,
+                                     .computes = training->computes};
   session_counts before = {0}, after = {0};
-  EQS_TRY(eqs_trainers_open(bench->comm, config, bench->options->seed, &trainers));
-  EQS_TRY(
-      eqs_measure(trainers.comm, (int)bench->options->warmup, 0, NULL, eqs_trainers_step, &trainers, &made->timing));
+  EQS_TRY(eqs_synthetic_trainers_open(bench->comm, config, bench->options->seed, &trainers));
+  EQS_TRY(eqs_measure(trainers.comm, (int)bench->options->warmup, 0, NULL, eqs_synthetic_trainers_step, &trainers,
+                      &made->timing));
   EQS_TRY(read_counts(trainers.session, &before));
   trainers.waited = 0;
-  EQS_TRY(
-      eqs_measure(trainers.comm, 0, (int)bench->options->repeat, NULL, eqs_trainers_step, &trainers, &made->timing));
+  EQS_TRY(eqs_measure(trainers.comm, 0, (int)bench->options->repeat, NULL, eqs_synthetic_trainers_step, &trainers,
+                      &made->timing));
   EQS_TRY(read_counts(trainers.session, &after));
-  EQS_TRY(describe(bench, session, &trainers, &before, &after, made));
+  EQS_TRY(describe(bench, training, &trainers, &before, &after, made));
 cleanup:
   if (status == EQS_OK)
-    status = eqs_trainers_close(&trainers);
+    status = eqs_synthetic_trainers_close(&trainers);
   else
-    eqs_trainers_close(&trainers);
+    eqs_synthetic_trainers_close(&trainers);
   return status;
 }
 
@@ -172,25 +172,25 @@ static eqs_status sum_flops(const eqs_bench *bench, double before, double *flops
   return eqs_sum(bench->comm, flops, 1, "the other ranks' counts of work");
 }
 
-eqs_status eqs_measure_session(eqs_bench *bench, const eqs_bench_session *session)
+eqs_status eqs_bench_training_measure(eqs_bench *bench, const eqs_bench_training *training)
 {
   eqs_status status = EQS_OK;
-  bool embedded = session->trainers == bench->ranks;
-  int owners = embedded ? bench->ranks : bench->ranks - session->trainers, rank;
+  bool embedded = training->trainers == bench->ranks;
+  int owners = embedded ? bench->ranks : bench->ranks - training->trainers, rank;
   eqs_bench_model model = {0};
   eqs_bench_case made = {.efficiency = EQS_BY_BOTH};
   double flops = bench->counts.flops;
   char *config = NULL;
   MPI_Comm_rank(bench->comm, &rank);
-  status = eqs_bench_model_read(session->config, session->manifest, owners, &model);
-  if (status == EQS_OK && rank == 0) status = write_config(embedded, session->config, &config);
+  status = eqs_bench_model_read(training->config, training->manifest, owners, &model);
+  if (status == EQS_OK && rank == 0) status = write_config(embedded, training->config, &config);
   EQS_TRY(eqs_agree(bench->comm, status));
-  if (rank < session->trainers)
-    EQS_TRY(train(bench, session, config, &model, &made));
+  if (rank < training->trainers)
+    EQS_TRY(train(bench, training, config, &model, &made));
   else
     EQS_TRY(eqs_serve(bench->comm));
   EQS_TRY(sum_flops(bench, flops, &made.timing.flops_asked));
-  eqs_bench_model_describe(&model, session->name, &made);
+  eqs_bench_model_describe(&model, training->name, &made);
   EQS_TRY(eqs_agree(bench->comm, eqs_bench_table_add(&bench->table, &made)));
 cleanup:
   if (config != NULL) unlink(config);

@@ -1,4 +1,4 @@
-#include "bench/trainers.h"
+#include "bench/synthetic_trainers.h"
 
 #include <stdlib.h>
 #include <time.h>
@@ -16,7 +16,7 @@ static int64_t element_count(const eqs_parameter_info *info)
   return elements;
 }
 
-static eqs_status create_buffers(uint32_t seed, eqs_trainers *trainers)
+static eqs_status create_buffers(uint32_t seed, eqs_synthetic_trainers *trainers)
 {
   eqs_status status = EQS_OK;
   int64_t largest = 0;
@@ -35,7 +35,7 @@ cleanup:
 }
 
 /* Initial weights that begin at one address would be one tied parameter: each begins an element later than the last. */
-static eqs_status add_parameters(eqs_trainers *trainers)
+static eqs_status add_parameters(eqs_synthetic_trainers *trainers)
 {
   eqs_status status = EQS_OK;
   for (int64_t p = 0; p < trainers->parameters; p++) {
@@ -48,7 +48,7 @@ cleanup:
   return status;
 }
 
-static eqs_status pull_all(eqs_trainers *trainers)
+static eqs_status pull_all(eqs_synthetic_trainers *trainers)
 {
   eqs_status status = EQS_OK;
   for (int64_t p = 0; p < trainers->parameters; p++) EQS_TRY(eqs_pull(trainers->parameter[p], trainers->weight));
@@ -56,7 +56,8 @@ cleanup:
   return status;
 }
 
-eqs_status eqs_trainers_open(MPI_Comm comm, const char *config, uint32_t seed, eqs_trainers *trainers)
+eqs_status eqs_synthetic_trainers_open(MPI_Comm comm, const char *config, uint32_t seed,
+                                       eqs_synthetic_trainers *trainers)
 {
   eqs_status status = EQS_OK;
   EQS_TRY(eqs_session_open(comm, config, &trainers->session));
@@ -87,7 +88,7 @@ static eqs_status work_until(double moment, bool computes)
 }
 
 /* Gradients become complete in reverse order, each after a part of the time as large as it is of the model. */
-static eqs_status push_all(eqs_trainers *trainers)
+static eqs_status push_all(eqs_synthetic_trainers *trainers)
 {
   eqs_status status = EQS_OK;
   double begin = eqs_clock(), complete = 0;
@@ -102,9 +103,9 @@ cleanup:
   return status;
 }
 
-eqs_status eqs_trainers_step(void *context)
+eqs_status eqs_synthetic_trainers_step(void *context)
 {
-  eqs_trainers *trainers = context;
+  eqs_synthetic_trainers *trainers = context;
   eqs_status status = EQS_OK;
   EQS_TRY(push_all(trainers));
   double before = eqs_clock();
@@ -115,7 +116,7 @@ cleanup:
   return status;
 }
 
-eqs_status eqs_trainers_close(eqs_trainers *trainers)
+eqs_status eqs_synthetic_trainers_close(eqs_synthetic_trainers *trainers)
 {
   eqs_status status = eqs_session_close(&trainers->session);
   free(trainers->parameter);

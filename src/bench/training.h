@@ -1,6 +1,6 @@
 /* Training steps of synthetic trainers over a whole model, as a case of a benchmark. */
-#ifndef EQS_BENCH_SESSION_H
-#define EQS_BENCH_SESSION_H
+#ifndef EQS_BENCH_TRAINING_H
+#define EQS_BENCH_TRAINING_H
 
 #include "bench/bench.h"
 
@@ -9,8 +9,8 @@ typedef struct {
   const char *config, *manifest;
   int trainers; /* the first ranks; the others are owners. All ranks: embedded */
   double backward;
-  bool computes; /* see eqs_trainers */
-} eqs_bench_session;
+  bool computes; /* see eqs_synthetic_trainers */
+} eqs_bench_training;
 
 /*
  * Measure the steps and add the case. Beside what every case has:
@@ -25,6 +25,6 @@ typedef struct {
  *
  * and the phases over the timed steps, per step. Collective over the benchmark's ranks.
  */
-eqs_status eqs_measure_session(eqs_bench *bench, const eqs_bench_session *session);
+eqs_status eqs_bench_training_measure(eqs_bench *bench, const eqs_bench_training *training);
 
 #endif
