@@ -97,11 +97,16 @@ static json_t *describe_all(void)
 /* A name and what follows it, the lines of one paragraph. */
 static void print_names(const char *of, const json_t *names)
 {
-  size_t i;
-  json_t *name;
   printf("  %-16s", of);
-  json_array_foreach(names, i, name) printf("%s%s", i == 0 ? "" : ", ", json_string_value(name));
+  for (size_t i = 0; i < json_array_size(names); i++)
+    printf("%s%s", i == 0 ? "" : ", ", json_string_value(json_array_get(names, i)));
   printf("\n");
+}
+
+static void print_all_names(json_t *lists)
+{
+  for (void *of = json_object_iter(lists); of != NULL; of = json_object_iter_next(lists, of))
+    print_names(json_object_iter_key(of), json_object_iter_value(of));
 }
 
 /* Without the keys that every rule has. */
@@ -118,19 +123,19 @@ static void print_rule(const eqs_rule *rule)
 
 static void print_table(const json_t *all)
 {
-  size_t i;
-  const char *of;
-  json_t *next;
+  const json_t *keys = json_object_get(all, "keys");
   printf("Rules, and the keys that not all of them have, with their defaults\n\n");
   for (int rule = 0; eqs_rule_at(rule) != NULL; rule++) print_rule(eqs_rule_at(rule));
   printf("\nKeys of a group\n\n");
-  json_array_foreach(json_object_get(all, "keys"), i, next)
-      printf("  %-16s%s (%s)\n", json_string_value(json_object_get(next, "name")),
-             json_string_value(json_object_get(next, "about")), json_string_value(json_object_get(next, "value")));
+  for (size_t i = 0; i < json_array_size(keys); i++) {
+    const json_t *next = json_array_get(keys, i);
+    printf("  %-16s%s (%s)\n", json_string_value(json_object_get(next, "name")),
+           json_string_value(json_object_get(next, "about")), json_string_value(json_object_get(next, "value")));
+  }
   printf("\nNames that values can be\n\n");
-  json_object_foreach(json_object_get(all, "values"), of, next) print_names(of, next);
+  print_all_names(json_object_get(all, "values"));
   printf("\nKeys of the other mappings\n\n");
-  json_object_foreach(json_object_get(all, "mappings"), of, next) print_names(of, next);
+  print_all_names(json_object_get(all, "mappings"));
 }
 
 eqs_status eqs_command_rules(int argc, char **argv)
