@@ -216,7 +216,7 @@ result = job.run((2, job.PYTHON, __file__, "--trainer", "uncaught"), timeout=60)
 checks.that(result.returncode == 2 and result.stderr.count("item 0 of the model") == 1 and "Traceback" not in result.stderr,
             f"uncaught: status {result.returncode}\n{result.stderr}")
 # Trainers that end without a session: owners, who have answered who is who, end with them.
-ASK = "import equishard; trainers = equishard.trainers(); print(trainers.count, trainers.sum([1.0, trainers.rank]))"
+ASK = "import equishard; trainers = equishard.trainers(); print(f'{trainers.count} {trainers.sum([1.0, trainers.rank])}\\n', end='')"
 result = job.run((3, job.PYTHON, "-c", ASK), job.serve(2), timeout=60)
 checks.that(result.returncode == 0 and result.stdout.count("3 [3.0, 3.0]") == 3,
             f"trainers(): status {result.returncode}\n{result.stdout}{result.stderr}")
