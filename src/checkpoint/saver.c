@@ -12,6 +12,7 @@
 #include "checkpoint/directory.h"
 #include "checkpoint/write.h"
 #include "dist/communicator.h"
+#include "dist/context.h"
 
 /* What this owner does. */
 typedef enum {
@@ -61,6 +62,7 @@ eqs_status eqs_saver_create(MPI_Comm owners, eqs_saver **result)
   saver->owners = MPI_COMM_NULL;
   saver->agreement = MPI_REQUEST_NULL;
   EQS_TRY(eqs_check_mpi(MPI_Comm_dup(owners, &saver->owners), "MPI_Comm_dup"));
+  EQS_TRY(eqs_context_share(owners, saver->owners));
   EQS_TRY(eqs_check_mpi(MPI_Comm_rank(owners, &saver->rank), "MPI_Comm_rank"));
   *result = saver;
   saver = NULL;
