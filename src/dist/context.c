@@ -72,7 +72,7 @@ double eqs_deadline(MPI_Comm comm)
 eqs_status eqs_progress(MPI_Comm comm)
 {
   const eqs_context *context = eqs_context_of(comm);
-  bool advanced;
+  bool advanced = false;
   return context->advance != NULL ? context->advance(context->owner, &advanced) : EQS_OK;
 }
 
