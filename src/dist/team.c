@@ -80,12 +80,13 @@ static eqs_status find_hosts(MPI_Comm comm, int ranks, eqs_team *team)
   eqs_status status = EQS_OK;
   int rank;
   MPI_Comm_rank(comm, &rank);
-  if (ranks > 0)
+  if (ranks > 0) {
     EQS_TRY(eqs_comm_split(comm, rank / ranks, rank, &team->host_comm));
-  else
+  } else {
     EQS_TRY(eqs_check_mpi(MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &team->host_comm),
                           "MPI_Comm_split_type"));
-  EQS_TRY(eqs_context_share(comm, team->host_comm));
+    EQS_TRY(eqs_context_share(comm, team->host_comm));
+  }
   EQS_TRY(number_ranks(comm, team));
 cleanup:
   return status;

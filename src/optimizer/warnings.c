@@ -199,20 +199,18 @@ static const char *heads_line =
     "num_attention_heads, num_key_value_heads and head_dim (or hidden_size) in the model's configuration (the top of a "
     "manifest)";
 
-/* What else would help with a fused tensor, before the last remedy. */
+/* What the model could say instead, so that a fused tensor is cut by itself; NULL: nothing. */
 static const char *fused_numbers(const eqs_planned_parameter *parameter)
 {
   switch (parameter->assignment.inside) {
   case EQS_INSIDE_GATE_UP:
-  case EQS_INSIDE_PARTS: return "";
+  case EQS_INSIDE_PARTS: return NULL;
   case EQS_INSIDE_KV_B:
-    return ", or num_attention_heads, qk_nope_head_dim, qk_rope_head_dim and v_head_dim in the model's configuration "
-           "(the top of a manifest)";
+    return "num_attention_heads, qk_nope_head_dim, qk_rope_head_dim and v_head_dim in the model's configuration (the "
+           "top of a manifest)";
   default:
-    return lies_by_inputs(parameter)
-               ? ", or the module's class (type: Conv1D in `roles`, module_type in a manifest)"
-               : ", or num_attention_heads, num_key_value_heads and head_dim (or hidden_size) in the model's "
-                 "configuration (the top of a manifest)";
+    return lies_by_inputs(parameter) ? "the module's class (type: Conv1D in `roles`, module_type in a manifest)"
+                                     : heads_line;
   }
 }
 
@@ -223,6 +221,7 @@ static eqs_status say(const eqs_config *config, const doubt *first, int64_t alik
   const eqs_assignment *assignment = &first->parameter->assignment;
   const eqs_group_config *group = &config->group[assignment->group];
   const char *rule = group->options.rule->name, *role = eqs_role_names[assignment->role];
+  const char *numbers = fused_numbers(first->parameter);
   char shape[200], who[800];
   eqs_shape_text(info->ndim, info->shape, shape, sizeof shape);
   snprintf(who, sizeof who, alike > 1 ? "parameter '%.300s' %s and %lld more like it" : "parameter '%.300s' %s",
@@ -241,9 +240,9 @@ static eqs_status say(const eqs_config *config, const doubt *first, int64_t alik
   case FUSED:
     return warn(warnings,
                 "%s:%d: %s: %s are fused in it, and rule %s takes them as one matrix; write `- {match: {name: "
-                "\"%.300s\"}, rule: %s, lr: ..., %s}` before this group%s, or layout: row if one matrix is right",
+                "\"%.300s\"}, rule: %s, lr: ..., %s}` before this group%s%s, or layout: row if one matrix is right",
                 group->file, group->line, who, fused_parts(assignment->inside), rule, first->pattern, rule,
-                fused_line(first->parameter), fused_numbers(first->parameter));
+                fused_line(first->parameter), numbers != NULL ? ", or " : "", numbers != NULL ? numbers : "");
   case STORAGE:
     return warn(warnings,
                 "%s:%d: %s: gate and up are fused in it, by its shape along the columns, and rule %s takes them as one "
